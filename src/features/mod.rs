@@ -1,0 +1,70 @@
+//! Columns to points: what a row looks like to the clustering. Learnt once on the sample, applied part by part, stored in
+//! `features.arrow` so that new rows are mapped the same way.
+
+use arrow_array::RecordBatch;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::matrix::Matrix;
+
+/// Which columns make a row's point, and how.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// Vector, numeric, boolean or text columns. Empty: the one vector column if there is exactly one, else all numeric
+    /// columns that have no other role.
+    pub columns: Vec<String>,
+    /// What is done to the numbers.
+    pub transform: Transform,
+    /// What is done to text and boolean columns.
+    pub categories: Categories,
+}
+
+/// What is done to the numbers of vector and numeric columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Transform {
+    /// A vector column as it is; numeric columns standardised (their units differ).
+    #[default]
+    None,
+    /// Vector columns scaled to Euclidean length 1; numeric columns standardised.
+    Unit,
+    /// Every number: minus the sample mean, over the sample standard deviation.
+    Standard,
+    /// Every number: minus the sample median, over the sample interquartile range.
+    Robust,
+}
+
+/// What is done to text and boolean columns.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Categories {
+    /// One coordinate for each of the up to 64 most frequent sampled values, one for all others.
+    #[default]
+    OneHot,
+    /// 32 coordinates; a value adds +1 or -1 to one of them (Weinberger et al. 2009).
+    Hash,
+}
+
+/// The state of one row of a part.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum State {
+    /// In the plan.
+    #[default]
+    Planned,
+    /// Left out by `--where`.
+    Filtered,
+    /// Left out by `--invalid drop`.
+    Invalid,
+}
+
+/// The points of a part. Rows that are not [`State::Planned`] are all zeros in `points`.
+#[derive(Clone, Debug, Default)]
+pub struct Points {
+    /// Global row numbers, ascending.
+    pub rows: Vec<u64>,
+    pub points: Matrix,
+    pub state: Vec<State>,
+    /// The columns beside the features that the passes want (label, id, profile, strata); None if none.
+    pub table: Option<RecordBatch>,
+}

@@ -1,0 +1,137 @@
+//! Counts the modalities of a sample and assigns every row to one.
+//!
+//! A modality is a density mode that two disjoint halves of a sample find independently, at a stated resolution (the
+//! sample size). An estimator labels the sample's rows ([`ModalityEstimator`]); each modality is then described by small
+//! k-means cells, its *prototypes*; a row belongs to the modality and the stratum of its nearest prototype ([`Model`]).
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::error::Result;
+use crate::features::Points;
+use crate::matrix::Matrix;
+use crate::progress::Progress;
+
+/// How modalities are counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    pub estimator: EstimatorSpec,
+    /// Fixes M (`kmeans` only).
+    pub count: Option<u32>,
+    /// The column whose values are the modalities (`column` only).
+    pub column: Option<String>,
+    /// Rows of a sample block; what counts as a mode is relative to it.
+    pub resolution: u32,
+}
+
+impl Default for Params {
+    fn default() -> Self {
+        Params { estimator: EstimatorSpec::default(), count: None, column: None, resolution: 10_000 }
+    }
+}
+
+/// The estimators by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum EstimatorSpec {
+    /// Reproducible-information modes: counts them.
+    #[default]
+    Rim,
+    /// k-means with a given M.
+    Kmeans,
+    /// The values of an existing column.
+    Column,
+}
+
+/// The rows the modalities are counted on.
+#[derive(Clone, Debug, Default)]
+pub struct Sample {
+    /// Global row numbers of the union of the blocks, ascending.
+    pub rows: Vec<u64>,
+    /// Their points, same order.
+    pub points: Matrix,
+    /// Indices into `rows`, ascending, one list per block. Blocks are disjoint if the dataset is large enough.
+    pub blocks: Vec<Vec<u32>>,
+}
+
+/// What an estimator found.
+#[derive(Clone, Debug)]
+pub struct Fit {
+    /// Modality of every sample row (index into `Sample::rows`); modality 0 has the most, ties: the lowest row.
+    pub labels: Vec<u32>,
+    /// One entry per modality: how clearly it is a mode of its own (nats for `rim`; NaN where the method has none).
+    pub prominence: Vec<f32>,
+    /// One entry per modality: "mode", "noise", or the column's value.
+    pub kind: Vec<String>,
+    /// The space that prototypes live in; None: the feature space itself.
+    pub projection: Option<Projection>,
+    /// In [0, 1].
+    pub confidence: f64,
+    /// 5-95 % of M.
+    pub interval: (u32, u32),
+    /// Settings and choices of this fit, for plan.json.
+    pub details: serde_json::Map<String, serde_json::Value>,
+    /// What the method saw: (k, criterion, value) for `curve.arrow` and `evidence.arrow`.
+    pub curve: Vec<Criterion>,
+    pub evidence: Vec<Criterion>,
+}
+
+/// One number an estimator looked at.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Criterion {
+    pub k: u32,
+    /// For example "p=32 k=64 tau=1.4 R".
+    pub criterion: String,
+    pub value: f64,
+}
+
+/// Coordinate j of a row x is `axes[j] . x - offset[j]`, accumulated in f64 in the canonical lane order, rounded to f32.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Projection {
+    /// p rows of `dims` numbers.
+    pub axes: Matrix,
+    pub offset: Vec<f32>,
+}
+
+/// Labels the rows of a sample; one file per implementor in `estimators/`.
+pub trait ModalityEstimator {
+    fn name(&self) -> &'static str;
+    /// Deterministic in (sample, seed). May use rayon (ordered collects only).
+    fn fit(&self, sample: &Sample, seed: u64, progress: &Progress) -> Result<Fit>;
+}
+
+/// All that is needed to assign a row.
+#[derive(Clone, Debug, Default)]
+pub struct Model {
+    pub projection: Option<Projection>,
+    /// Prototype centres in the projected space; no rows for the estimator `column`.
+    pub prototypes: Matrix,
+    /// Modality of every prototype.
+    pub modality: Vec<u32>,
+    /// Stratum of every prototype; empty where a column stratifies.
+    pub stratum: Vec<u32>,
+    /// Mean of each modality's sample rows, in feature space.
+    pub centers: Matrix,
+}
+
+/// The points of a part with their assignment; [`crate::ids::NONE`] for rows out of the plan.
+#[derive(Clone, Debug, Default)]
+pub struct Assigned {
+    pub points: Points,
+    /// In the projected space; equals `points.points` without a projection (then empty).
+    pub projected: Matrix,
+    pub prototype: Vec<u32>,
+    pub modality: Vec<u32>,
+    pub stratum: Vec<u32>,
+    /// Euclidean, feature space, to the modality's centre, canonical order.
+    pub distance: Vec<f32>,
+}
+
+impl Assigned {
+    /// The rows in the projected space.
+    pub fn z(&self) -> &Matrix {
+        if self.projected.rows() == 0 { &self.points.points } else { &self.projected }
+    }
+}

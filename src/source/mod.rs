@@ -1,0 +1,103 @@
+//! Parquet in: which files and row groups make the dataset, and the columns of any range of its rows.
+
+use std::ops::Range;
+
+use arrow_array::RecordBatch;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::matrix::Matrix;
+
+/// What of the dataset is read beside the features.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Params {
+    /// Column that names a row for people; shown in the report and returned by `ids()`.
+    pub id: Option<String>,
+    /// Class column (integer, text or boolean). Used for the predicted gain, never for clustering.
+    pub label: Option<String>,
+    /// SQL condition over the other columns; rows where it is not true are left out of the plan.
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// What to do with rows whose features are null, NaN, infinite or of the wrong length.
+    pub invalid: Invalid,
+}
+
+/// What to do with unusable rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Invalid {
+    /// Stop with an error that names the first one.
+    #[default]
+    Error,
+    /// Leave them out of the plan; they keep their row numbers and have null modality.
+    Drop,
+}
+
+/// What a column can be used for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// List, FixedSizeList or FixedSizeBinary of f16, f32 or f64: `dims` numbers a row.
+    Vector { dims: usize },
+    /// Any integer type, dates and timestamps included.
+    Integer,
+    /// f16, f32, f64, decimal.
+    Float,
+    Boolean,
+    /// Utf8, LargeUtf8, dictionary of them.
+    Text,
+    /// Anything else: never read.
+    Other,
+}
+
+/// One column of the dataset's schema, or one key of its hive partitions.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Column {
+    pub name: String,
+    pub kind: Kind,
+}
+
+/// One Parquet file. `path` is relative to the deepest common directory of all inputs, with `/`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct File {
+    pub path: String,
+    pub rows: u64,
+    pub bytes: u64,
+}
+
+/// One row group; `first_row` is a global row number.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RowGroup {
+    pub file: usize,
+    pub row_group: usize,
+    pub first_row: u64,
+    pub rows: u64,
+}
+
+/// Rows as they lie in the files: the item of [`Columns`](crate::source). Vector columns are `f32` matrices (f64 is
+/// rounded, f16 widened), all other columns one record batch.
+#[derive(Clone, Debug, Default)]
+pub struct RawRows {
+    /// Global row numbers, ascending.
+    pub rows: Vec<u64>,
+    /// One matrix per requested vector column, in request order; a bad row is all zeros.
+    pub vectors: Vec<Matrix>,
+    /// The requested other columns, in request order; None if none was asked for.
+    pub table: Option<RecordBatch>,
+    /// Rows with an unusable vector, ascending by `index`, at most one entry a row.
+    pub bad: Vec<Bad>,
+}
+
+/// Why a row cannot be used: `index` is its place in [`RawRows::rows`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Bad {
+    pub index: usize,
+    pub column: String,
+    /// "is null", "has 383 numbers, not 384", "has NaN at place 7", ...
+    pub reason: String,
+}
+
+/// Rows `range` as a set of places, used all over this module.
+pub(crate) fn width(range: &Range<u64>) -> usize {
+    (range.end - range.start) as usize
+}

@@ -1,0 +1,2 @@
+//! One integration binary (one link step); one file per promise.
+mod layers;
