@@ -4,13 +4,14 @@
 //!
 //! The modules below stand in pipeline order and each may use only what stands above it (a test keeps that):
 //!
-//! 1. the kit: [`error`], [`progress`], [`ids`], [`matrix`], [`rng`], [`kernels`], [`parts`]
+//! 1. the kit: [`error`], [`progress`], [`ids`], [`matrix`], [`rng`], [`kernels`], [`parts`], [`scratch`]
 //! 2. [`source`] reads Parquet: files, row groups, columns, filters, fingerprints
 //! 3. [`features`] maps columns to points, rows of an `f32` matrix
 //! 4. [`modalities`] counts the modalities on a sample and assigns every row to one
 //! 5. [`statistics`] summarises the full data in the same pass
 //! 6. [`batch_size`], [`strata`] and [`batches`] decide which rows meet in which batch
-//! 7. [`weights`], [`scores`] and [`accumulation`] say how much each row and batch counts
+//! 7. [`weights`], [`scores`] and [`accumulation`] say how much each row and batch counts; [`epochs`] puts whole epochs
+//!    together
 //! 8. [`config`] is the sum of all parameters, [`plan`] what is on disk, [`pipeline`] runs everything in order
 //! 9. [`synth`] makes data to try it with and [`cli`] is the command line
 
@@ -21,6 +22,7 @@ pub mod matrix;
 pub mod rng;
 pub mod kernels;
 pub mod parts;
+pub mod scratch;
 pub mod source;
 pub mod features;
 pub mod modalities;
@@ -31,6 +33,7 @@ pub mod batches;
 pub mod weights;
 pub mod scores;
 pub mod accumulation;
+pub mod epochs;
 pub mod config;
 pub mod plan;
 pub mod pipeline;

@@ -1,0 +1,164 @@
+//! Whole epochs: the dealt batches with everything the plan says about them. [`pipeline`](crate::pipeline) writes them
+//! and [`plan`](crate::plan) computes those that were not written, through this one file: the same bytes.
+
+use rayon::prelude::*;
+
+use crate::accumulation::Accumulator;
+use crate::batches::{Batch, Deal};
+use crate::error::Result;
+use crate::ids::RowIds;
+use crate::progress::Progress;
+use crate::scores::Score;
+use crate::strata::Merge;
+
+/// What all epochs of a plan share. Borrowed from the plan's files or from the run that is writing them.
+pub struct Epochs<'a> {
+    /// Planned rows grouped by stratum, ascending inside.
+    pub members: RowIds<'a>,
+    /// Where each stratum begins in `members`, and the end (strata + 1).
+    pub offsets: &'a [u64],
+    pub dendrogram: &'a [Merge],
+    /// Score group of every stratum.
+    pub score_groups: &'a [u32],
+    /// Rows each stratum contributes to an epoch; None: all its rows once.
+    pub draws: Option<&'a [u64]>,
+    pub seed: u64,
+    /// The smallest candidate size; all others are its multiples.
+    pub base: u64,
+    pub drop_last: bool,
+    /// Share of the gradient variance that the score groups explain (`a` of the score).
+    pub modality_share: f64,
+    /// Samples an update needs.
+    pub information_threshold: f64,
+}
+
+/// One batch as written to `batches/size-<B>/epoch-<e>.arrow`.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Record {
+    /// Number of the batch in its epoch.
+    pub index: u64,
+    pub batch: Batch,
+    /// Effective sample size, in samples.
+    pub n_eff: f64,
+    /// Normalised squared distance to the full data's composition: 1 on average for a random batch.
+    pub x: f64,
+    /// `n_eff` / information threshold.
+    pub score: f64,
+    pub update: u64,
+    /// Weight of this batch's mean gradient in its update; they sum to 1.
+    pub coefficient: f64,
+    pub ends_update: bool,
+}
+
+/// Rows whose batches are computed at once before they are handed on: bounds memory and keeps all threads busy.
+const CHUNK_ROWS: u64 = 1 << 19;
+
+impl<'a> Epochs<'a> {
+    fn strata(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Rows of every score group.
+    fn group_counts(&self) -> Vec<u64> {
+        let groups = self.score_groups.iter().max().map_or(0, |&g| g as usize + 1);
+        let mut counts = vec![0; groups];
+        for h in 0..self.strata() {
+            counts[self.score_groups[h] as usize] += self.offsets[h + 1] - self.offsets[h];
+        }
+        counts
+    }
+
+    /// Epoch `epoch` in batches of `size` rows, a multiple of the base size.
+    pub fn epoch(&'a self, epoch: u64, size: u64) -> Epoch<'a> {
+        assert_eq!(size % self.base, 0, "candidate sizes are multiples of the smallest");
+        let deal = Deal::new(
+            self.members,
+            self.offsets,
+            self.base,
+            self.seed,
+            epoch,
+            self.dendrogram,
+            self.drop_last,
+            self.draws,
+        );
+        let score = Score::new(&self.group_counts(), self.modality_share);
+        Epoch { all: self, deal, score, size }
+    }
+
+    /// Weight of a row's loss by stratum: p_h / q_h where shares are skewed on purpose, so that the weighted mean over
+    /// the epoch is the mean over the data; None where all rows are drawn once.
+    pub fn loss_weights(&self) -> Option<Vec<f32>> {
+        let draws = self.draws?;
+        let total = self.members.len() as f64;
+        let drawn = draws.iter().sum::<u64>() as f64;
+        let weight = |h: usize| {
+            let p = (self.offsets[h + 1] - self.offsets[h]) as f64 / total;
+            if draws[h] == 0 { 0.0 } else { (p / (draws[h] as f64 / drawn)) as f32 }
+        };
+        Some((0..self.strata()).map(weight).collect())
+    }
+}
+
+/// One epoch in batches of one size.
+pub struct Epoch<'a> {
+    all: &'a Epochs<'a>,
+    deal: Deal<'a>,
+    score: Score,
+    size: u64,
+}
+
+impl Epoch<'_> {
+    /// Number of batches.
+    pub fn len(&self) -> u64 {
+        self.deal.batches(self.size / self.all.base)
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Batch `index` by itself, without its place in an update (that needs [`Epoch::scan`]). O(B + strata).
+    pub fn record(&self, index: u64) -> Record {
+        let mut record = Record { index, ..Record::default() };
+        self.deal.batch(index, self.size / self.all.base, &mut record.batch);
+        let groups = self.all.score_groups.iter().max().map_or(0, |&g| g as usize + 1);
+        let mut histogram = vec![0u64; groups];
+        for &h in &record.batch.stratum {
+            histogram[self.all.score_groups[h as usize] as usize] += 1;
+        }
+        (record.n_eff, record.x) = self.score.n_eff(&histogram);
+        record.score = record.n_eff / self.all.information_threshold;
+        record
+    }
+
+    /// All batches in order, complete. Runs on the current rayon pool; memory is one chunk of batches and the batches of
+    /// one update.
+    pub fn scan(&self, progress: &Progress, mut each: impl FnMut(&Record) -> Result<()>) -> Result<()> {
+        let mut accumulator = Accumulator::new(self.all.information_threshold, self.size);
+        let mut window: Vec<(Record, f64)> = Vec::new();
+        let mut update = 0;
+        let chunk = (CHUNK_ROWS / self.size).max(8);
+        for first in (0..self.len()).step_by(chunk as usize) {
+            progress.check()?;
+            let last = (first + chunk).min(self.len());
+            let records: Vec<Record> = (first..last).into_par_iter().map(|i| self.record(i)).collect();
+            for record in records {
+                let (weight, fire) = accumulator.feed(record.n_eff, record.batch.rows.len() as u64);
+                let end = fire || record.index + 1 == self.len();
+                window.push((record, weight));
+                if end {
+                    let total: f64 = window.iter().map(|(_, w)| w).sum();
+                    let count = window.len();
+                    for (i, (mut record, weight)) in window.drain(..).enumerate() {
+                        record.update = update;
+                        record.coefficient = weight / total;
+                        record.ends_update = i + 1 == count;
+                        each(&record)?;
+                    }
+                    update += 1;
+                }
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! What a plan will need, from the footers alone: printed by `--dry-run`, checked before every real run.
+//!
+//! The memory figure is the largest of the phases (sample and fit, assignment pass, settling, epochs), each an upper
+//! estimate of what the code of that phase allocates; the measured peak of the test datasets lies below it.
+
+use super::prepare::Roles;
+use super::summary::Estimate;
+use crate::config::{Config, Run};
+use crate::error::{Error, Result};
+use crate::parts::rows_per_part;
+use crate::plan::staging;
+use crate::source::{Dataset, Kind};
+
+/// The program itself, its libraries and the allocator's slack.
+const BASE: u64 = 64 << 20;
+/// Buffers for pages of one column being read: compressed, decompressed, and the values.
+const PAGES: u64 = 12 << 20;
+/// Guess for one text cell; the real length is not in the footer.
+const TEXT: u64 = 96;
+
+pub fn estimate(dataset: &Dataset, roles: &Roles, config: &Config, run: &Run, threads: usize) -> Result<Estimate> {
+    let rows = dataset.rows();
+    let vector_dims: u64 = dataset
+        .columns()
+        .iter()
+        .filter(|c| roles.inputs.vectors.contains(&c.name))
+        .map(|c| if let Kind::Vector { dims } = c.kind { dims as u64 } else { 0 })
+        .sum();
+    // One-hot columns have up to 65 coordinates; how many is known only from the sample.
+    let dims = vector_dims + roles.inputs.width_bound(&config.features, dataset.columns()) as u64;
+    let threads = threads as u64;
+    let columns = roles.sample_table.len() as u64;
+
+    let resolution = u64::from(config.modalities.resolution);
+    let sample_rows = rows.min(5 * resolution);
+    let block = rows.min(resolution);
+    let sample = sample_rows * (4 * dims + columns * TEXT + 40);
+    let neighbours = block * (16 * (block as f64 * 0.026) as u64 + 1200);
+    let fit = sample + block * 4 * (dims + 128) + 24 * dims.min(1024) * dims + neighbours + threads * block * 512;
+
+    let part = rows.min(rows_per_part(dims as usize) as u64);
+    let per_thread = part * (4 * (dims + 128) + columns * TEXT + 64) + PAGES;
+    let partials = (threads + 8) * 64 * dims * 40;
+    let pass = sample + threads * per_thread + partials;
+
+    let settle = rows.min(1 << 22) * 28 + rows.min(1 << 20) * 60 + (96 << 20).min(rows * 48);
+    let epochs = (1 << 19) * 24 * 2 + rows.min(1 << 24) * 8;
+
+    let memory_needed = BASE + fit.max(pass).max(settle).max(epochs);
+    let width = if rows < 1 << 32 { 4 } else { 8 };
+    let written = u64::from(config.batches.epochs_for(rows));
+    let candidates = config.batch_size.candidate_count() as u64;
+    let bytes_written = rows * (16 + width) + written * candidates * rows * (width + 4) + (1 << 20);
+    let bytes_scratch = rows * (20 + width + 12 + 8);
+    let bytes_read = 2 * dataset.bytes_of(&roles.named)?;
+    let disk_free = staging::disk_free(&run.out)?;
+    Ok(Estimate {
+        files: dataset.files().len() as u64,
+        row_groups: dataset.row_groups().len() as u64,
+        rows,
+        dims,
+        bytes_read,
+        bytes_written,
+        bytes_scratch,
+        memory_needed,
+        memory_limit: run.memory,
+        disk_free,
+        fits: memory_needed <= run.memory && bytes_written + bytes_scratch <= disk_free,
+    })
+}
+
+/// Refuses a run that would not fit, before anything is read.
+pub fn refuse(estimate: &Estimate, run: &Run) -> Result<()> {
+    let mib = |b: u64| b.div_ceil(1 << 20);
+    if estimate.memory_needed > estimate.memory_limit {
+        return Err(Error::config(
+            "memory",
+            format!(
+                "this run needs about {} MiB and --memory allows {} MiB",
+                mib(estimate.memory_needed),
+                mib(estimate.memory_limit)
+            ),
+            format!(
+                "use --memory {}MiB, fewer --threads, or a smaller --resolution",
+                mib(estimate.memory_needed).next_multiple_of(64)
+            ),
+        ));
+    }
+    let disk = estimate.bytes_written + estimate.bytes_scratch;
+    if disk > estimate.disk_free {
+        return Err(Error::config(
+            "out",
+            format!(
+                "the plan and its working files need about {} MiB and {} has {} MiB free",
+                mib(disk),
+                run.out.display(),
+                mib(estimate.disk_free)
+            ),
+            "choose another --out, or write fewer --epochs (any epoch can be computed from the plan later)",
+        ));
+    }
+    Ok(())
+}

@@ -1,0 +1,134 @@
+//! The whole run, in order. [`plan`] is the table of contents: every line is one stage, and every stage is a module of
+//! its own that knows nothing of files.
+//!
+//! The dataset is read twice: once for the sample (fingerprints and the sampled rows, [`prepare`]), once to assign every
+//! row and to sum up everything else ([`assign`]). What has one entry a row streams through working files ([`settle`]).
+
+mod assign;
+mod estimate;
+mod fit;
+mod prepare;
+mod settle;
+mod summary;
+mod write;
+
+use std::time::Instant;
+
+pub use summary::{Counted, Estimate, Named, Summary};
+
+use crate::config::{Config, Run};
+use crate::error::Result;
+use crate::parts::Local;
+use crate::plan::staging::Staging;
+use crate::progress::Progress;
+use crate::source::Dataset;
+use prepare::Roles;
+
+/// Reads the dataset, writes the plan to `run.out` and says what it did. The same `inputs` and `config` give the same
+/// bytes whatever `run` says.
+///
+/// # Errors
+/// Config errors before anything is read; input errors with file, column and row; nothing is left behind.
+pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Summary> {
+    let clock = Clock::start();
+    let mut warnings = config.check()?;
+    let engine = Local::new(run.threads, progress.clone())?;
+    let dataset = Dataset::open(inputs)?;
+    let roles = Roles::choose(config, &dataset)?;
+    let needs = estimate::estimate(&dataset, &roles, config, run, engine.threads())?;
+    estimate::refuse(&needs, run)?;
+    let staging = Staging::begin(&run.out, run.force)?;
+    let clock = clock.lap("open");
+
+    engine.install(|| {
+        let prepared = prepare::prepare(&dataset, &roles, config, &engine)?;
+        let clock = clock.lap("sample");
+        let fitted = fit::fit(&prepared, config, progress)?;
+        let clock = clock.lap("fit");
+        let pass = assign::assign(&dataset, &roles, config, &prepared, &fitted, &engine, &staging.scratch()?)?;
+        let clock = clock.lap("assign");
+        let settled = settle::settle(
+            &pass.rows,
+            dataset.rows(),
+            &pass.tally,
+            config.batches.holdout,
+            config.seed,
+            &staging.scratch()?,
+            progress,
+        )?;
+        let clock = clock.lap("rank");
+        let all = write::Everything { dataset: &dataset, roles: &roles, config, prepared, fitted, pass, settled };
+        write::write(all, staging, run, needs, clock, &mut warnings, progress)
+    })
+}
+
+/// What [`plan`] would read, write and need, from the footers alone.
+pub fn estimate(inputs: &[String], config: &Config, run: &Run) -> Result<Estimate> {
+    config.check()?;
+    let dataset = Dataset::open(inputs)?;
+    let roles = Roles::choose(config, &dataset)?;
+    let threads = Local::new(run.threads, Progress::default())?.threads();
+    estimate::estimate(&dataset, &roles, config, run, threads)
+}
+
+/// Only counts the modalities: the sample pass and the fit.
+pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Counted> {
+    let start = Instant::now();
+    config.check()?;
+    let engine = Local::new(run.threads, progress.clone())?;
+    let dataset = Dataset::open(inputs)?;
+    let roles = Roles::choose(config, &dataset)?;
+    engine.install(|| {
+        let prepared = prepare::prepare(&dataset, &roles, config, &engine)?;
+        let fit = fit::count(&prepared, config, progress)?;
+        let mut sizes = vec![0; fit.kind.len()];
+        fit.labels.iter().for_each(|&m| sizes[m as usize] += 1);
+        Ok(Counted {
+            modalities: fit.kind.len() as u32,
+            confidence: fit.confidence,
+            interval: fit.interval,
+            clear: fit.clear(),
+            estimator: config.modalities.estimator.name().into(),
+            resolution: config.modalities.resolution,
+            rows: dataset.rows(),
+            sample_rows: prepared.sample.rows.len() as u64,
+            sizes,
+            details: fit.details,
+            curve: fit.curve.into_iter().map(|c| (c.k, c.criterion, c.value)).collect(),
+            seconds: start.elapsed().as_secs_f64(),
+        })
+    })
+}
+
+/// Seconds by stage; goes to run.json and the summary only.
+pub(crate) struct Clock {
+    begin: Instant,
+    last: Instant,
+    pub stages: Vec<(String, f64)>,
+}
+
+impl Clock {
+    fn start() -> Self {
+        let now = Instant::now();
+        Clock { begin: now, last: now, stages: Vec::new() }
+    }
+
+    fn lap(mut self, stage: &str) -> Self {
+        let now = Instant::now();
+        self.stages.push((stage.into(), (now - self.last).as_secs_f64()));
+        self.last = now;
+        self
+    }
+
+    fn seconds(&self) -> f64 {
+        self.begin.elapsed().as_secs_f64()
+    }
+}
+
+/// Largest resident set of this process so far in bytes; 0 where the system does not tell.
+fn peak_memory() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix("VmHWM:"));
+    let kib = line.and_then(|l| l.trim().trim_end_matches(" kB").parse::<u64>().ok());
+    kib.unwrap_or(0) * 1024
+}

@@ -1,0 +1,203 @@
+//! Before the assignment pass: the dataset, the columns and what each is for, the rows that count, and the sample.
+
+use std::collections::BTreeMap;
+
+use arrow_array::RecordBatch;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::features::{Features, Inputs};
+use crate::ids::NONE;
+use crate::matrix::Matrix;
+use crate::modalities::{self, EstimatorSpec, Sample};
+use crate::parts::Local;
+use crate::source::{self, Columns, Dataset, Invalid, Kind, Selection};
+use crate::strata;
+
+/// Distinct values of a column, and their ids in order of value.
+#[derive(Clone, Debug, Default)]
+pub struct Values {
+    pub column: String,
+    pub ids: BTreeMap<String, u32>,
+    /// First row of every value, in id order.
+    pub first_rows: Vec<u64>,
+}
+
+/// Which columns are read, and why.
+#[derive(Clone, Debug)]
+pub struct Roles {
+    pub inputs: Inputs,
+    /// The column that stratifies, if one does, and whether it does so inside modalities.
+    pub stratify: Option<(String, bool)>,
+    /// The column whose values are the modalities.
+    pub modality: Option<String>,
+    /// Columns the config names: their bytes make the fingerprints.
+    pub named: Vec<String>,
+    /// Non-vector columns of the sample pass: all that can be profiled, and the table columns among `named`.
+    pub sample_table: Vec<String>,
+}
+
+impl Roles {
+    pub fn choose(config: &Config, dataset: &Dataset) -> Result<Self> {
+        let source::Params { id, label, filter, .. } = &config.source;
+        let stratify = match strata::By::parse(&config.strata.by)? {
+            strata::By::Modality => None,
+            strata::By::Column(c) => Some((c, false)),
+            strata::By::ModalityAndColumn(c) => Some((c, true)),
+        };
+        let modality = match config.modalities.estimator {
+            EstimatorSpec::Column => config.modalities.column.clone(),
+            _ => None,
+        };
+        let mut others: Vec<String> = Vec::new();
+        for (role, name) in [
+            ("source.id", id),
+            ("source.label", label),
+            ("strata.by", &stratify.as_ref().map(|s| s.0.clone())),
+            ("modalities.column", &modality),
+        ] {
+            if let Some(name) = name {
+                let column = dataset.column(name, role)?;
+                if matches!(column.kind, Kind::Vector { .. } | Kind::Other) {
+                    return Err(Error::config(
+                        role,
+                        format!("column `{name}` holds {}, not one plain value a row", kind_name(&column.kind)),
+                        "name an integer, text, boolean or date column",
+                    ));
+                }
+                others.push(name.clone());
+            }
+        }
+        if let Some(sql) = filter {
+            others.extend(dataset.filter_columns(sql)?);
+        }
+        let taken: Vec<&str> = others.iter().map(String::as_str).collect();
+        let inputs = Inputs::choose(&config.features, dataset.columns(), &taken)?;
+
+        let mut named: Vec<String> = inputs.vectors.iter().chain(&inputs.table).chain(&others).cloned().collect();
+        let mut seen = std::collections::BTreeSet::new();
+        named.retain(|n| seen.insert(n.clone()));
+        let plain = |k: &Kind| !matches!(k, Kind::Vector { .. } | Kind::Other);
+        let sample_table =
+            dataset.columns().iter().filter(|c| plain(&c.kind)).map(|c| c.name.clone()).collect();
+        Ok(Roles { inputs, stratify, modality, named, sample_table })
+    }
+}
+
+pub fn kind_name(kind: &Kind) -> String {
+    match kind {
+        Kind::Vector { dims } => format!("vectors of {dims} numbers"),
+        Kind::Integer => "integers".into(),
+        Kind::Float => "floats".into(),
+        Kind::Boolean => "booleans".into(),
+        Kind::Text => "text".into(),
+        Kind::Other => "a type that batchwright does not read".into(),
+    }
+}
+
+/// The sample with everything that was learnt on the way.
+pub struct Prepared {
+    pub selection: Selection,
+    /// Values of the label, if there is one.
+    pub classes: Option<Values>,
+    pub stratify: Option<Values>,
+    pub modality: Option<Values>,
+    pub sample: Sample,
+    /// The sample's non-vector columns, same rows as `sample`.
+    pub table: Option<RecordBatch>,
+    pub features: Features,
+    /// (fingerprint, bytes read for it) of every row group.
+    pub fingerprints: Vec<(String, u64)>,
+}
+
+/// More classes than this are hashed to as many.
+pub const MAX_CLASSES: usize = 1000;
+
+fn values(dataset: &Dataset, column: &str, selection: &Selection, engine: &Local) -> Result<Values> {
+    let found = dataset.values(column, selection, engine)?;
+    let first_rows = found.iter().map(|v| v.2).collect();
+    let ids = found.into_iter().enumerate().map(|(i, v)| (v.0, i as u32)).collect();
+    Ok(Values { column: column.into(), ids, first_rows })
+}
+
+/// Reads the sample: one pass over the planned columns, fingerprints included.
+pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local) -> Result<Prepared> {
+    let selection = match &config.source.filter {
+        Some(sql) => dataset.select(sql, engine)?,
+        None => Selection::all(dataset.rows()),
+    };
+    if selection.count() == 0 {
+        return Err(no_rows(dataset, config));
+    }
+    let column = |name: &Option<String>| {
+        name.as_ref().map(|c| values(dataset, c, &selection, engine)).transpose()
+    };
+    let classes = match &config.source.label {
+        Some(label) => {
+            crate::statistics::gain::Gain::check_label(label, &dataset.column(label, "source.label")?.kind)?;
+            column(&config.source.label)?
+        }
+        None => None,
+    };
+    let stratify = column(&roles.stratify.as_ref().map(|s| s.0.clone()))?;
+    let modality = column(&roles.modality)?;
+
+    let mut sample = modalities::sample::blocks(
+        dataset.rows(),
+        &|row| selection.contains(row),
+        config.seed,
+        config.modalities.resolution as usize,
+    );
+    // Every value of the modality column is seen at least once, so that each modality has a centre.
+    if let Some(values) = &modality {
+        sample.add(&values.first_rows);
+    }
+    let columns = Columns::new(dataset, roles.inputs.vectors.clone(), roles.sample_table.clone())?;
+    let (mut raw, fingerprints) = source::sample_pass(&columns, &roles.named, &sample.rows, engine)?;
+
+    let features = Features::fit(&roles.inputs, &config.features, &raw)?;
+    let mut points = Matrix::default();
+    let mut bad = std::mem::take(&mut raw.bad);
+    features.map(&mut raw, &mut points, &mut bad);
+    bad.sort_by_key(|b| b.index);
+    if let (Invalid::Error, Some(first)) = (config.source.invalid, bad.first()) {
+        let (path, row) = dataset.describe_row(raw.rows[first.index]);
+        return Err(crate::features::bad_row(&path, row, first));
+    }
+    sample.points = points;
+    let mut gone: Vec<usize> = bad.iter().map(|b| b.index).collect();
+    gone.dedup();
+    let table = raw.table.take();
+    let keep: Vec<bool> = {
+        let mut keep = vec![true; sample.rows.len()];
+        gone.iter().for_each(|&i| keep[i] = false);
+        keep
+    };
+    let table = table.map(|t| source::keep_rows(&t, &keep)).transpose()?;
+    let sample = sample.without(&gone);
+    if sample.rows.is_empty() {
+        return Err(no_rows(dataset, config));
+    }
+    Ok(Prepared { selection, classes, stratify, modality, sample, table, features, fingerprints })
+}
+
+fn no_rows(dataset: &Dataset, config: &Config) -> Error {
+    let reason = match &config.source.filter {
+        Some(sql) => format!("no row of {} is left by `{sql}`", dataset.rows()),
+        None => format!("none of the {} rows can be used", dataset.rows()),
+    };
+    Error::input("dataset", reason, "check --where and the feature columns")
+}
+
+/// Ids of the sample's cells in a text dictionary; [`NONE`] never occurs for values of the prepass.
+pub fn sample_ids(table: &Option<RecordBatch>, values: &Values) -> Vec<u32> {
+    let Some(column) = table.as_ref().and_then(|t| t.column_by_name(&values.column)) else {
+        return Vec::new();
+    };
+    (0..column.len())
+        .map(|i| {
+            let text = source::text_value(column, i).unwrap_or_else(|| "null".into());
+            values.ids.get(&text).copied().unwrap_or(NONE)
+        })
+        .collect()
+}
