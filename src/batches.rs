@@ -282,6 +282,10 @@ impl<'a> Deal<'a> {
     /// contributes per epoch ([`draws`]), by default all its rows once; its i-th draw of epoch e is draw
     /// e counts\[h\] + i overall, and pass p over the stratum has an order of its own, so the rows of an under-drawn
     /// stratum all come round before any comes twice.
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "what an epoch is made of; every caller has all of it at hand"
+    )]
     pub fn new(
         members: RowIds<'a>,
         offsets: &'a [u64],
@@ -482,5 +486,284 @@ impl Layout {
         let mask = self.position.len() - 1;
         let shift = shift as usize & mask;
         (0..=mask).map(move |rank| self.position[rank ^ shift]).filter(|&p| p != NONE).map(|p| p as usize)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rayon::prelude::*;
+
+    use crate::rng::uniform;
+    use crate::strata::dendrogram;
+
+    const NOTE: [u64; 5] = [200, 100, 500, 50, 150];
+
+    fn offsets(sizes: &[u64]) -> Vec<u64> {
+        let mut offsets = vec![0];
+        sizes.iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n));
+        offsets
+    }
+
+    /// Rows of `sizes`, mixed between the strata.
+    fn members(sizes: &[u64]) -> Vec<u32> {
+        let offsets = offsets(sizes);
+        let n = offsets[sizes.len()];
+        let permutation = Permutation::new(n, 11);
+        let mut rows: Vec<u32> = (0..n).map(|i| permutation.index(i) as u32).collect();
+        offsets.windows(2).for_each(|w| rows[w[0] as usize..w[1] as usize].sort_unstable());
+        rows
+    }
+
+    fn tree(strata: usize, seed: u64) -> Vec<Merge> {
+        let centers: Vec<Vec<f64>> =
+            (0..strata as u64).map(|h| (0..3).map(|j| uniform(key(seed, &[h, j]))).collect()).collect();
+        dendrogram(&centers, &vec![1; strata], None)
+    }
+
+    fn hist(strata: usize, of: &[u32]) -> Vec<u64> {
+        let mut hist = vec![0; strata];
+        of.iter().for_each(|&h| hist[h as usize] += 1);
+        hist
+    }
+
+    /// Strata of 200/100/500/50/150 rows come in proportion: 20/10/50/5/15 in each batch of 100.
+    #[test]
+    fn founders_note() {
+        let (rows, offsets) = (members(&NOTE), offsets(&NOTE));
+        let mut batch = Batch::default();
+        for epoch in 0..3 {
+            let deal = Deal::new(RowIds::U32(&rows), &offsets, 100, 42, epoch, &[], false, None);
+            assert_eq!(deal.len(), 10);
+            for c in 0..10 {
+                deal.batch(c, 1, &mut batch);
+                assert_eq!(hist(5, &batch.stratum), [20, 10, 50, 5, 15]);
+            }
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+
+        /// Bars F1 and F2, and unions of batches.
+        #[test]
+        fn every_row_once_and_every_share_kept(
+            sizes in prop::collection::vec(prop_oneof![4 => 1u64..12, 1 => 1u64..400], 1..60),
+            part in 0.0f64..1.0,
+            seed: u64,
+            epoch in 0u32..100,
+            k in 2u64..5,
+        ) {
+            let n: u64 = sizes.iter().sum();
+            let base = 1 + (part * part * n as f64) as u64;
+            let (rows, offsets) = (members(&sizes), offsets(&sizes));
+            let deal = Deal::new(RowIds::U32(&rows), &offsets, base, seed, epoch, &tree(sizes.len(), seed), false, None);
+            let mut batch = Batch::default();
+            let mut seen = Vec::new();
+            for c in 0..deal.len() {
+                deal.batch(c, 1, &mut batch);
+                prop_assert_eq!(batch.rows.len() as u64, base.min(n - c * base));
+                for (h, count) in hist(sizes.len(), &batch.stratum).into_iter().enumerate() {
+                    let share = batch.rows.len() as f64 * sizes[h] as f64 / n as f64;
+                    prop_assert!((count as f64 - share).abs() < 1.0, "batch {} stratum {}: {} of {}", c, h, count, share);
+                }
+                for (row, &h) in batch.rows.iter().zip(&batch.stratum) {
+                    let range = offsets[h as usize] as usize..offsets[h as usize + 1] as usize;
+                    prop_assert!(rows[range].binary_search(&(*row as u32)).is_ok());
+                }
+                seen.extend_from_slice(&batch.rows);
+            }
+            for c in 0..deal.batches(k) {
+                deal.batch(c, k, &mut batch);
+                let from = (c * k * base) as usize;
+                let mut union = seen[from..(from + batch.rows.len())].to_vec();
+                union.sort_unstable();
+                batch.rows.sort_unstable();
+                prop_assert_eq!(&union, &batch.rows);
+            }
+            seen.sort_unstable();
+            prop_assert!(seen.into_iter().eq(0..n));
+        }
+
+        #[test]
+        fn draws_add_up(sizes in prop::collection::vec(1u64..1 << 36, 1..40), tau in 0.0f64..1.5) {
+            let counts = draws(&sizes, tau, None);
+            prop_assert_eq!(counts.iter().sum::<u64>(), sizes.iter().sum::<u64>());
+            let weights = loss_weights(&sizes, &counts);
+            let mean: f64 = weights.iter().zip(&counts).map(|(w, &c)| w * c as f64).sum();
+            let drawn: u64 = sizes.iter().zip(&counts).filter(|(_, c)| **c > 0).map(|(n, _)| n).sum();
+            prop_assert!((mean / drawn as f64 - 1.0).abs() < 1e-9);
+        }
+
+        #[test]
+        fn rest_batches_are_feasible(
+            counts in prop::collection::vec(0u64..1 << 35, 1..40), base in 1u64..1 << 30, seed: u64, epoch: u32,
+        ) {
+            let n: u64 = counts.iter().sum();
+            prop_assume!(n > 0);
+            let rest = rest_counts(&counts, base, seed, epoch);
+            prop_assert_eq!(rest.iter().sum::<u64>(), n % base);
+            prop_assert!(rest.iter().zip(&counts).all(|(r, c)| r <= c));
+        }
+    }
+
+    /// Bar F3: any batch alone, on any thread, with any buffer.
+    #[test]
+    fn threads_and_buffers_do_not_change_a_row() {
+        let sizes: Vec<u64> = (0..40).map(|h| 1 + key(1, &[h]) % 90).collect();
+        let (rows, offsets) = (members(&sizes), offsets(&sizes));
+        let deal = Deal::new(RowIds::U32(&rows), &offsets, 24, 7, 1, &tree(40, 2), false, None);
+        let mut batch = Batch::default();
+        let whole: Vec<Vec<u64>> = (0..deal.batches(2))
+            .map(|c| {
+                deal.batch(c, 2, &mut batch);
+                batch.rows.clone()
+            })
+            .collect();
+        let alone: Vec<Vec<u64>> = (0..deal.batches(2))
+            .into_par_iter()
+            .rev()
+            .map(|c| {
+                let mut batch = Batch::default();
+                deal.batch(c, 2, &mut batch);
+                batch.rows
+            })
+            .collect();
+        assert!(whole.iter().eq(alone.iter().rev()));
+    }
+
+    /// Slices and strides of a batch are stratified too.
+    #[test]
+    fn parts_of_a_batch_are_stratified() {
+        let sizes: Vec<u64> = (0..50).map(|h| 20 + key(3, &[h]) % 400).collect();
+        let (rows, offsets) = (members(&sizes), offsets(&sizes));
+        let deal = Deal::new(RowIds::U32(&rows), &offsets, 256, 7, 0, &tree(50, 2), true, None);
+        let mut batch = Batch::default();
+        for c in 0..deal.len() {
+            deal.batch(c, 1, &mut batch);
+            let all = hist(50, &batch.stratum);
+            for ranks in [2, 4, 8, 16] {
+                for rank in 0..ranks {
+                    let slice = &batch.stratum[rank * 256 / ranks..(rank + 1) * 256 / ranks];
+                    let stride: Vec<u32> = batch.stratum.iter().skip(rank).step_by(ranks).copied().collect();
+                    for (part, bound) in [(slice, 1.0), (&stride[..], 2.0)] {
+                        for (count, all) in hist(50, part).into_iter().zip(&all) {
+                            assert!((count as f64 - *all as f64 / ranks as f64).abs() < bound);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// Rows of a stratum that is drawn less than once an epoch all come round; one drawn more often comes evenly.
+    #[test]
+    fn skewed_draws_come_round() {
+        let (rows, offsets) = (members(&NOTE), offsets(&NOTE));
+        let counts = draws(&NOTE, 0.0, None);
+        assert_eq!(counts, [200; 5]);
+        let mut seen = vec![0u32; 1000];
+        let mut batch = Batch::default();
+        for epoch in 0..10 {
+            let deal = Deal::new(RowIds::U32(&rows), &offsets, 64, 9, epoch, &[], false, Some(&counts));
+            for c in 0..deal.len() {
+                deal.batch(c, 1, &mut batch);
+                batch.rows.iter().for_each(|&row| seen[row as usize] += 1);
+            }
+        }
+        for (w, size) in offsets.windows(2).zip(NOTE) {
+            let of: Vec<u32> =
+                rows[w[0] as usize..w[1] as usize].iter().map(|&row| seen[row as usize]).collect();
+            assert!(of.iter().all(|&times| u64::from(times) == 2000 / size));
+        }
+        assert_eq!(loss_weights(&NOTE, &counts), [1.0, 0.5, 2.5, 0.25, 0.75]);
+    }
+
+    #[test]
+    fn large_numbers() {
+        let sizes = [3u64, 5];
+        let counts = [1u64 << 40, (1 << 39) + 5];
+        let rows = members(&sizes);
+        let offsets = offsets(&sizes);
+        let deal = Deal::new(
+            RowIds::U32(&rows),
+            &offsets,
+            96,
+            u64::MAX,
+            u32::MAX,
+            &tree(2, 1),
+            false,
+            Some(&counts),
+        );
+        let mut batch = Batch::default();
+        for c in [0, 1, deal.len() / 2, deal.len() - 2] {
+            deal.batch(c, 1, &mut batch);
+            let hist = hist(2, &batch.stratum);
+            assert!(hist[0].abs_diff(64) <= 1 && hist[0] + hist[1] == 96, "{hist:?}");
+        }
+        assert_eq!(deal.len(), (counts[0] + counts[1]).div_ceil(96));
+    }
+
+    /// The definition: rank of sobol2(p) xor shift among all positions.
+    #[test]
+    fn layouts() {
+        let mut layout = Layout::default();
+        for len in (1..70).chain([100, 1000, 1024]) {
+            for shift in [0, 1, key(5, &[len as u64])] {
+                layout.reset(len);
+                let (bits, mut value) = (layout.position.len().ilog2(), vec![0u64; len]);
+                for (p, value) in value.iter_mut().enumerate() {
+                    let mut direction = 1u64 << (bits - 1);
+                    for i in 0..bits {
+                        *value ^= if p >> i & 1 == 1 { direction } else { 0 };
+                        direction ^= direction >> 1;
+                    }
+                    *value ^= shift & ((1 << bits) - 1);
+                }
+                let mut order: Vec<usize> = (0..len).collect();
+                order.sort_by_key(|&p| value[p]);
+                assert!(layout.positions(shift).eq(order), "{len} {shift}");
+            }
+        }
+    }
+
+    #[test]
+    fn few_rows() {
+        let deal = |base, drop_last| {
+            let deal = Deal::new(RowIds::U32(&[4, 7, 9]), &[0, 2, 3], base, 1, 0, &[], drop_last, None);
+            let mut batch = Batch::default();
+            (0..deal.len()).for_each(|c| deal.batch(c, 1, &mut batch));
+            let mut rows = batch.rows;
+            rows.sort_unstable();
+            (deal.len(), rows)
+        };
+        assert_eq!(deal(8, false), (1, vec![4, 7, 9]));
+        assert_eq!(deal(8, true), (0, vec![]));
+        assert_eq!(deal(3, true), (1, vec![4, 7, 9]));
+        assert_eq!(deal(1, false).0, 3);
+    }
+
+    #[test]
+    fn checks() {
+        let ok = Params::default();
+        assert!(ok.check().is_ok() && ok.epochs(1000) == 3 && ok.epochs(MANY_ROWS + 1) == 0);
+        assert!(Params { tau: 0.5, ..ok.clone() }.check().is_err());
+        assert!(Params { tau: 0.5, allocation: Allocation::Tau, ..ok.clone() }.check().is_ok());
+        assert!(Params { tau: f64::NAN, allocation: Allocation::Tau, ..ok.clone() }.check().is_err());
+        assert!(Params { holdout: 1.0, ..ok.clone() }.check().is_err());
+        assert!(Params { allocation: Allocation::Shares, ..ok.clone() }.check().is_err());
+        assert!(Params { shares: vec![1.0], ..ok.clone() }.check().is_err());
+        let shares = Params { allocation: Allocation::Shares, shares: vec![1.0, 3.0], ..ok.clone() };
+        assert!(shares.check().is_ok());
+        assert_eq!(shares.counts(&[6, 6]).unwrap(), Some(vec![3, 9]));
+        assert!(shares.counts(&[6, 6, 6]).is_err());
+        assert!(Params { shares: vec![0.0, -1.0], ..shares }.check().is_err());
+        let equal = Params { allocation: Allocation::Equal, ..ok.clone() }.resolved();
+        assert!(equal.check().is_ok() && equal.tau == 0.0);
+        assert_eq!(equal.counts(&[9, 3]).unwrap(), Some(vec![6, 6]));
+        assert_eq!(ok.counts(&[9, 3]).unwrap(), None);
+        let text = serde_json::to_string(&ok).unwrap();
+        assert!(text.contains(r#""allocation":"proportional""#) && !text.contains("shares"));
     }
 }
