@@ -1,1 +1,99 @@
-//! (being written)
+//! Runs everything in order. (Types only in this branch.)
+
+use serde::Serialize;
+
+use crate::config::{Config, Run};
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+/// What a run of [`plan`] did, for a person or a script.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Summary {
+    pub plan_id: String,
+    pub out: String,
+    pub rows: u64,
+    pub rows_planned: u64,
+    pub filtered: u64,
+    pub invalid: u64,
+    pub held_out: u64,
+    pub dims: usize,
+    pub modalities: u32,
+    pub confidence: f64,
+    pub interval: (u32, u32),
+    /// False: the data has no clear number of modalities.
+    pub clear: bool,
+    pub estimator: String,
+    /// (name, rows, share), up to five.
+    pub largest: Vec<(String, u64, f64)>,
+    /// (name, rows, share), up to three.
+    pub rarest: Vec<(String, u64, f64)>,
+    pub strata: u32,
+    pub batch_size: u64,
+    pub samples_per_modality: f64,
+    pub batch_size_why: String,
+    /// Batch size that random batches would need for the same coverage.
+    pub random_batch: u64,
+    /// Share of rows whose modality is in every batch.
+    pub covered: f64,
+    pub candidates: Vec<u64>,
+    pub epochs: u32,
+    pub batches_per_epoch: u64,
+    /// Predicted gradient variance over that of random batches; true: predicted from the label.
+    pub gain: Option<(f64, bool)>,
+    pub information_threshold: f64,
+    pub files: usize,
+    pub bytes: u64,
+    pub seconds: f64,
+    /// (stage, seconds) in order.
+    pub stages: Vec<(String, f64)>,
+    pub peak_memory: u64,
+    pub warnings: Vec<String>,
+}
+
+/// What a run of [`plan`] would read, write and need.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Estimate {
+    pub rows: u64,
+    pub dims: usize,
+    pub bytes_read: u64,
+    pub bytes_written: u64,
+    pub memory_needed: u64,
+    pub disk_free: u64,
+    pub fits: bool,
+    /// (what, text), in order.
+    pub lines: Vec<(String, String)>,
+}
+
+/// The result of counting only.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Counted {
+    pub modalities: u32,
+    pub confidence: f64,
+    pub interval: (u32, u32),
+    pub clear: bool,
+    pub estimator: String,
+    pub resolution: u32,
+    pub sample_rows: u64,
+    /// Sample rows of every modality, descending.
+    pub sizes: Vec<u64>,
+    pub details: serde_json::Map<String, serde_json::Value>,
+    /// (k, criterion, value).
+    pub curve: Vec<(u32, String, f64)>,
+    pub seconds: f64,
+}
+
+fn missing<T>() -> Result<T> {
+    Err(Error::config("plan", "not built in this branch", ""))
+}
+
+pub fn plan(_inputs: &[String], _config: &Config, _run: &Run, _progress: &Progress) -> Result<Summary> {
+    missing()
+}
+
+pub fn estimate(_inputs: &[String], _config: &Config, _run: &Run, _progress: &Progress) -> Result<Estimate> {
+    missing()
+}
+
+pub fn modalities(_inputs: &[String], _config: &Config, _run: &Run, _progress: &Progress) -> Result<Counted> {
+    missing()
+}
