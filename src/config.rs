@@ -102,7 +102,11 @@ impl Config {
                 "the default, 10000, suits most datasets",
             );
         }
-        Ok(())
+        self.batch_size.check()?;
+        self.strata.check()?;
+        self.batches.check()?;
+        self.weights.check()?;
+        self.scores.check()
     }
 }
 
@@ -151,16 +155,28 @@ impl Settings {
         let defaults = serde_json::to_value(Config::default()).expect("a config of plain values");
         let mut tree = defaults;
         tree["run"] = serde_json::to_value(Run::default()).expect("a run of plain values");
-        let mut values: Layer =
-            leaves(&tree).into_iter().map(|(k, v)| (k, (v, Origin::Default))).collect();
+        // plan.json leaves it out where it is empty.
+        tree["batches"]["shares"] = Value::Array(Vec::new());
+        let mut values: Layer = leaves(&tree).into_iter().map(|(k, v)| (k, (v, Origin::Default))).collect();
         for (key, (value, origin)) in layers.iter().flatten() {
             let Some(slot) = values.get_mut(key) else { return Err(unknown(key, origin, &values)) };
             *slot = (value.clone(), origin.clone());
         }
         imply(&mut values);
         let (config, run) = build(&values).or_else(|e| Err(culprit(&values).unwrap_or(e)))?;
-        config.check()?;
+        config.check().map_err(|e| with_origin(e, &values))?;
         Ok(Settings { config, run, values })
+    }
+}
+
+/// Adds to a complaint about a key where that key was set.
+fn with_origin(error: Error, values: &Layer) -> Error {
+    match error {
+        Error::Config { key, reason, help } => match values.get(&key) {
+            Some((_, origin)) if *origin != Origin::Default => Error::config(format!("{key} ({origin})"), reason, help),
+            _ => Error::config(key, reason, help),
+        },
+        other => other,
     }
 }
 
