@@ -1,2 +1,223 @@
-//! The command line.
-pub fn main(_args: std::env::ArgsOs) -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+//! The command line: one file per verb. A verb returns the text for stdout; errors, progress and warnings go to stderr.
+//!
+//! [`run`] does everything but end the process, so that another front end (Python's entry point) shares it.
+
+mod bars;
+mod completions;
+mod config;
+mod flags;
+mod inspect;
+mod man;
+mod modalities;
+mod plan;
+mod schema;
+mod settings;
+mod style;
+mod synth;
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+
+use clap::builder::styling::{AnsiColor, Styles};
+use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
+use serde::Serialize;
+
+use crate::config::Settings;
+use crate::error::{Error, Result};
+use crate::progress::Progress;
+
+const LONG_ABOUT: &str = "\
+batchwright reads a Parquet dataset before training, counts its modalities (modes of the data's distribution, the kinds \
+of rows there are; not image and text), and writes a plan: stratified batches, row weights, scores and statistics as \
+plain Arrow files that any training loop reads.";
+
+const AFTER_HELP: &str = "\
+Settings: a flag wins over its environment variable (--batch-size is BATCHWRIGHT_BATCH_SIZE), that over the file
+batchwright.toml, that over the default. `batchwright config show` tells where each value comes from.
+
+Exit codes: 0 done, 2 wrong usage or settings, 3 unreadable or invalid input, 130 interrupted.";
+
+const STYLES: Styles = Styles::styled()
+    .header(AnsiColor::Yellow.on_default().bold())
+    .usage(AnsiColor::Yellow.on_default().bold())
+    .literal(AnsiColor::Cyan.on_default())
+    .placeholder(AnsiColor::Green.on_default());
+
+/// Counts the modalities of a Parquet dataset and plans its training batches
+#[derive(Parser)]
+#[command(name = "batchwright", version, long_about = LONG_ABOUT, after_help = AFTER_HELP, styles = STYLES)]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+    #[command(flatten)]
+    talk: Talk,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    Plan(Box<plan::Flags>),
+    Modalities(Box<modalities::Flags>),
+    Inspect(inspect::Flags),
+    Synth(synth::Flags),
+    Schema(schema::Flags),
+    Config(config::Flags),
+    Completions(completions::Flags),
+    Man(man::Flags),
+}
+
+/// How much is said while a verb runs.
+#[derive(Args)]
+#[command(next_help_heading = "Messages")]
+struct Talk {
+    /// How progress is shown on stderr
+    #[arg(long, global = true, value_enum, default_value_t, hide_default_value = true)]
+    progress: bars::Show,
+    /// Say more: a line for every stage
+    #[arg(short, long, global = true, action = clap::ArgAction::Count)]
+    verbose: u8,
+    /// Say nothing but errors
+    #[arg(short, long, global = true, conflicts_with = "verbose")]
+    quiet: bool,
+}
+
+/// What every verb gets beside its own flags.
+struct Context<'a> {
+    progress: Progress,
+    quiet: bool,
+    /// The verb that runs, for its flags' names and where their values come from.
+    command: &'a Command,
+    matches: &'a ArgMatches,
+}
+
+impl Context<'_> {
+    fn settings(&self, file: &ConfigFile, flags: &impl Serialize) -> Result<Settings> {
+        settings::resolve(file.config.as_deref(), flags, self.command, self.matches)
+    }
+}
+
+/// `--config`, for the verbs that have settings.
+#[derive(Args)]
+#[command(next_help_heading = "Run")]
+struct ConfigFile {
+    /// Read settings from this file [default: batchwright.toml, if it is there]
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+/// The whole command with its environment variables.
+fn command() -> Command {
+    settings::with_environment(Cli::command())
+}
+
+/// The `batchwright` program.
+pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
+    ExitCode::from(run(args))
+}
+
+/// Runs one command line (the first argument is the program's name) and returns its exit code. Stops at SIGINT and
+/// SIGTERM after cleaning up; a second SIGINT ends the process.
+pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+    let mut command = command();
+    let matches = match command.try_get_matches_from_mut(args) {
+        Ok(matches) => matches,
+        Err(e) => {
+            // Help and version are no failure; neither is a reader that went away.
+            let _ = e.print();
+            return e.exit_code() as u8;
+        }
+    };
+    let cli = match Cli::from_arg_matches(&matches) {
+        Ok(cli) => cli,
+        Err(e) => {
+            let _ = e.format(&mut command).print();
+            return 2;
+        }
+    };
+    match execute(cli, &command, &matches).and_then(|text| print(&text)) {
+        Ok(()) => 0,
+        Err(e) => {
+            eprint!("{}", explain(&e));
+            e.exit_code()
+        }
+    }
+}
+
+fn execute(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<String> {
+    let verbosity = if cli.talk.quiet { -1 } else { cli.talk.verbose as i8 };
+    let progress = bars::observe(cli.talk.progress, verbosity);
+    for name in settings::unknown_variables(command) {
+        progress.warn(&format!("the environment variable {name} is no setting of batchwright"));
+    }
+    on_signal(progress.cancel_switch());
+    let (mut command, mut matches) = (command, matches);
+    while let Some((name, inner)) = matches.subcommand() {
+        command = command.find_subcommand(name).expect("clap matched this verb");
+        matches = inner;
+    }
+    let context = Context { progress, quiet: cli.talk.quiet, command, matches };
+    match cli.verb {
+        Verb::Plan(flags) => plan::run(*flags, &context),
+        Verb::Modalities(flags) => modalities::run(*flags, &context),
+        Verb::Inspect(flags) => inspect::run(flags),
+        Verb::Synth(flags) => synth::run(flags, &context),
+        Verb::Schema(flags) => schema::run(flags),
+        Verb::Config(flags) => config::run(flags, &context),
+        Verb::Completions(flags) => completions::run(flags),
+        Verb::Man(flags) => man::run(flags),
+    }
+}
+
+/// Text to stdout. A reader that went away (`| head`) has all it wanted.
+fn print(text: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("write", "standard output")(e)),
+        _ => Ok(()),
+    }
+}
+
+/// One JSON object, as `--json` prints it.
+fn json(value: &impl Serialize) -> String {
+    serde_json::to_string_pretty(value).expect("plain values") + "\n"
+}
+
+/// What happened, why, and what to do about it.
+fn explain(error: &Error) -> String {
+    let paint = style::Paint::stderr();
+    let mut said = error.to_string();
+    let mut text = format!("{} {said}\n", paint.red("error:"));
+    let mut cause = std::error::Error::source(error);
+    while let Some(e) = cause {
+        let message = e.to_string();
+        if !said.contains(&message) {
+            text += &format!("  {} {message}\n", paint.dim("cause:"));
+        }
+        said = message;
+        cause = e.source();
+    }
+    if !error.help().is_empty() {
+        text += &format!("  {} {}\n", paint.cyan("help:"), error.help());
+    }
+    text
+}
+
+/// The handler is installed once a process, the switch is that of the current run.
+fn on_signal(switch: Arc<AtomicBool>) {
+    static SWITCH: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
+    let current = || SWITCH.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let installed = current().replace(switch).is_some();
+    if !installed {
+        // Another handler (a host program's) stays in charge: then the host stops the run.
+        let _ = ctrlc::set_handler(move || {
+            let again = current().as_ref().is_none_or(|s| s.swap(true, Ordering::Relaxed));
+            if again {
+                std::process::exit(130);
+            }
+            eprintln!("stopping; press Ctrl-C again to stop at once");
+        });
+    }
+}

@@ -1,0 +1,23 @@
+//! `completions`: what the shell needs to complete commands and flags.
+
+use clap::{Args, CommandFactory};
+use clap_complete::Shell;
+
+use super::Cli;
+use crate::error::Result;
+
+/// Print shell completions
+///
+/// For example: batchwright completions bash > ~/.local/share/bash-completion/completions/batchwright
+#[derive(Args)]
+pub struct Flags {
+    /// The shell to complete for
+    #[arg(value_enum)]
+    shell: Shell,
+}
+
+pub fn run(flags: Flags) -> Result<String> {
+    let mut out = Vec::new();
+    clap_complete::generate(flags.shell, &mut Cli::command(), "batchwright", &mut out);
+    Ok(String::from_utf8_lossy(&out).into_owned())
+}

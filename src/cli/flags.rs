@@ -1,0 +1,265 @@
+//! The flags that set something in [`Config`](crate::config::Config) or [`Run`](crate::config::Run).
+//!
+//! One struct per stage, nested and named like the config, so that a flag's id is the dotted key it sets and the structs
+//! serialise to the config's own form. Every flag is optional: what is not given comes from the environment, the file or
+//! the defaults (see [`super::settings`]).
+
+use clap::Args;
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::config::parse_size;
+
+/// Everything that `plan` takes.
+#[derive(Args, Debug, Serialize)]
+pub struct PlanFlags {
+    #[command(flatten)]
+    pub source: SourceFlags,
+    #[command(flatten)]
+    pub features: FeatureFlags,
+    #[command(flatten)]
+    pub modalities: ModalityFlags,
+    #[command(flatten)]
+    pub strata: StrataFlags,
+    #[command(flatten)]
+    pub batch_size: BatchSizeFlags,
+    #[command(flatten)]
+    pub batches: BatchFlags,
+    #[command(flatten)]
+    pub weights: WeightFlags,
+    #[command(flatten)]
+    pub scores: ScoreFlags,
+    /// Seed of all random decisions: the same data, settings and seed give the same plan
+    #[arg(id = "seed", long, value_name = "N", help_heading = "Run")]
+    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub run: OutFlags,
+}
+
+/// Everything that `modalities` takes.
+#[derive(Args, Debug, Serialize)]
+pub struct CountFlags {
+    #[command(flatten)]
+    pub source: FilterFlags,
+    #[command(flatten)]
+    pub features: FeatureFlags,
+    #[command(flatten)]
+    pub modalities: ModalityFlags,
+    /// Seed of all random decisions: the same data, settings and seed give the same answer
+    #[arg(id = "seed", long, value_name = "N", help_heading = "Run")]
+    pub seed: Option<u64>,
+    #[command(flatten)]
+    pub run: RunFlags,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Data")]
+pub struct SourceFlags {
+    /// Column that names a row for people, shown in the report
+    #[arg(id = "source.id", long = "id", value_name = "COLUMN")]
+    pub id: Option<String>,
+    /// Column with the class, to predict the gain; never used for clustering
+    #[arg(id = "source.label", long = "label", value_name = "COLUMN")]
+    pub label: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub filter: FilterFlags,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Data")]
+pub struct FilterFlags {
+    /// Only the rows for which this SQL condition is true
+    ///
+    /// The condition may use every column but the vectors. Rows left out keep their row number and get no modality.
+    /// Example: --where "split = 'train' and length > 20"
+    #[arg(id = "source.where", long = "where", value_name = "SQL")]
+    #[serde(rename = "where")]
+    pub filter: Option<String>,
+    /// Rows whose features are null, NaN, infinite or of the wrong length: stop, or drop them
+    #[arg(id = "source.invalid", long = "invalid", value_parser = ["error", "drop"])]
+    pub invalid: Option<String>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Features")]
+pub struct FeatureFlags {
+    /// Columns that say what a row is like [default: the one vector column, else all numeric columns]
+    #[arg(id = "features.columns", long = "features", value_name = "COLUMN,...", value_delimiter = ',')]
+    pub columns: Option<Vec<String>>,
+    /// What is done to the numbers first: nothing, length 1, mean 0 and deviation 1, or median 0 and quartiles apart by 1
+    #[arg(id = "features.transform", long = "transform", value_parser = ["none", "unit", "standard", "robust"])]
+    pub transform: Option<String>,
+    /// How text and boolean columns become numbers
+    #[arg(id = "features.categories", long = "categories", value_parser = ["one-hot", "hash"])]
+    pub categories: Option<String>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Modalities")]
+pub struct ModalityFlags {
+    /// How modalities are counted: by modes that two halves of a sample agree on (rim), not at all (kmeans with a given
+    /// number), or by the values of a column
+    #[arg(id = "modalities.estimator", long = "estimator", value_parser = ["rim", "kmeans", "column"])]
+    pub estimator: Option<String>,
+    /// Fix the number of modalities; chooses the estimator kmeans
+    #[arg(id = "modalities.count", long = "modalities", value_name = "N")]
+    pub count: Option<u32>,
+    /// Take the values of this column as the modalities; chooses the estimator column
+    #[arg(id = "modalities.column", long = "modality-column", value_name = "COLUMN")]
+    pub column: Option<String>,
+    /// Rows of a sample block: the more, the finer the modes that can be told apart
+    #[arg(id = "modalities.resolution", long = "resolution", value_name = "ROWS")]
+    pub resolution: Option<u32>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Strata")]
+pub struct StrataFlags {
+    /// What every batch holds its share of: modalities, the values of a column, or both
+    ///
+    /// Examples: --stratify-by modality, --stratify-by label, --stratify-by modality,label
+    #[arg(id = "strata.by", long = "stratify-by", value_name = "modality|COLUMN|modality,COLUMN")]
+    pub by: Option<String>,
+    /// Strata to split the modalities into, all together; 0: the modalities themselves
+    #[arg(id = "strata.fine", long = "fine-strata", value_name = "N")]
+    pub fine: Option<u32>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Batch size")]
+pub struct BatchSizeFlags {
+    /// Rows of a batch; auto: enough to have every covered modality in every batch
+    #[arg(id = "batch_size.size", long = "batch-size", value_name = "auto|N", value_parser = auto_or_number)]
+    pub size: Option<Value>,
+    /// Batch size as a multiple of the number of modalities, instead of --coverage
+    #[arg(id = "batch_size.samples_per_modality", long = "samples-per-modality", value_name = "X")]
+    pub samples_per_modality: Option<f64>,
+    /// Share of the rows whose modality shall be in every batch
+    #[arg(id = "batch_size.coverage", long = "coverage", value_name = "SHARE")]
+    pub coverage: Option<f64>,
+    /// Round the batch size up to a multiple of this
+    #[arg(id = "batch_size.multiple", long = "multiple", value_name = "N")]
+    pub multiple: Option<u64>,
+    /// Ranks (GPUs) that share a batch
+    #[arg(id = "batch_size.world_size", long = "world-size", value_name = "W")]
+    pub world_size: Option<u64>,
+    /// Micro-batches that a rank splits its part of a batch into
+    #[arg(id = "batch_size.micro_steps", long = "micro-steps", value_name = "A")]
+    pub micro_steps: Option<u64>,
+    /// Batch sizes to prepare, all multiples of the smallest; auto: the batch size B, 2B and 4B
+    #[arg(id = "batch_size.candidates", long = "candidates", value_name = "auto|N,N,...", value_parser = auto_or_numbers)]
+    pub candidates: Option<Value>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Batches")]
+pub struct BatchFlags {
+    /// Epochs to write; any other can be computed from the plan later [default: 3, or 0 above 67 million rows]
+    #[arg(id = "batches.epochs", long = "epochs", value_name = "N")]
+    pub epochs: Option<u32>,
+    /// Shares of the strata in a batch: as in the data, all equal, tempered by --tau, or from a JSON or TOML file
+    ///
+    /// A file holds a list of shares in the order of the strata, or a table from stratum number to share. Rows drawn
+    /// more or less often than they occur get a loss weight that makes up for it.
+    #[arg(id = "batches.allocation", long = "allocation", value_name = "proportional|equal|tau|FILE")]
+    pub allocation: Option<String>,
+    /// Temper the shares: proportional to share^TAU, so 1 is proportional and 0 is equal; chooses --allocation tau
+    #[arg(id = "batches.tau", long = "tau", value_name = "TAU")]
+    pub tau: Option<f64>,
+    /// Leave the rows that do not fill a batch out of the epoch
+    #[arg(id = "batches.drop_last", long = "drop-last", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub drop_last: Option<bool>,
+    /// Share of the rows to keep out of the batches, stratified, for validation
+    #[arg(id = "batches.holdout", long = "holdout", value_name = "SHARE")]
+    pub holdout: Option<f64>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Weights and scores")]
+pub struct WeightFlags {
+    /// How the weight moves between the centre and the edge of the modalities during training
+    #[arg(id = "weights.schedule", long = "weights",
+          value_parser = ["centre-to-periphery", "centre-then-uniform", "periphery-late", "off"])]
+    pub schedule: Option<String>,
+    /// How strong: at 1 the heaviest row weighs e times the lightest; above 2 is rarely wise
+    #[arg(id = "weights.strength", long = "weight-strength", value_name = "X")]
+    pub strength: Option<f64>,
+    /// What makes a row central
+    #[arg(id = "weights.centrality", long = "centrality", value_parser = ["distance", "density", "margin"])]
+    pub centrality: Option<String>,
+    /// Where weights have mean 1: in each modality, or in each batch
+    #[arg(id = "weights.normalise", long = "normalise", value_parser = ["modality", "batch"])]
+    pub normalise: Option<String>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Weights and scores")]
+pub struct ScoreFlags {
+    /// Representative samples that an optimizer update waits for [default: 4 times the batch size]
+    #[arg(id = "scores.information_threshold", long = "information-threshold", value_name = "N")]
+    pub information_threshold: Option<f64>,
+    /// Share of the gradient's variance that lies between modalities, 0 to 0.9 [default: from the label, else 0.5]
+    #[arg(id = "scores.modality_share", long = "modality-share", value_name = "SHARE")]
+    pub modality_share: Option<f64>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Run")]
+pub struct OutFlags {
+    /// Directory of the new plan [default: plan]
+    #[arg(id = "run.out", short = 'o', long = "out", value_name = "DIR")]
+    pub out: Option<String>,
+    /// Replace an existing plan
+    #[arg(id = "run.force", long = "force", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub force: Option<bool>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub run: RunFlags,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Run")]
+pub struct RunFlags {
+    /// Threads [default: one per core]. The result does not depend on it
+    #[arg(id = "run.threads", long = "threads", value_name = "N")]
+    pub threads: Option<usize>,
+    /// Memory to stay within, such as 4GiB or 500MB [default: 4GiB]. The result does not depend on it
+    #[arg(id = "run.memory", long = "memory", value_name = "SIZE", value_parser = parse_size)]
+    pub memory: Option<u64>,
+    /// Vector instructions. For checking: the result never depends on it
+    #[arg(id = "run.simd", long = "simd", value_name = "on|off", value_parser = on_or_off, hide_short_help = true)]
+    pub simd: Option<bool>,
+}
+
+fn on_or_off(text: &str) -> Result<bool, String> {
+    match text {
+        "on" | "true" | "1" => Ok(true),
+        "off" | "false" | "0" => Ok(false),
+        _ => Err("expected on or off".into()),
+    }
+}
+
+fn auto_or_number(text: &str) -> Result<Value, String> {
+    match text {
+        "auto" => Ok(text.into()),
+        _ => number(text).map_err(|e| format!("{e} or auto")),
+    }
+}
+
+fn auto_or_numbers(text: &str) -> Result<Value, String> {
+    match text {
+        "auto" => Ok(text.into()),
+        _ => text.split(',').map(|n| number(n.trim())).collect::<Result<Vec<_>, _>>().map(Value::Array)
+            .map_err(|e| format!("{e}s such as 128,256,512, or auto")),
+    }
+}
+
+fn number(text: &str) -> Result<Value, String> {
+    match text.parse::<u64>() {
+        Ok(n) if n > 0 => Ok(n.into()),
+        _ => Err("expected a positive whole number".into()),
+    }
+}

@@ -1,0 +1,39 @@
+//! `man`: manual pages from the same definitions as the help.
+
+use std::path::PathBuf;
+
+use clap::{Args, Command, CommandFactory};
+
+use super::{Cli, style};
+use crate::error::{Error, Result};
+
+/// Print the manual page, or write one page for every command
+#[derive(Args)]
+pub struct Flags {
+    /// Write batchwright.1, batchwright-plan.1, ... into this directory
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+pub fn run(flags: Flags) -> Result<String> {
+    let mut command = Cli::command().disable_help_subcommand(true);
+    command.build();
+    let Some(dir) = flags.dir else { return Ok(render(command)) };
+    std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+    let mut written = 0;
+    let mut open = vec![command];
+    while let Some(command) = open.pop() {
+        open.extend(command.get_subcommands().cloned());
+        let name = command.get_display_name().unwrap_or(command.get_name()).to_string();
+        let path = dir.join(name + ".1");
+        std::fs::write(&path, render(command)).map_err(Error::io("write", &path))?;
+        written += 1;
+    }
+    Ok(format!("{} written to {}\n", style::plural(written, "page"), dir.display()))
+}
+
+fn render(command: Command) -> String {
+    let mut out = Vec::new();
+    clap_mangen::Man::new(command).render(&mut out).expect("writing to memory");
+    String::from_utf8_lossy(&out).into_owned()
+}

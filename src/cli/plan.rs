@@ -1,0 +1,218 @@
+//! `plan`: the whole pipeline, and the summary at its end.
+
+use clap::Args;
+
+use super::flags::PlanFlags;
+use super::style::{self, Paint};
+use super::{ConfigFile, Context};
+use crate::error::Result;
+use crate::pipeline::{self, Estimate, Summary};
+
+/// Count the modalities of a dataset and build a plan
+///
+/// Reads the dataset once or twice and writes a directory that training loops read. The same data, settings and seed
+/// give the same bytes, on any number of threads.
+///
+/// Examples:
+///   batchwright plan data/*.parquet -o plan
+///   batchwright plan data/ -o plan --label class --where "split = 'train'" --world-size 64
+///   batchwright plan data/ --dry-run
+#[derive(Args)]
+#[command(verbatim_doc_comment)]
+pub struct Flags {
+    /// Parquet files or directories of them
+    #[arg(required = true, value_name = "DATA")]
+    inputs: Vec<String>,
+    /// Only say what would be read and written, and how much disk and memory it takes
+    #[arg(long, help_heading = "Run")]
+    dry_run: bool,
+    /// Print the summary as one JSON object
+    #[arg(long, help_heading = "Messages")]
+    json: bool,
+    #[command(flatten)]
+    file: ConfigFile,
+    #[command(flatten)]
+    flags: PlanFlags,
+}
+
+pub fn run(flags: Flags, context: &Context) -> Result<String> {
+    let settings = context.settings(&flags.file, &flags.flags)?;
+    let (config, run, progress) = (&settings.config, &settings.run, &context.progress);
+    let paint = Paint::stdout();
+    if flags.dry_run {
+        let estimate = pipeline::estimate(&flags.inputs, config, run, progress)?;
+        return Ok(if flags.json { super::json(&estimate) } else { style::facts(&forecast(&estimate), paint) });
+    }
+    let summary = pipeline::plan(&flags.inputs, config, run, progress)?;
+    match (flags.json, context.quiet) {
+        (true, _) => Ok(super::json(&summary)),
+        (false, true) => Ok(String::new()),
+        (false, false) => Ok(style::facts(&facts(&summary), paint)),
+    }
+}
+
+type Lines = Vec<(String, String)>;
+
+fn line(name: &str, text: impl Into<String>) -> (String, String) {
+    (name.into(), text.into())
+}
+
+fn forecast(e: &Estimate) -> Lines {
+    let mut lines = vec![
+        line("data", format!("{}, {}", style::plural(e.rows, "row"), style::plural(e.dims as u64, "dimension"))),
+        line("would read", style::bytes(e.bytes_read)),
+        line("would write", format!("{} ({} free)", style::bytes(e.bytes_written), style::bytes(e.disk_free))),
+        line("memory", format!("up to {}", style::bytes(e.memory_needed))),
+    ];
+    lines.extend(e.lines.iter().cloned());
+    lines.push(line("verdict", if e.fits { "it fits; nothing was written" } else { "it does not fit" }));
+    lines
+}
+
+/// "M = 50, confidence 93 % (90 % interval 48 to 53), counted by rim"
+pub fn modality_count(m: u32, confidence: f64, (low, high): (u32, u32), clear: bool, estimator: &str) -> String {
+    let how = match estimator {
+        "kmeans" => return format!("{m} (fixed, by k-means)"),
+        "column" => return format!("{m} (the values of a column)"),
+        name => name,
+    };
+    let sure = format!("confidence {}, likely {low} to {high}, counted by {how}", style::percent(confidence));
+    match clear {
+        true => format!("{m} ({sure})"),
+        false => format!("{m} ({sure})\nno clear number: the fine strata carry the stratification"),
+    }
+}
+
+fn named(modalities: &[(String, u64, f64)]) -> String {
+    let one = |(name, rows, share): &(String, u64, f64)| {
+        format!("{} {} ({})", style::shorten(name, 40), style::count(*rows), style::percent(*share))
+    };
+    modalities.iter().map(one).collect::<Vec<_>>().join(", ")
+}
+
+fn facts(s: &Summary) -> Lines {
+    let mut left_out = String::new();
+    for (n, why) in [(s.filtered, "by --where"), (s.invalid, "invalid"), (s.held_out, "held out")] {
+        if n > 0 {
+            left_out += &format!(", {} {why}", style::count(n));
+        }
+    }
+    let mut lines = vec![
+        line("plan", format!("{} ({})", s.out, style::shorten(&s.plan_id, 13))),
+        line(
+            "data",
+            format!(
+                "{}, {}; {} planned{left_out}",
+                style::plural(s.rows, "row"),
+                style::plural(s.dims as u64, "dimension"),
+                style::count(s.rows_planned)
+            ),
+        ),
+        line("modalities", modality_count(s.modalities, s.confidence, s.interval, s.clear, &s.estimator)),
+    ];
+    if !s.largest.is_empty() {
+        lines.push(line("  largest", named(&s.largest)));
+    }
+    // With few modalities the rarest are among the largest already.
+    if s.modalities as usize > s.largest.len() {
+        lines.push(line("  rarest", named(&s.rarest)));
+    }
+    lines.push(line("strata", style::count(s.strata.into())));
+    lines.push(line(
+        "batch size",
+        format!("{} = {:.2} a modality: {}", style::count(s.batch_size), s.samples_per_modality, s.batch_size_why),
+    ));
+    lines.push(line(
+        "  coverage",
+        format!(
+            "{} of the rows have their modality in every batch; random batches would need {}",
+            style::percent(s.covered),
+            style::count(s.random_batch)
+        ),
+    ));
+    let sizes: Vec<String> = s.candidates.iter().map(|&b| style::count(b)).collect();
+    lines.push(line(
+        "batches",
+        format!(
+            "{} an epoch, {} written, sizes {}",
+            style::count(s.batches_per_epoch),
+            style::plural(s.epochs.into(), "epoch"),
+            sizes.join(" ")
+        ),
+    ));
+    lines.push(line("update", format!("at {} representative samples", style::count(s.information_threshold as u64))));
+    lines.push(line(
+        "gain",
+        match s.gain {
+            Some((ratio, true)) => format!(
+                "early gradient variance {ratio:.2} times that of random batches (predicted from the label)"
+            ),
+            Some((ratio, false)) => format!(
+                "early gradient variance at best {ratio:.2} times that of random batches (an optimistic guess: \
+                 give --label for a prediction)"
+            ),
+            None => "not predicted".into(),
+        },
+    ));
+    lines.push(line("files", format!("{}, {}", style::plural(s.files as u64, "file"), style::bytes(s.bytes))));
+    // The stages that took at least a twentieth of the time.
+    let slow: Vec<String> = (s.stages.iter())
+        .filter(|(_, t)| *t >= 0.05 * s.seconds)
+        .map(|(name, t)| format!("{name} {}", style::seconds(*t)))
+        .collect();
+    let slow = if slow.is_empty() { String::new() } else { format!(" ({})", slow.join(", ")) };
+    lines.push(line("time", style::seconds(s.seconds) + &slow));
+    lines.push(line("memory", format!("{} at most", style::bytes(s.peak_memory))));
+    lines.extend(s.warnings.iter().map(|w| line("warning", w.as_str())));
+    lines
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_summary_says_what_a_person_asks() {
+        let summary = Summary {
+            out: "plan".into(),
+            plan_id: "0123456789abcdef".into(),
+            rows: 1_000_000,
+            rows_planned: 990_000,
+            filtered: 10_000,
+            dims: 384,
+            modalities: 50,
+            confidence: 0.93,
+            interval: (48, 53),
+            clear: true,
+            estimator: "rim".into(),
+            largest: vec![("m00".into(), 220_000, 0.222)],
+            rarest: vec![("m49".into(), 12, 0.0000121)],
+            batch_size: 392,
+            samples_per_modality: 7.84,
+            batch_size_why: "1 row of the rarest covered modality".into(),
+            candidates: vec![392, 784, 1568],
+            gain: Some((0.52, true)),
+            seconds: 185.2,
+            stages: vec![("assign".into(), 170.0), ("write".into(), 1.0)],
+            peak_memory: 3 << 30,
+            warnings: vec!["a column is constant".into()],
+            ..Summary::default()
+        };
+        let text = style::facts(&facts(&summary), Paint::stdout());
+        for expected in [
+            "990,000 planned, 10,000 by --where",
+            "50 (confidence 93.0 %, likely 48 to 53, counted by rim)",
+            "m00 220,000 (22.2 %)",
+            "m49 12 (0.0012 %)",
+            "392 = 7.84 a modality: 1 row",
+            "sizes 392 784 1,568",
+            "variance 0.52 times",
+            "3 min 05 s (assign 2 min 50 s)",
+            "3.0 GiB at most",
+            "a column is constant",
+        ] {
+            assert!(text.contains(expected), "no `{expected}` in\n{text}");
+        }
+        assert!(!text.contains("invalid") && !text.contains("write 1"), "{text}");
+    }
+}

@@ -1,0 +1,48 @@
+//! `schema`: what a plan's files hold, for people and for other programs.
+
+use std::path::PathBuf;
+
+use clap::Args;
+
+use super::style;
+use crate::error::{Error, Result};
+
+/// Print the schema of a plan's files
+#[derive(Args)]
+pub struct Flags {
+    /// One kind of file, such as plan, batches or config; without it, the names of all
+    kind: Option<String>,
+    /// Write all schemas into this directory, one JSON file a kind
+    #[arg(long, value_name = "DIR", conflicts_with = "kind")]
+    write: Option<PathBuf>,
+}
+
+pub fn run(flags: Flags) -> Result<String> {
+    let documents = documents();
+    if let Some(dir) = flags.write {
+        std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
+        for (kind, text) in &documents {
+            let path = dir.join(format!("{kind}.json"));
+            std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+        }
+        return Ok(format!("{} written to {}\n", style::plural(documents.len() as u64, "schema"), dir.display()));
+    }
+    let names = || documents.iter().map(|(kind, _)| kind.as_str());
+    match flags.kind {
+        None => Ok(names().map(|name| format!("{name}\n")).collect()),
+        Some(kind) => match documents.iter().find(|(k, _)| *k == kind) {
+            Some((_, text)) => Ok(text.clone()),
+            None => Err(Error::config(
+                "schema",
+                format!("there is no kind of file `{kind}`"),
+                format!("there are: {}", names().collect::<Vec<_>>().join(", ")),
+            )),
+        },
+    }
+}
+
+/// Every kind of file of a plan, and the config file, with its schema.
+fn documents() -> Vec<(String, String)> {
+    let config = super::json(&schemars::schema_for!(crate::config::Config));
+    vec![("config".into(), config)]
+}

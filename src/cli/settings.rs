@@ -1,0 +1,152 @@
+//! Puts the settings together: flag > environment > file > default, each value with its origin.
+
+use std::ffi::OsString;
+use std::path::Path;
+
+use clap::parser::ValueSource;
+use clap::{ArgMatches, Command};
+use serde::Serialize;
+use serde_json::Value;
+use toml::de::{DeTable, DeValue};
+
+use crate::config::{Layer, Origin, Settings, leaves};
+use crate::error::{Error, Result};
+
+/// The file that is read without `--config`, if it is there.
+const FILE: &str = "batchwright.toml";
+const PREFIX: &str = "BATCHWRIGHT_";
+
+/// Variable of a flag: `--batch-size` is BATCHWRIGHT_BATCH_SIZE.
+fn variable(long: &str) -> String {
+    PREFIX.to_string() + &long.to_uppercase().replace('-', "_")
+}
+
+/// Lets every setting also be given by its environment variable. An empty variable counts as not set.
+pub fn with_environment(command: Command) -> Command {
+    let command = command.mut_args(|arg| match arg.get_long().map(variable) {
+        // Only settings: their id is the key they set.
+        Some(name) if is_setting(arg.get_id().as_str()) && std::env::var_os(&name).is_some_and(|v| !v.is_empty()) => {
+            arg.env(name).hide_env(true)
+        }
+        _ => arg,
+    });
+    command.mut_subcommands(with_environment)
+}
+
+fn is_setting(id: &str) -> bool {
+    id == "seed" || id == "config" || id.contains('.')
+}
+
+/// Variables that look like settings but are none: most likely misspelt.
+pub fn unknown_variables(command: &Command) -> Vec<String> {
+    fn collect(command: &Command, names: &mut Vec<OsString>) {
+        names.extend(command.get_arguments().filter_map(|a| a.get_long()).map(|l| variable(l).into()));
+        command.get_subcommands().for_each(|c| collect(c, names));
+    }
+    let mut known = Vec::new();
+    collect(command, &mut known);
+    let mut unknown: Vec<String> = std::env::vars_os()
+        .filter(|(name, _)| !known.contains(name))
+        .filter_map(|(name, _)| name.into_string().ok())
+        .filter(|name| name.starts_with(PREFIX))
+        .collect();
+    unknown.sort();
+    unknown
+}
+
+/// All layers for the flags of one verb. `matches` tells a flag from an environment variable.
+pub fn resolve(
+    file: Option<&Path>,
+    flags: &impl Serialize,
+    command: &Command,
+    matches: &ArgMatches,
+) -> Result<Settings> {
+    let mut layers = Vec::new();
+    if let Some(path) = file.or_else(|| Some(Path::new(FILE)).filter(|p| p.exists())) {
+        layers.push(from_file(path)?);
+    }
+    layers.push(from_flags(flags, command, matches)?);
+    Settings::new(&layers)
+}
+
+fn from_file(path: &Path) -> Result<Layer> {
+    let name = path.display().to_string();
+    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => {
+            Error::config("--config", format!("there is no file {name}"), "check the spelling of the path")
+        }
+        _ => Error::config("--config", format!("cannot read {name}: {e}"), ""),
+    })?;
+    let line = |place: usize| text[..place].matches('\n').count() + 1;
+    let wrong = |e: toml::de::Error| {
+        let place = e.span().map_or(String::new(), |s| format!(":{}", line(s.start)));
+        Error::config(format!("{name}{place}"), e.message().to_string(), "the file is TOML, see toml.io")
+    };
+    let values: Value = toml::from_str(&text).map_err(wrong)?;
+    let table = DeTable::parse(&text).map_err(wrong)?;
+    let place = |key: &str| {
+        let mut table = table.get_ref();
+        let mut at = 0;
+        for part in key.split('.') {
+            let Some((name, value)) = table.iter().find(|(name, _)| name.get_ref() == part) else { break };
+            at = name.span().start;
+            match value.get_ref() {
+                DeValue::Table(inner) => table = inner,
+                _ => break,
+            }
+        }
+        line(at)
+    };
+    Ok(leaves(&values)
+        .into_iter()
+        .map(|(key, value)| {
+            let origin = Origin::File(name.clone(), place(&key));
+            (key, (value, origin))
+        })
+        .collect())
+}
+
+fn from_flags(flags: &impl Serialize, command: &Command, matches: &ArgMatches) -> Result<Layer> {
+    let given = serde_json::to_value(flags).expect("flags are plain values");
+    let mut layer = Layer::new();
+    for (key, value) in leaves(&given).into_iter().filter(|(_, v)| !v.is_null()) {
+        let long = command.get_arguments().find(|a| a.get_id() == key.as_str()).and_then(|a| a.get_long());
+        let long = long.unwrap_or(&key);
+        let origin = match matches.value_source(&key) {
+            Some(ValueSource::EnvVariable) => Origin::Env(variable(long)),
+            _ => Origin::Flag(format!("--{long}")),
+        };
+        layer.insert(key, (value, origin));
+    }
+    // `--allocation FILE` is the allocation `shares` with the shares from the file.
+    if let Some((Value::String(choice), origin)) = layer.get("batches.allocation").cloned()
+        && !["proportional", "equal", "tau"].contains(&choice.as_str())
+    {
+        layer.insert("batches.shares".into(), (shares(&choice)?, origin.clone()));
+        layer.insert("batches.allocation".into(), ("shares".into(), origin));
+    }
+    Ok(layer)
+}
+
+/// Shares of the strata from a JSON or TOML file: a list, or a table from the number of a stratum to its share.
+fn shares(path: &str) -> Result<Value> {
+    let wrong = |reason: String| {
+        Error::config("--allocation", reason, "a file holds a list of shares, or a table from stratum number to share")
+    };
+    let text = std::fs::read_to_string(path).map_err(|e| {
+        wrong(format!("is `{path}`, which is none of proportional, equal, tau, nor a file that can be read ({e})"))
+    })?;
+    let value = serde_json::from_str(&text)
+        .or_else(|_| toml::from_str::<Value>(&text))
+        .map_err(|e| wrong(format!("{path} is neither JSON nor TOML: {}", e.message())))?;
+    match value {
+        // TOML has no list at its top: `shares = [...]`.
+        Value::Object(mut table) if table.contains_key("shares") => Ok(table["shares"].take()),
+        Value::Object(mut table) => (0..table.len())
+            .map(|stratum| table.remove(&stratum.to_string()))
+            .collect::<Option<_>>()
+            .map(Value::Array)
+            .ok_or_else(|| wrong(format!("{path} does not name every stratum from 0 to {}", table.len()))),
+        list => Ok(list),
+    }
+}

@@ -1,0 +1,222 @@
+//! How numbers, tables and colours look, the same in every verb.
+
+use std::io::IsTerminal;
+
+/// Colours, if the stream is a terminal and the user did not say NO_COLOR (no-color.org).
+#[derive(Clone, Copy)]
+pub struct Paint(bool);
+
+impl Paint {
+    pub fn stdout() -> Paint {
+        Paint(std::io::stdout().is_terminal() && wanted())
+    }
+
+    pub fn stderr() -> Paint {
+        Paint(std::io::stderr().is_terminal() && wanted())
+    }
+
+    fn wrap(self, code: &str, text: &str) -> String {
+        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    }
+
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
+    pub fn dim(self, text: &str) -> String {
+        self.wrap("2", text)
+    }
+
+    pub fn red(self, text: &str) -> String {
+        self.wrap("1;31", text)
+    }
+
+    pub fn yellow(self, text: &str) -> String {
+        self.wrap("1;33", text)
+    }
+
+    pub fn cyan(self, text: &str) -> String {
+        self.wrap("36", text)
+    }
+}
+
+fn wanted() -> bool {
+    let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
+    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
+}
+
+/// Columns of the terminal that stdout is; 100 if it is none, so that files and pipes always get the same text.
+pub fn width() -> usize {
+    #[cfg(unix)]
+    if std::io::stdout().is_terminal()
+        && let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdout())
+        && size.ws_col > 0
+    {
+        return size.ws_col.into();
+    }
+    100
+}
+
+/// 1,234,567
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// "1 row", "2 rows"
+pub fn plural(n: u64, one: &str) -> String {
+    match (n, one.strip_suffix('y')) {
+        (1, _) => format!("1 {one}"),
+        (_, Some(stem)) => format!("{} {stem}ies", count(n)),
+        _ if one.ends_with("ch") => format!("{} {one}es", count(n)),
+        _ => format!("{} {one}s", count(n)),
+    }
+}
+
+/// 4.0 GiB
+pub fn bytes(n: u64) -> String {
+    let mut value = n as f64;
+    for unit in ["B", "KiB", "MiB", "GiB"] {
+        if value < 1024.0 {
+            return if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") };
+        }
+        value /= 1024.0;
+    }
+    format!("{value:.1} TiB")
+}
+
+/// 0.42 s, 12.3 s, 3 min 05 s, 2 h 07 min
+pub fn seconds(s: f64) -> String {
+    let whole = s.round() as u64;
+    match s {
+        s if !s.is_finite() => "?".into(),
+        s if s < 9.995 => format!("{s:.2} s"),
+        s if s < 59.95 => format!("{s:.1} s"),
+        s if s < 3599.5 => format!("{} min {:02} s", whole / 60, whole % 60),
+        _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
+    }
+}
+
+/// A share as 12.3 %; small ones keep two digits that mean something.
+pub fn percent(share: f64) -> String {
+    let p = 100.0 * share;
+    match p {
+        p if p == 0.0 || p >= 9.95 => format!("{p:.1} %"),
+        p if p >= 0.095 => format!("{p:.2} %"),
+        p => format!("{p:.4} %"),
+    }
+}
+
+/// A bar of `cells` characters, in eighths of a character.
+pub fn bar(share: f64, cells: usize) -> String {
+    let eighths = ((share.clamp(0.0, 1.0) * cells as f64 * 8.0).round() as usize).max(usize::from(share > 0.0));
+    let mut out = "█".repeat(eighths / 8);
+    if let Some(rest) = (eighths % 8).checked_sub(1) {
+        out.push(['▏', '▎', '▍', '▌', '▋', '▊', '▉'][rest]);
+    }
+    out
+}
+
+/// At most `room` characters; a cut is marked.
+pub fn shorten(text: &str, room: usize) -> String {
+    if text.chars().count() <= room {
+        return text.into();
+    }
+    text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+}
+
+/// Facts one below the other: names in one column, texts wrapped beside them.
+pub fn facts(lines: &[(String, String)], paint: Paint) -> String {
+    let name_width = lines.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0);
+    let room = width().saturating_sub(name_width + 2).max(24);
+    let mut out = String::new();
+    for (name, text) in lines {
+        for (i, line) in wrap(text, room).iter().enumerate() {
+            let head = if i == 0 { name.as_str() } else { "" };
+            out += &paint.cyan(&format!("{head:name_width$}"));
+            out += &format!("  {line}\n");
+        }
+    }
+    out
+}
+
+/// Words put into lines of at most `room` characters; line breaks in the text stay.
+fn wrap(text: &str, room: usize) -> Vec<String> {
+    let mut lines = Vec::new();
+    for paragraph in text.lines() {
+        let mut line = String::new();
+        for word in paragraph.split(' ') {
+            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+                lines.push(std::mem::take(&mut line));
+            } else if !line.is_empty() {
+                line.push(' ');
+            }
+            line += word;
+        }
+        lines.push(line);
+    }
+    lines
+}
+
+/// A table whose columns are as wide as their widest cell. `right` columns hold numbers.
+pub fn table(head: &[&str], right: &[bool], rows: &[Vec<String>], paint: Paint) -> String {
+    let widths: Vec<usize> = (0..head.len())
+        .map(|j| rows.iter().map(|r| r[j].chars().count()).chain([head[j].chars().count()]).max().unwrap_or(0))
+        .collect();
+    let line = |cells: &[String]| {
+        let cells: Vec<String> = (cells.iter().zip(&widths).zip(right))
+            .map(|((c, w), right)| if *right { format!("{c:>w$}") } else { format!("{c:w$}") })
+            .collect();
+        cells.join("  ").trim_end().to_string()
+    };
+    let head: Vec<String> = head.iter().map(|h| h.to_string()).collect();
+    let mut out = paint.dim(&line(&head)) + "\n";
+    for row in rows {
+        out += &line(row);
+        out.push('\n');
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_for_people() {
+        assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
+        assert_eq!([(1, "row"), (2, "batch"), (3, "modality")].map(|(n, w)| plural(n, w)), [
+            "1 row",
+            "2 batches",
+            "3 modalities"
+        ]);
+        assert_eq!([0, 1023, 1024, 4 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "4.0 GiB"]);
+        assert_eq!([0.421, 9.999, 59.97, 185.2, 3599.6, 7620.0].map(seconds), [
+            "0.42 s",
+            "10.0 s",
+            "1 min 00 s",
+            "3 min 05 s",
+            "1 h 00 min",
+            "2 h 07 min"
+        ]);
+        assert_eq!([0.0, 0.5, 0.0123, 0.00001].map(percent), ["0.0 %", "50.0 %", "1.23 %", "0.0010 %"]);
+    }
+
+    #[test]
+    fn bars_and_tables_keep_their_width() {
+        assert_eq!(bar(1.0, 4), "████");
+        assert_eq!(bar(0.0, 4), "");
+        assert_eq!(bar(1e-9, 4), "▏");
+        assert_eq!(shorten("modality", 5), "moda…");
+        assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        let t = table(&["name", "n"], &[false, true], &[vec!["é".into(), "12".into()]], Paint(false));
+        assert_eq!(t, "name   n\né     12\n");
+    }
+}
