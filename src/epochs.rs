@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::accumulation::Accumulator;
-use crate::batches::{Batch, Deal};
+use crate::batches::{Batch, Deal, loss_weights};
 use crate::error::Result;
 use crate::ids::RowIds;
 use crate::progress::Progress;
@@ -69,7 +69,7 @@ impl<'a> Epochs<'a> {
     }
 
     /// Epoch `epoch` in batches of `size` rows, a multiple of the base size.
-    pub fn epoch(&'a self, epoch: u64, size: u64) -> Epoch<'a> {
+    pub fn epoch(&'a self, epoch: u32, size: u64) -> Epoch<'a> {
         assert_eq!(size % self.base, 0, "candidate sizes are multiples of the smallest");
         let deal = Deal::new(
             self.members,
@@ -85,17 +85,10 @@ impl<'a> Epochs<'a> {
         Epoch { all: self, deal, score, size }
     }
 
-    /// Weight of a row's loss by stratum: p_h / q_h where shares are skewed on purpose, so that the weighted mean over
-    /// the epoch is the mean over the data; None where all rows are drawn once.
-    pub fn loss_weights(&self) -> Option<Vec<f32>> {
-        let draws = self.draws?;
-        let total = self.members.len() as f64;
-        let drawn = draws.iter().sum::<u64>() as f64;
-        let weight = |h: usize| {
-            let p = (self.offsets[h + 1] - self.offsets[h]) as f64 / total;
-            if draws[h] == 0 { 0.0 } else { (p / (draws[h] as f64 / drawn)) as f32 }
-        };
-        Some((0..self.strata()).map(weight).collect())
+    /// Weight of a row's loss by stratum where shares are skewed on purpose; None where all rows are drawn once.
+    pub fn loss_weights(&self) -> Option<Vec<f64>> {
+        let sizes: Vec<u64> = self.offsets.windows(2).map(|o| o[1] - o[0]).collect();
+        self.draws.map(|draws| loss_weights(&sizes, draws))
     }
 }
 

@@ -44,6 +44,18 @@ impl Params {
     }
 }
 
+impl Params {
+    /// The column that stratifies, if one does.
+    pub fn column(&self) -> Option<&str> {
+        self.by.split(',').map(str::trim).find(|&name| name != "modality")
+    }
+
+    /// Whether every stratum lies inside one modality: strata by modality, or by modality and column.
+    pub fn inside_modalities(&self) -> bool {
+        self.by.split(',').any(|name| name.trim() == "modality")
+    }
+}
+
 /// Planned rows that a fine stratum has at least, on average.
 const ROWS_PER_STRATUM: u64 = 40;
 

@@ -9,7 +9,8 @@ use crate::ids::NONE;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 use crate::scratch::RowFile;
-use crate::weights::Ranking;
+use crate::matrix::Matrix;
+use crate::weights::centrality::{Centrality, density, margin};
 
 /// One row in the working file, little endian: prototype, modality, stratum (`u32`, [`NONE`] out of the plan), distance
 /// and the value that centrality ranks (`f32`).
@@ -26,7 +27,7 @@ pub struct Row {
 }
 
 impl Row {
-    fn to_bytes(self) -> [u8; ROW_BYTES] {
+    pub fn to_bytes(self) -> [u8; ROW_BYTES] {
         let mut out = [0; ROW_BYTES];
         let words =
             [self.prototype, self.modality, self.stratum, self.distance.to_bits(), self.ranked.to_bits()];
@@ -52,6 +53,52 @@ impl Row {
     }
 }
 
+/// The value whose rank inside its modality is a row's centrality.
+pub enum Ranking<'a> {
+    Distance,
+    /// Sample rows of every modality, and where each sampled row stands among them.
+    Density { samples: Vec<Matrix>, places: BTreeMap<u64, (u32, usize)> },
+    Margin { centers: &'a Matrix },
+}
+
+/// Sample rows of a modality that `density` looks at: the cost per row is this many distances.
+const DENSITY_ROWS: usize = 1000;
+
+impl<'a> Ranking<'a> {
+    /// `rows`, `points` and `labels` are the fit sample.
+    pub fn new(by: Centrality, rows: &[u64], points: &Matrix, labels: &[u32], centers: &'a Matrix) -> Self {
+        match by {
+            Centrality::Distance => Ranking::Distance,
+            Centrality::Margin => Ranking::Margin { centers },
+            Centrality::Density => {
+                let mut members = vec![Vec::new(); centers.rows()];
+                let mut places = BTreeMap::new();
+                for (i, &m) in labels.iter().enumerate() {
+                    let of: &mut Vec<usize> = &mut members[m as usize];
+                    if of.len() < DENSITY_ROWS {
+                        places.insert(rows[i], (m, of.len()));
+                        of.push(i);
+                    }
+                }
+                let samples = members.into_iter().map(|m| points.gather(m.into_iter())).collect();
+                Ranking::Density { samples, places }
+            }
+        }
+    }
+
+    fn value(&self, item: &Assigned, i: usize) -> f32 {
+        let (row, m) = (item.points.points.row(i), item.modality[i]);
+        match self {
+            Ranking::Distance => item.distance[i],
+            Ranking::Margin { centers } => margin(row, centers, m),
+            Ranking::Density { samples, places } => {
+                let place = places.get(&item.points.rows[i]).filter(|p| p.0 == m).map(|p| p.1);
+                density(row, &samples[m as usize], place)
+            }
+        }
+    }
+}
+
 /// Writes the rows of each part to their place and counts them.
 pub struct RowWriter<'a> {
     pub file: &'a RowFile,
@@ -63,8 +110,9 @@ pub struct RowWriter<'a> {
 pub struct Tally {
     pub prototypes: BTreeMap<u32, u64>,
     pub modalities: BTreeMap<u32, u64>,
-    /// (modality, stratum): the pairs say whether strata lie inside modalities.
     pub strata: BTreeMap<u32, u64>,
+    /// Sum of squared distances to the centre, by modality.
+    pub squares: BTreeMap<u32, f64>,
     pub filtered: u64,
     pub invalid: u64,
 }
@@ -75,7 +123,7 @@ impl Tally {
     }
 }
 
-fn add(into: &mut BTreeMap<u32, u64>, from: BTreeMap<u32, u64>) {
+fn add<T: Default + std::ops::AddAssign>(into: &mut BTreeMap<u32, T>, from: BTreeMap<u32, T>) {
     for (id, count) in from {
         *into.entry(id).or_default() += count;
     }
@@ -112,11 +160,16 @@ impl Pass for RowWriter<'_> {
         if let Some(&first) = rows.first() {
             self.file.write(first, &bytes)?;
         }
+        let mut squares: BTreeMap<u32, f64> = BTreeMap::new();
+        for (&m, &d) in item.modality.iter().zip(&item.distance).filter(|(m, _)| **m != NONE) {
+            *squares.entry(m).or_default() += f64::from(d) * f64::from(d);
+        }
         let states = |s: State| item.points.state.iter().filter(|&&x| x == s).count() as u64;
         Ok(Tally {
             prototypes: count(&item.prototype),
             modalities: count(&item.modality),
             strata: count(&item.stratum),
+            squares,
             filtered: states(State::Filtered),
             invalid: states(State::Invalid),
         })
@@ -126,6 +179,7 @@ impl Pass for RowWriter<'_> {
         add(&mut left.prototypes, right.prototypes);
         add(&mut left.modalities, right.modalities);
         add(&mut left.strata, right.strata);
+        add(&mut left.squares, right.squares);
         left.filtered += right.filtered;
         left.invalid += right.invalid;
         left
@@ -134,4 +188,75 @@ impl Pass for RowWriter<'_> {
     fn finish(&self, all: Option<Tally>) -> Result<Tally> {
         Ok(all.unwrap_or_default())
     }
+}
+
+/// Most rows shown in the report.
+pub const MAX_SHOWN: usize = 10_000;
+
+/// Everything the pass over all rows found.
+pub struct Passed {
+    /// One [`Row`] per row of the dataset, ids of the fit.
+    pub rows: RowFile,
+    pub tally: Tally,
+    pub moments: Vec<Moment>,
+    pub gain: GainSums,
+    pub reference: Vec<RandomFeature>,
+    pub profile: profile::Counts,
+    /// Content hash of every row group.
+    pub content: Vec<u128>,
+}
+
+/// Reads every row once.
+pub fn assign(
+    dataset: &Dataset,
+    roles: &Roles,
+    config: &Config,
+    prepared: &Prepared,
+    fitted: &Fitted,
+    engine: &Local,
+    scratch: &Path,
+) -> Result<Passed> {
+    let sample = &prepared.sample;
+    let rows = RowFile::create(&scratch.join("rows"), ROW_BYTES)?;
+    let ranking = Ranking::new(
+        config.weights.centrality,
+        &sample.rows,
+        &sample.points,
+        &fitted.fit.labels,
+        &fitted.model.centers,
+    );
+    let profile = Profile::plan(prepared.table.as_ref());
+    let label = config.source.label.as_deref();
+    let classes = prepared.classes.as_ref().map(|c| (c.column.clone(), &c.ids));
+
+    // Columns: those the config names, and those that are profiled in full.
+    let named: Vec<String> = roles.named.iter().filter(|n| !roles.inputs.vectors.contains(n)).cloned().collect();
+    let mut table = named.clone();
+    table.extend(profile.columns().filter(|c| !named.iter().any(|n| n == c)).map(String::from));
+    let columns = Columns::new(dataset, roles.inputs.vectors.clone(), table)?;
+    let keep = |row| prepared.selection.contains(row);
+    let place = |row| {
+        let (path, row) = dataset.describe_row(row);
+        (path.to_string(), row)
+    };
+    let points = PointsReader::new(&prepared.features, columns, config.source.invalid, &keep, &place);
+    let read = AssignedReader::new(points, &fitted.model, fitted.modality.clone(), fitted.strata.clone());
+
+    let z = pca::apply(fitted.model.projection.as_ref(), &sample.points);
+    let first_rows = dataset.row_groups().iter().map(|g| g.first_row).collect();
+    let pass = (
+        RowWriter { file: &rows, ranking: &ranking },
+        Moments::new(eigen::mean(&sample.points)),
+        Gain::new(&sample.points, classes, config.seed),
+        Reference::new(&z, config.seed),
+        profile,
+        Content::new(named, first_rows),
+    );
+    let parts = parts(dataset.rows(), prepared.features.dims());
+    let (tally, moments, gain, reference, profile, content) = engine.run("assign", &read, &pass, &parts)?;
+    drop(read);
+    if tally.planned() == 0 {
+        return Err(crate::Error::input("dataset", "no row can be used", "check --where and the feature columns"));
+    }
+    Ok(Passed { rows, tally, moments, gain, reference, profile, content })
 }

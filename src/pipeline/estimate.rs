@@ -48,37 +48,41 @@ pub fn estimate(dataset: &Dataset, roles: &Roles, config: &Config, run: &Run, th
 
     let memory_needed = BASE + fit.max(pass).max(settle).max(epochs);
     let width = if rows < 1 << 32 { 4 } else { 8 };
-    let written = u64::from(config.batches.epochs_for(rows));
+    let written = u64::from(config.batches.epochs(rows));
     let candidates = config.batch_size.candidate_count() as u64;
     let bytes_written = rows * (16 + width) + written * candidates * rows * (width + 4) + (1 << 20);
     let bytes_scratch = rows * (20 + width + 12 + 8);
     let bytes_read = 2 * dataset.bytes_of(&roles.named)?;
     let disk_free = staging::disk_free(&run.out)?;
+    let fits = memory_needed <= run.memory && bytes_written + bytes_scratch <= disk_free;
+    let mib = |b: u64| format!("{} MiB", b.div_ceil(1 << 20));
+    let lines = vec![
+        ("files".into(), format!("{}, {} row groups", dataset.files().len(), dataset.row_groups().len())),
+        ("working files".into(), format!("{} beside the plan, gone at the end", mib(bytes_scratch))),
+        ("memory allowed".into(), mib(run.memory)),
+    ];
     Ok(Estimate {
-        files: dataset.files().len() as u64,
-        row_groups: dataset.row_groups().len() as u64,
         rows,
-        dims,
+        dims: dims as usize,
         bytes_read,
-        bytes_written,
-        bytes_scratch,
+        bytes_written: bytes_written + bytes_scratch,
         memory_needed,
-        memory_limit: run.memory,
         disk_free,
-        fits: memory_needed <= run.memory && bytes_written + bytes_scratch <= disk_free,
+        fits,
+        lines,
     })
 }
 
 /// Refuses a run that would not fit, before anything is read.
 pub fn refuse(estimate: &Estimate, run: &Run) -> Result<()> {
     let mib = |b: u64| b.div_ceil(1 << 20);
-    if estimate.memory_needed > estimate.memory_limit {
+    if estimate.memory_needed > run.memory {
         return Err(Error::config(
             "memory",
             format!(
                 "this run needs about {} MiB and --memory allows {} MiB",
                 mib(estimate.memory_needed),
-                mib(estimate.memory_limit)
+                mib(run.memory)
             ),
             format!(
                 "use --memory {}MiB, fewer --threads, or a smaller --resolution",
@@ -86,7 +90,7 @@ pub fn refuse(estimate: &Estimate, run: &Run) -> Result<()> {
             ),
         ));
     }
-    let disk = estimate.bytes_written + estimate.bytes_scratch;
+    let disk = estimate.bytes_written;
     if disk > estimate.disk_free {
         return Err(Error::config(
             "out",

@@ -1,10 +1,11 @@
 //! Counts the modalities on the sample and makes the model that assigns every row.
 
-use super::prepare::{Prepared, sample_ids};
+use super::prepare::{Prepared, Values, sample_ids};
 use crate::config::Config;
 use crate::error::Result;
-use crate::modalities::model::{ColumnIds, StratifyBy};
-use crate::modalities::{EstimatorSpec, Fit, Model, estimators::column::Labels, prototypes};
+use crate::modalities::estimators::column::Column;
+use crate::modalities::model::{ColumnIds, Strata};
+use crate::modalities::{Fit, Model, centers, prototypes};
 use crate::progress::Progress;
 use crate::strata;
 
@@ -13,18 +14,18 @@ pub struct Fitted {
     pub fit: Fit,
     pub model: Model,
     /// Where a row's stratum comes from.
-    pub strata: StratifyBy,
+    pub strata: Strata,
     /// The column whose values are the modalities, for the estimator `column`.
     pub modality: Option<ColumnIds>,
 }
 
 /// Runs the estimator of the config.
 pub fn count(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<Fit> {
-    let labels = prepared.modality.as_ref().map(|values| Labels {
+    let column = prepared.modality.as_ref().map(|values| Column {
         values: values.ids.keys().cloned().collect(),
-        of_row: sample_ids(&prepared.table, values),
+        ids: sample_ids(&prepared.table, values),
     });
-    let estimator = EstimatorSpec::build(&config.modalities, labels)?;
+    let estimator = config.modalities.estimator.build(&config.modalities, column)?;
     estimator.fit(&prepared.sample, config.seed, progress)
 }
 
@@ -32,22 +33,22 @@ pub fn count(prepared: &Prepared, config: &Config, progress: &Progress) -> Resul
 pub fn fit(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<Fitted> {
     let sample = &prepared.sample;
     let fit = count(prepared, config, progress)?;
-    let centers = crate::modalities::centers(sample, &fit.labels, fit.kind.len());
-    let ids = |v: &super::prepare::Values| ColumnIds { column: v.column.clone(), values: v.ids.clone() };
-    let modality = prepared.modality.as_ref().map(ids);
-    let inside = config.strata.by.contains(',');
-    let strata_by = match &prepared.stratify {
-        Some(values) if inside => StratifyBy::Cross(ids(values)),
-        Some(values) => StratifyBy::Column(ids(values)),
-        None => StratifyBy::Prototype,
+    let ids = |v: &Values| ColumnIds { column: v.column.clone(), values: v.ids.clone() };
+    let by = match &prepared.stratify {
+        Some(values) if config.strata.inside_modalities() => Strata::Cross(ids(values)),
+        Some(values) => Strata::Column(ids(values)),
+        None => Strata::Prototype,
     };
-    if modality.is_some() {
+    if let Some(values) = &prepared.modality {
+        let numbered = fit.kind.iter().enumerate().map(|(m, value)| (value.clone(), m as u32)).collect();
+        let modality = Some(ColumnIds { column: values.column.clone(), values: numbered });
+        let centers = centers(sample, &fit.labels, fit.kind.len());
         let model = Model { projection: fit.projection.clone(), centers, ..Model::default() };
-        return Ok(Fitted { fit, model, strata: strata_by, modality });
+        return Ok(Fitted { fit, model, strata: by, modality });
     }
     let prototypes = prototypes::fit(sample, &fit, config.seed);
-    let stratum = match strata_by {
-        StratifyBy::Prototype => strata::fine(
+    let stratum = match by {
+        Strata::Prototype => strata::fine(
             &prototypes.centers,
             &prototypes.modality,
             &prototypes.sample_rows,
@@ -56,12 +57,6 @@ pub fn fit(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<
         ),
         _ => Vec::new(),
     };
-    let model = Model {
-        projection: fit.projection.clone(),
-        prototypes: prototypes.centers,
-        modality: prototypes.modality,
-        stratum,
-        centers,
-    };
-    Ok(Fitted { fit, model, strata: strata_by, modality })
+    let model = Model { stratum, ..Model::new(sample, &fit, prototypes) };
+    Ok(Fitted { fit, model, strata: by, modality: None })
 }

@@ -14,7 +14,7 @@ mod write;
 
 use std::time::Instant;
 
-pub use summary::{Counted, Estimate, Named, Summary};
+pub use summary::{Counted, Estimate, Summary};
 
 use crate::config::{Config, Run};
 use crate::error::Result;
@@ -63,11 +63,11 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
 }
 
 /// What [`plan`] would read, write and need, from the footers alone.
-pub fn estimate(inputs: &[String], config: &Config, run: &Run) -> Result<Estimate> {
+pub fn estimate(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Estimate> {
     config.check()?;
     let dataset = Dataset::open(inputs)?;
     let roles = Roles::choose(config, &dataset)?;
-    let threads = Local::new(run.threads, Progress::default())?.threads();
+    let threads = Local::new(run.threads, progress.clone())?.threads();
     estimate::estimate(&dataset, &roles, config, run, threads)
 }
 
@@ -90,7 +90,6 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
             clear: fit.clear(),
             estimator: config.modalities.estimator.name().into(),
             resolution: config.modalities.resolution,
-            rows: dataset.rows(),
             sample_rows: prepared.sample.rows.len() as u64,
             sizes,
             details: fit.details,

@@ -12,7 +12,6 @@ use crate::matrix::Matrix;
 use crate::modalities::{self, EstimatorSpec, Sample};
 use crate::parts::Local;
 use crate::source::{self, Columns, Dataset, Invalid, Kind, Selection};
-use crate::strata;
 
 /// Distinct values of a column, and their ids in order of value.
 #[derive(Clone, Debug, Default)]
@@ -27,8 +26,8 @@ pub struct Values {
 #[derive(Clone, Debug)]
 pub struct Roles {
     pub inputs: Inputs,
-    /// The column that stratifies, if one does, and whether it does so inside modalities.
-    pub stratify: Option<(String, bool)>,
+    /// The column that stratifies, if one does.
+    pub stratify: Option<String>,
     /// The column whose values are the modalities.
     pub modality: Option<String>,
     /// Columns the config names: their bytes make the fingerprints.
@@ -40,11 +39,7 @@ pub struct Roles {
 impl Roles {
     pub fn choose(config: &Config, dataset: &Dataset) -> Result<Self> {
         let source::Params { id, label, filter, .. } = &config.source;
-        let stratify = match strata::By::parse(&config.strata.by)? {
-            strata::By::Modality => None,
-            strata::By::Column(c) => Some((c, false)),
-            strata::By::ModalityAndColumn(c) => Some((c, true)),
-        };
+        let stratify = config.strata.column().map(String::from);
         let modality = match config.modalities.estimator {
             EstimatorSpec::Column => config.modalities.column.clone(),
             _ => None,
@@ -53,7 +48,7 @@ impl Roles {
         for (role, name) in [
             ("source.id", id),
             ("source.label", label),
-            ("strata.by", &stratify.as_ref().map(|s| s.0.clone())),
+            ("strata.by", &stratify),
             ("modalities.column", &modality),
         ] {
             if let Some(name) = name {
@@ -139,7 +134,7 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
         }
         None => None,
     };
-    let stratify = column(&roles.stratify.as_ref().map(|s| s.0.clone()))?;
+    let stratify = column(&roles.stratify)?;
     let modality = column(&roles.modality)?;
 
     let mut sample = modalities::sample::blocks(

@@ -78,6 +78,8 @@ pub struct Settled {
     centrality: Sorted,
     /// (row, new stratum) of held-out rows, ascending.
     pub held_out: Vec<(u64, u32)>,
+    /// The ranked value at 0, 10, .. 100 % of every modality's rows (the lower neighbour where none is exact).
+    pub ranked_quantiles: Vec<[f32; 11]>,
     total: u64,
     row_type: RowType,
 }
@@ -188,6 +190,7 @@ pub fn settle(
     let mut centrality = Scatter::create(&scratch.join("centrality"), 8, &chunks, SCATTER_BYTES)?;
     let mut bytes = Vec::new();
     let (mut modality, mut below) = (0, 0);
+    let mut ranked_quantiles = vec![[0.0; 11]; census.modalities.len()];
     for bucket in 0..cut.counts.len() {
         if cut.modality[bucket] != modality {
             (modality, below) = (cut.modality[bucket], 0);
@@ -209,11 +212,17 @@ pub fn settle(
             out[4..].copy_from_slice(&centrality_of_rank(below + rank as u64, of).to_le_bytes());
             centrality.push((row / CHUNK) as usize, &out)?;
         }
+        for (q, value) in ranked_quantiles[modality as usize].iter_mut().enumerate() {
+            let rank = (of - 1) * q as u64 / 10;
+            if let Some(&(bits, _)) = rank.checked_sub(below).and_then(|i| order.get(i as usize)) {
+                *value = f32::from_bits(bits);
+            }
+        }
         below += order.len() as u64;
         stage.advance(order.len() as u64)?;
     }
     let centrality = centrality.finish()?;
-    Ok(Settled { census, rows: renumbered, members, centrality, held_out, total, row_type })
+    Ok(Settled { census, rows: renumbered, members, centrality, held_out, ranked_quantiles, total, row_type })
 }
 
 /// How the rows of each modality are cut into buckets that fit in memory: by ranges of the value's upper bits.
