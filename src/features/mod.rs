@@ -1,5 +1,24 @@
 //! Columns to points: what a row looks like to the clustering. Learnt once on the sample, applied part by part, stored in
 //! `features.arrow` so that new rows are mapped the same way.
+//!
+//! 1. [`Inputs::choose`] decides which columns make the point, from the schema alone.
+//! 2. [`Features::fit`] learns centres, scales and categories on the sample's raw rows.
+//! 3. [`PointsReader`] maps every part of the dataset and says which rows are out of the plan, and why.
+//!
+//! Coordinates stand in the order of the chosen columns: a vector column has one for each of its numbers, a numeric
+//! column one, a text or boolean column one for each learnt category and one for all others (or 32 hashed ones).
+
+mod cells;
+mod inputs;
+mod points;
+mod scale;
+mod transform;
+
+pub(crate) use cells::{numbers, text_value};
+pub use inputs::Inputs;
+pub use points::PointsReader;
+pub(crate) use scale::quantile;
+pub use transform::{FeatureRow, Features, Operation};
 
 use arrow_array::RecordBatch;
 use schemars::JsonSchema;

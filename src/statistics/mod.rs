@@ -1,1 +1,102 @@
-//! (being written)
+//! Summaries of the full data, made in the pass that assigns its rows. Each is a [`Pass`](crate::parts::Pass) over
+//! [`Assigned`](crate::modalities::Assigned) whose partial results merge along the one tree; rows out of the plan are
+//! passed over unless a summary says otherwise.
+//!
+//! - [`moments`]: mean, variance and range of every feature in every modality (`statistics.arrow`)
+//! - [`profile`]: what each modality holds in the user's own columns (`profile.arrow`), and names for modalities
+//! - [`gain`]: how much variance stratified batches are expected to take out of early gradients (`gain` in `plan.json`)
+//! - [`reference`]: mean embedding of the data, to compare other data with (`reference.arrow`)
+//! - [`content`]: hashes of row groups that do not depend on the order of rows (`sources.arrow`)
+
+pub mod moments;
+pub mod profile;
+pub mod gain;
+pub mod reference;
+pub mod content;
+
+/// Dot product with f64 accumulation in the canonical lane order. (Stands in for `kernels::distance::dot`.)
+#[inline]
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let mut lanes = [0.0f64; 8];
+    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
+        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
+            *lane += f64::from(a) * f64::from(b);
+        }
+    }
+    let [a, b, c, d, e, f, g, h] = lanes;
+    ((a + b) + (c + d)) + ((e + f) + (g + h))
+}
+
+/// Items for tests.
+#[cfg(test)]
+mod fixtures {
+    use arrow_array::RecordBatch;
+
+    use crate::error::Result;
+    use crate::features::{Points, State};
+    use crate::ids::NONE;
+    use crate::matrix::Matrix;
+    use crate::modalities::Assigned;
+    use crate::parts::{Engine, Local, Part, Pass, Read};
+    use crate::progress::Progress;
+
+    /// A whole dataset in memory.
+    #[derive(Default)]
+    pub struct Data {
+        pub points: Matrix,
+        pub modality: Vec<u32>,
+        pub stratum: Vec<u32>,
+        pub table: Option<RecordBatch>,
+    }
+
+    impl Data {
+        /// Random points; row i is of modality i % 4 if that is below 3, else out of the plan; 7 strata.
+        pub fn random(rows: usize, dims: usize) -> Data {
+            let x = |i: u64| {
+                (3.0 + crate::rng::normal(crate::rng::key(5, &[i])) + 0.5 * ((i / dims as u64) % 4) as f64)
+                    as f32
+            };
+            let modality: Vec<u32> = (0..rows as u32).map(|i| if i % 4 < 3 { i % 4 } else { NONE }).collect();
+            let stratum =
+                modality.iter().zip(0..).map(|(&m, i)| if m == NONE { NONE } else { m + 3 * (i % 2) });
+            Data {
+                points: Matrix::from_vec(rows, dims, (0..(rows * dims) as u64).map(x).collect()),
+                stratum: stratum.collect(),
+                modality,
+                table: None,
+            }
+        }
+
+        pub fn planned(&self) -> impl Iterator<Item = usize> + '_ {
+            (0..self.modality.len()).filter(|&i| self.modality[i] != NONE)
+        }
+
+        /// In parts of `step` rows.
+        pub fn run<P: Pass<Item = Assigned>>(&self, pass: &P, step: usize, threads: usize) -> P::Output {
+            let n = self.modality.len();
+            let part = |i: usize| Part { index: i, first: (i * step) as u64, rows: step.min(n - i * step) };
+            let parts: Vec<Part> = (0..n.div_ceil(step)).map(part).collect();
+            Local::new(threads, Progress::default()).unwrap().run("test", self, pass, &parts).unwrap()
+        }
+    }
+
+    impl Read for Data {
+        type Item = Assigned;
+        fn read(&self, part: &Part, into: &mut Assigned) -> Result<()> {
+            let range = part.first as usize..part.first as usize + part.rows;
+            let state = |&m: &u32| if m == NONE { State::Invalid } else { State::Planned };
+            *into = Assigned {
+                points: Points {
+                    rows: part.range().collect(),
+                    points: self.points.gather(range.clone()),
+                    state: self.modality[range.clone()].iter().map(state).collect(),
+                    table: self.table.as_ref().map(|t| t.slice(range.start, range.len())),
+                },
+                modality: self.modality[range.clone()].to_vec(),
+                stratum: self.stratum[range].to_vec(),
+                ..Assigned::default()
+            };
+            Ok(())
+        }
+    }
+}
