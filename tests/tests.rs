@@ -1,2 +1,4 @@
 //! One integration binary (one link step); one file per promise.
 mod layers;
+mod format;
+mod hostile;
