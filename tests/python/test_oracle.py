@@ -1,0 +1,55 @@
+"""The independent checker (tests/oracle/verify_plan.py: numpy and pyarrow only) on plans of fixtures and of real data."""
+import subprocess
+import sys
+
+import pytest
+from conftest import DATA, FIXTURES, ROOT
+
+CASES = {
+    # name: (folder, file, flags of plan, flags of the checker, compare with the rows?)
+    "worked-example": (FIXTURES, "worked-example.parquet", ["--label", "label"], [], True),
+    "known-modalities": (FIXTURES, "worked-example.parquet", ["--modality-column", "label"], [], False),
+    "fixed-count": (FIXTURES, "digits.parquet", ["--modalities", "10", "--fine-strata", "0"], [], True),
+    "digits": (FIXTURES, "digits.parquet", ["--label", "label"], [], True),
+    "digits-dropped-rest": (FIXTURES, "digits.parquet", ["--label", "label", "--drop-last", "--seed", "9"], [], True),
+    "digits-candidates": (FIXTURES, "digits.parquet", ["--batch-size", "96", "--candidates", "48,96,192"], [], True),
+    "digits-equal-shares": (FIXTURES, "digits.parquet", ["--stratify-by", "label", "--allocation", "equal"], [], False),
+    "packages-f16": (FIXTURES, "packages-2k.parquet", ["--features", "embedding", "--label", "section"], [], True),
+    "mixed": (FIXTURES, "mixed.parquet", ["--features", "length,items,colour,stocked", "--label", "label"], [], False),
+    "some-rows": (FIXTURES, "digits.parquet", ["--label", "label", "--where", "label < 8"], [], True),
+    "shared/packages": (DATA, "packages.parquet", ["--features", "embedding", "--label", "section"], [], True),
+    "shared/umap_mnist": (DATA, "umap_mnist.parquet", ["--label", "label"], [], True),
+    "shared/umap_mnist_imbalanced": (DATA, "umap_mnist_imbalanced.parquet", ["--label", "label"], [], True),
+    "shared/digits": (DATA, "digits.parquet", ["--label", "label"], [], True),
+    "shared/optdigits": (DATA, "optdigits.parquet", ["--label", "label"], [], True),
+}
+
+
+def verify(plan, *more):
+    script = ROOT / "tests" / "oracle" / "verify_plan.py"
+    return subprocess.run([sys.executable, script, plan, *map(str, more)], capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_plan_keeps_its_promises(plan, case):
+    folder, file, flags, checks, with_rows = CASES[case]
+    data = folder / file
+    if not data.exists():
+        pytest.skip(f"{file} is not in {folder.name}/; set BATCHWRIGHT_TEST_DATA")
+    # Of large plans the dealing is compared with the reference on fewer batches: the reference is plain Python.
+    checks = [*checks, "--max-epochs", 1, "--max-batches", 60] if folder is DATA else checks
+    done = verify(plan(data, *flags), *([data] if with_rows else []), *checks)
+    assert done.returncode == 0, "\n".join(line for line in done.stdout.splitlines() if not line.startswith("ok")) + done.stderr
+    assert ", 0 failed" in done.stdout
+
+
+def test_the_checker_finds_a_changed_byte(plan, tmp_path):
+    import shutil
+
+    copy = tmp_path / "plan"
+    shutil.copytree(plan(FIXTURES / "digits.parquet", "--label", "label"), copy)
+    file = copy / "modalities.arrow"
+    bytes_ = bytearray(file.read_bytes())
+    bytes_[len(bytes_) // 2] ^= 1
+    file.write_bytes(bytes_)
+    assert verify(copy).returncode == 1
