@@ -1,1 +1,25 @@
-//! (being written)
+//! The arithmetic that runs per row: distances, nearest centres, projections, neighbours, eigenvectors, cosines.
+//!
+//! Every answer is defined by a *canonical* rule (see [`distance`]): `f32` inputs, `f64` accumulation in eight fixed
+//! lanes, no fused multiply-add. The fast paths only *rank*: [`nearest`] and [`knn`] compute `f32` scores with whatever
+//! vectors the machine has, keep everything that a proven error bound cannot exclude, and settle what is left by the
+//! canonical rule. So AVX-512, AVX2, another architecture or none of them change speed and never a byte.
+//!
+//! - [`distance`] the canonical squared distance and dot product
+//! - [`nearest`] the nearest of `k` centres for every row
+//! - [`knn`] the `k` nearest neighbours of every row of a sample
+//! - [`project`] rows onto axes
+//! - [`eigen`] mean, covariance and eigenvectors of symmetric matrices
+//! - [`sketches`] many cosines at once
+
+pub mod distance;
+pub mod eigen;
+pub mod knn;
+#[cfg(test)]
+mod naive;
+pub mod nearest;
+pub mod project;
+pub mod sketches;
+
+mod simd;
+pub use simd::{description, force_portable};

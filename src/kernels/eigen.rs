@@ -1,0 +1,418 @@
+//! Mean, covariance and eigenvectors, in plain `f64` and one fixed order: no BLAS that picks its code by machine.
+//!
+//! [`symmetric`] is Householder tridiagonalisation followed by the implicit QL method (Martin, Reinsch & Wilkinson
+//! 1968; Dubrulle, Martin & Wilkinson 1968; EISPACK `tred2`, `tql2`), written so that every inner loop runs along
+//! contiguous memory: one triangle is read row by row, and the eigenvectors are rows from the start, so a plane
+//! rotation combines two rows. [`leading`] is subspace iteration for matrices too large for that.
+
+use super::distance::total;
+use crate::matrix::Matrix;
+use crate::rng::{Stream, mix64, normal};
+
+/// Eigenvalues in descending order; row `j` of `vectors` (`d` numbers) is the unit eigenvector of `values[j]`, its entry
+/// of largest magnitude positive (ties: the first such entry).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Eigen {
+    pub values: Vec<f64>,
+    pub vectors: Vec<f64>,
+}
+
+/// Mean of every column: one sequential sum over the rows each. Zeros for no rows. O(n d).
+pub fn mean(points: &Matrix) -> Vec<f64> {
+    let mut sums = vec![0.0; points.cols()];
+    for row in points.iter_rows() {
+        for (sum, &x) in sums.iter_mut().zip(row) {
+            *sum += f64::from(x);
+        }
+    }
+    let n = points.rows().max(1) as f64;
+    sums.iter_mut().for_each(|sum| *sum /= n);
+    sums
+}
+
+/// `d x d` covariance about `mean`, divided by `n`. O(n d^2).
+pub fn covariance(points: &Matrix, mean: &[f64]) -> Vec<f64> {
+    let d = points.cols();
+    assert_eq!(mean.len(), d);
+    let mut sums = vec![0.0; d * d];
+    let mut centred = vec![0.0; d];
+    for row in points.iter_rows() {
+        for ((c, &x), &m) in centred.iter_mut().zip(row).zip(mean) {
+            *c = f64::from(x) - m;
+        }
+        for (i, sums) in sums.chunks_exact_mut(d).enumerate() {
+            let a = centred[i];
+            for (sum, &b) in sums[..=i].iter_mut().zip(&centred) {
+                *sum += a * b;
+            }
+        }
+    }
+    let n = points.rows().max(1) as f64;
+    for i in 0..d {
+        for j in 0..=i {
+            sums[i * d + j] /= n;
+            sums[j * d + i] = sums[i * d + j];
+        }
+    }
+    sums
+}
+
+/// All eigenvalues and eigenvectors of the symmetric `d x d` matrix `a` (only the lower triangle is read). Sequential,
+/// about `9 d^3` flops; meant for `d <= 1024`.
+pub fn symmetric(mut a: Vec<f64>, d: usize) -> Eigen {
+    assert_eq!(a.len(), d * d);
+    let (mut diagonal, mut beside, mut vectors) = tridiagonalise(&mut a, d);
+    implicit_ql(&mut diagonal, &mut beside, &mut vectors);
+    sorted(diagonal, &vectors)
+}
+
+/// `a = Q T Q'`. Gives the diagonal of `T`, what stands beside it (`beside[i]` couples `i - 1` and `i`; `beside[0] = 0`)
+/// and `Q'`. `a` is overwritten by the Householder vectors.
+fn tridiagonalise(a: &mut [f64], d: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+    let (mut beside, mut scale, mut image) = (vec![0.0; d], vec![0.0; d], vec![0.0; d]);
+    // From the last row up: row i is reflected onto its last entry, then the leading i x i block is updated.
+    for i in (1..d).rev() {
+        let (block, u) = a.split_at_mut(i * d);
+        let u = &mut u[..i];
+        let last = u[i - 1];
+        let rest = dot(&u[..i - 1], &u[..i - 1]);
+        if rest == 0.0 {
+            beside[i] = last; // nothing to remove: no reflection, scale[i] stays 0
+            continue;
+        }
+        let norm = (rest + last * last).sqrt();
+        let onto = if last > 0.0 { -norm } else { norm };
+        beside[i] = onto;
+        u[i - 1] = last - onto;
+        let half = onto * onto - last * onto; // |u|^2 / 2, without cancellation
+        scale[i] = half;
+        // image = block u / half, from the lower triangle alone.
+        let image = &mut image[..i];
+        image.fill(0.0);
+        for (r, row) in block.chunks_exact(d).enumerate() {
+            let s = dot(&row[..r], &u[..r]);
+            add_scaled(&mut image[..r], &row[..r], u[r]);
+            image[r] += s + row[r] * u[r];
+        }
+        image.iter_mut().for_each(|x| *x /= half);
+        let shift = dot(image, u) / (half + half);
+        add_scaled(image, u, -shift);
+        for (r, row) in block.chunks_exact_mut(d).enumerate() {
+            subtract_two(&mut row[..=r], &image[..=r], u[r], &u[..=r], image[r]);
+        }
+    }
+    let diagonal = (0..d).map(|i| a[i * d + i]).collect();
+    // Q' = P_1 P_2 ... P_{d-1}; before step i only the leading i x i block differs from the identity.
+    let mut vectors = vec![0.0; d * d];
+    (0..d).for_each(|i| vectors[i * d + i] = 1.0);
+    for i in (1..d).filter(|&i| scale[i] != 0.0) {
+        let u = &a[i * d..i * d + i];
+        for row in vectors.chunks_exact_mut(d).take(i) {
+            let s = dot(&row[..i], u) / scale[i];
+            add_scaled(&mut row[..i], u, -s);
+        }
+    }
+    (diagonal, beside, vectors)
+}
+
+/// Eigenvalues of the tridiagonal matrix into `diagonal`; the rows of `vectors` are rotated along.
+fn implicit_ql(diagonal: &mut [f64], beside: &mut [f64], vectors: &mut [f64]) {
+    let d = diagonal.len();
+    if d == 0 {
+        return;
+    }
+    beside.rotate_left(1); // now beside[i] couples i and i + 1, and the last one is 0
+    let (mut shift, mut largest) = (0.0f64, 0.0f64);
+    for l in 0..d {
+        largest = largest.max(diagonal[l].abs() + beside[l].abs());
+        let small = f64::EPSILON * largest;
+        // beside[d - 1] is 0, so the search always ends.
+        let m = (l..d).find(|&m| beside[m].abs() <= small).unwrap_or(d - 1);
+        // Three or so rounds per eigenvalue are usual; EISPACK gives up at 30.
+        for _ in 0..if m > l { 60 } else { 0 } {
+            let g = diagonal[l];
+            let p = (diagonal[l + 1] - g) / (2.0 * beside[l]);
+            let r = libm::hypot(p, 1.0) * if p < 0.0 { -1.0 } else { 1.0 };
+            diagonal[l] = beside[l] / (p + r);
+            diagonal[l + 1] = beside[l] * (p + r);
+            let (next, h) = (diagonal[l + 1], g - diagonal[l]);
+            diagonal[l + 2..].iter_mut().for_each(|x| *x -= h);
+            shift += h;
+            let (mut p, mut c, mut c2, mut c3) = (diagonal[m], 1.0, 1.0, 1.0);
+            let (mut s, mut s2) = (0.0, 0.0);
+            let second = beside[l + 1];
+            for i in (l..m).rev() {
+                (c3, c2, s2) = (c2, c, s);
+                let g = c * beside[i];
+                let h = c * p;
+                let r = libm::hypot(p, beside[i]);
+                beside[i + 1] = s * r;
+                s = beside[i] / r;
+                c = p / r;
+                p = c * diagonal[i] - s * g;
+                diagonal[i + 1] = h + s * (c * g + s * diagonal[i]);
+                let (low, high) = vectors[i * d..(i + 2) * d].split_at_mut(d);
+                rotate(low, high, c, s);
+            }
+            p = -s * s2 * c3 * second * beside[l] / next;
+            beside[l] = s * p;
+            diagonal[l] = c * p;
+            if beside[l].abs() <= small {
+                break;
+            }
+        }
+        diagonal[l] += shift;
+        beside[l] = 0.0;
+    }
+}
+
+/// Descending, with the sign rule.
+fn sorted(values: Vec<f64>, vectors: &[f64]) -> Eigen {
+    let d = vectors.len() / values.len().max(1);
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by(|&i, &j| values[j].total_cmp(&values[i]));
+    let mut out = Eigen {
+        values: order.iter().map(|&i| values[i]).collect(),
+        vectors: Vec::with_capacity(vectors.len()),
+    };
+    for i in order {
+        let vector = &vectors[i * d..(i + 1) * d];
+        let largest = vector.iter().fold(0.0f64, |best, &x| if x.abs() > best.abs() { x } else { best });
+        let sign = if largest < 0.0 { -1.0 } else { 1.0 };
+        out.vectors.extend(vector.iter().map(|x| x * sign));
+    }
+    out
+}
+
+/// The `p` leading eigenvectors of the symmetric, positive semi-definite `d x d` matrix `a`: subspace iteration from
+/// keyed normals with a Rayleigh-Ritz step at the end of every round (Bauer 1957; Rutishauser 1969; Halko, Martinsson
+/// & Tropp 2011), on `p + max(p / 4, 8)` vectors, until the leading `p` values move by less than 1e-9 of the first, at
+/// most 60 rounds. O(d^2 p) per round, parallel over vectors without changing a bit.
+pub fn leading(a: &[f64], d: usize, p: usize, key: u64) -> Eigen {
+    assert_eq!(a.len(), d * d);
+    let p = p.min(d);
+    let width = (p + (p / 4).max(8)).min(d);
+    let mut basis: Vec<f64> =
+        (0..width * d).map(|i| normal(Stream::Subspace.key(key, &[mix64(i as u64)]))).collect();
+    orthonormalise(&mut basis, d);
+    let mut before = vec![0.0; p];
+    for round in 0.. {
+        let image = times_symmetric(&basis, a, d);
+        // Rayleigh-Ritz: the small matrix basis a basis' and its eigenvectors.
+        let mut small = vec![0.0; width * width];
+        for i in 0..width {
+            for j in 0..=i {
+                small[i * width + j] = dot(&image[i * d..][..d], &basis[j * d..][..d]);
+            }
+        }
+        let ritz = symmetric(small, width);
+        let moved = ritz.values.iter().zip(&before).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
+        if round == 60 || moved <= 1e-9 * ritz.values[0].abs() {
+            let vectors = combine(&ritz.vectors[..p * width], width, &basis, d);
+            return sorted(ritz.values[..p].to_vec(), &vectors);
+        }
+        before.copy_from_slice(&ritz.values[..p]);
+        basis = combine(&ritz.vectors, width, &image, d);
+        orthonormalise(&mut basis, d);
+    }
+    unreachable!("the last round returns")
+}
+
+/// Rows of `x` times the symmetric `a`.
+fn times_symmetric(x: &[f64], a: &[f64], d: usize) -> Vec<f64> {
+    combine(x, d, a, d)
+}
+
+/// Row `i` of the result is `sum_t weights[i][t] * rows[t]`, summed in the order of `t`.
+fn combine(weights: &[f64], width: usize, rows: &[f64], d: usize) -> Vec<f64> {
+    let mut out = vec![0.0; weights.len() / width * d];
+    for (weights, out) in weights.chunks_exact(width).zip(out.chunks_exact_mut(d)) {
+        for (&w, row) in weights.iter().zip(rows.chunks_exact(d)) {
+            add_scaled(out, row, w);
+        }
+    }
+    out
+}
+
+/// Modified Gram-Schmidt on rows, twice ("twice is enough": Giraud, Langou & Rozloznik 2005). A row that depends on the
+/// rows before it becomes zero.
+fn orthonormalise(rows: &mut [f64], d: usize) {
+    let count = rows.len() / d.max(1);
+    for i in 0..count {
+        let (done, rest) = rows.split_at_mut(i * d);
+        let row = &mut rest[..d];
+        let before = dot(row, row);
+        for _ in 0..2 {
+            for other in done.chunks_exact(d) {
+                let s = dot(row, other);
+                add_scaled(row, other, -s);
+            }
+        }
+        let square = dot(row, row);
+        let factor = if square > 1e-28 * before { 1.0 / square.sqrt() } else { 0.0 };
+        row.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
+/// Eight lanes, as the canonical distance.
+#[inline(always)]
+fn dot(a: &[f64], b: &[f64]) -> f64 {
+    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
+    let mut lanes = [0.0; 8];
+    for (x, y) in a.iter().zip(b) {
+        for i in 0..8 {
+            lanes[i] += x[i] * y[i];
+        }
+    }
+    for (lane, (&x, &y)) in lanes.iter_mut().zip(a_tail.iter().zip(b_tail)) {
+        *lane += x * y;
+    }
+    total(lanes)
+}
+
+#[inline(always)]
+fn add_scaled(to: &mut [f64], x: &[f64], factor: f64) {
+    for (to, &x) in to.iter_mut().zip(x) {
+        *to += factor * x;
+    }
+}
+
+/// `row -= a x + b y`.
+#[inline(always)]
+fn subtract_two(row: &mut [f64], x: &[f64], a: f64, y: &[f64], b: f64) {
+    for ((row, &x), &y) in row.iter_mut().zip(x).zip(y) {
+        *row -= a * x + b * y;
+    }
+}
+
+/// A plane rotation of two rows.
+#[inline(always)]
+fn rotate(low: &mut [f64], high: &mut [f64], c: f64, s: f64) {
+    for (low, high) in low.iter_mut().zip(high) {
+        let h = *high;
+        *high = s * *low + c * h;
+        *low = c * *low - s * h;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::key;
+
+    fn random_symmetric(d: usize, seed: u64) -> Vec<f64> {
+        let entry = |i: usize, j: usize| normal(key(seed, &[i.max(j) as u64, i.min(j) as u64]));
+        (0..d * d).map(|t| entry(t / d, t % d)).collect()
+    }
+
+    fn check(a: &[f64], d: usize, eigen: &Eigen, tolerance: f64) {
+        let count = eigen.values.len();
+        assert!(eigen.values.windows(2).all(|v| v[0] >= v[1]));
+        for j in 0..count {
+            let v = &eigen.vectors[j * d..(j + 1) * d];
+            for i in 0..d {
+                let image: f64 = (0..d).map(|t| a[i * d + t] * v[t]).sum();
+                let error = (image - eigen.values[j] * v[i]).abs();
+                assert!(error < tolerance, "d {d}, vector {j}, entry {i}: off by {error}");
+            }
+            for k in 0..=j {
+                let product: f64 = v.iter().zip(&eigen.vectors[k * d..]).map(|(x, y)| x * y).sum();
+                assert!(
+                    (product - if j == k { 1.0 } else { 0.0 }).abs() < 1e-12 * d as f64,
+                    "vectors {j} and {k}"
+                );
+            }
+            let largest = v.iter().copied().fold(0.0, |b: f64, x| if x.abs() > b.abs() { x } else { b });
+            assert!(largest > 0.0);
+        }
+    }
+
+    #[test]
+    fn eigenvectors_of_random_matrices() {
+        for d in [1, 2, 3, 5, 8, 17, 40] {
+            let a = random_symmetric(d, d as u64);
+            check(&a, d, &symmetric(a.clone(), d), 1e-12 * d as f64);
+        }
+        assert_eq!(symmetric(vec![], 0), Eigen::default());
+    }
+
+    #[test]
+    fn awkward_matrices() {
+        let d = 12;
+        let zero = vec![0.0; d * d];
+        check(&zero, d, &symmetric(zero.clone(), d), 1e-300);
+        let mut identity = zero.clone();
+        (0..d).for_each(|i| identity[i * d + i] = 3.0);
+        check(&identity, d, &symmetric(identity.clone(), d), 1e-300);
+        // Rank one: all but one eigenvalue are equal.
+        let ones = vec![1.0; d * d];
+        let eigen = symmetric(ones.clone(), d);
+        check(&ones, d, &eigen, 1e-13);
+        assert!((eigen.values[0] - d as f64).abs() < 1e-13);
+        // Graded over 24 orders of magnitude, and a block structure.
+        let graded: Vec<f64> = (0..d * d)
+            .map(|t| 10f64.powi(-((t / d) as i32 + (t % d) as i32)) * if t / d == t % d { 2.0 } else { 1.0 })
+            .collect();
+        check(&graded, d, &symmetric(graded.clone(), d), 1e-13);
+        let blocks: Vec<f64> = (0..d * d).map(|t| f64::from(u8::from(t / d / 3 == t % d / 3))).collect();
+        check(&blocks, d, &symmetric(blocks.clone(), d), 1e-13);
+    }
+
+    #[test]
+    fn known_values() {
+        // The second difference matrix: 2 - 2 cos(j pi / (d + 1)).
+        let d = 30;
+        let a: Vec<f64> = (0..d * d)
+            .map(|t| match (t / d).abs_diff(t % d) {
+                0 => 2.0,
+                1 => -1.0,
+                _ => 0.0,
+            })
+            .collect();
+        for (j, value) in symmetric(a, d).values.iter().enumerate() {
+            let angle = std::f64::consts::PI * (d - j) as f64 / (d + 1) as f64;
+            assert!((value - (2.0 - 2.0 * angle.cos())).abs() < 1e-14);
+        }
+    }
+
+    #[test]
+    fn covariance_and_mean() {
+        let (n, d) = (300, 5);
+        let points =
+            Matrix::from_vec(n, d, (0..n * d).map(|i| normal(key(3, &[i as u64])) as f32 + 7.0).collect());
+        let m = mean(&points);
+        let c = covariance(&points, &m);
+        for i in 0..d {
+            let sum: f64 = points.iter_rows().map(|r| f64::from(r[i])).sum();
+            assert_eq!(m[i], sum / n as f64);
+            for j in 0..d {
+                // The same sums in the same order, entry by entry.
+                let sum = points.iter_rows().fold(0.0, |s, r| {
+                    s + (f64::from(r[i.max(j)]) - m[i.max(j)]) * (f64::from(r[i.min(j)]) - m[i.min(j)])
+                });
+                assert_eq!(c[i * d + j].to_bits(), (sum / n as f64).to_bits());
+            }
+        }
+        assert_eq!(mean(&Matrix::zeros(0, 2)), [0.0, 0.0]);
+    }
+
+    #[test]
+    fn leading_vectors_agree_with_all() {
+        let (d, p) = (60, 6);
+        let points = Matrix::from_vec(
+            200,
+            d,
+            (0..200 * d).map(|i| normal(key(9, &[i as u64])) as f32 * 0.8f32.powi((i % d) as i32)).collect(),
+        );
+        let a = covariance(&points, &mean(&points));
+        let (all, some) = (symmetric(a.clone(), d), leading(&a, d, p, 5));
+        check(&a, d, &some, 1e-4);
+        for j in 0..p {
+            assert!((all.values[j] - some.values[j]).abs() < 1e-8);
+        }
+        assert_eq!(some, leading(&a, d, p, 5));
+        // Fewer independent directions than asked for, and more asked for than there are.
+        let ones = vec![1.0; 16];
+        assert!((leading(&ones, 4, 9, 1).values[0] - 4.0).abs() < 1e-12);
+    }
+}
