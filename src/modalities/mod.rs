@@ -4,10 +4,17 @@
 //! sample size). An estimator labels the sample's rows ([`ModalityEstimator`]); each modality is then described by small
 //! k-means cells, its *prototypes*; a row belongs to the modality and the stratum of its nearest prototype ([`Model`]).
 
+pub mod sample;
+pub mod pca;
+pub mod lloyd;
+pub mod estimators;
+pub mod prototypes;
+pub mod model;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::features::Points;
 use crate::matrix::Matrix;
 use crate::progress::Progress;
@@ -28,6 +35,53 @@ pub struct Params {
 impl Default for Params {
     fn default() -> Self {
         Params { estimator: EstimatorSpec::default(), count: None, column: None, resolution: 10_000 }
+    }
+}
+
+impl Params {
+    /// Contradictions that need no data to be seen.
+    pub fn check(&self) -> Result<()> {
+        let Params { estimator, count, column, resolution } = self;
+        let config = |key: &str, reason: String, help: &str| Err(Error::config(key, reason, help));
+        match (estimator, count) {
+            (EstimatorSpec::Kmeans, None | Some(0)) => {
+                return config(
+                    "modalities.count",
+                    "k-means needs the number of modalities, at least 1".into(),
+                    "set `--modalities N`, or let `--estimator rim` count them",
+                );
+            }
+            (EstimatorSpec::Kmeans, Some(_)) | (_, None) => {}
+            (_, Some(m)) => {
+                return config(
+                    "modalities.count",
+                    format!("{m} is fixed, but only the estimator `kmeans` takes a fixed count"),
+                    "add `--estimator kmeans`, or leave the count out",
+                );
+            }
+        }
+        match (estimator, column) {
+            (EstimatorSpec::Column, None) => config(
+                "modalities.column",
+                "the estimator `column` needs the column whose values are the modalities".into(),
+                "name it, or choose another estimator",
+            ),
+            (EstimatorSpec::Column, Some(_)) | (_, None) => {
+                if *resolution < 64 {
+                    return config(
+                        "modalities.resolution",
+                        format!("{resolution} rows are too few to see modes"),
+                        "use 64 or more; the default is 10000",
+                    );
+                }
+                Ok(())
+            }
+            (_, Some(name)) => config(
+                "modalities.column",
+                format!("`{name}` is given, but only the estimator `column` uses a column"),
+                "add `--estimator column`, or leave the column out",
+            ),
+        }
     }
 }
 
@@ -69,7 +123,7 @@ pub struct Fit {
     pub projection: Option<Projection>,
     /// In [0, 1].
     pub confidence: f64,
-    /// 5-95 % of M.
+    /// 5-95 % of M (`rim`); a given M is certain.
     pub interval: (u32, u32),
     /// Settings and choices of this fit, for plan.json.
     pub details: serde_json::Map<String, serde_json::Value>,
@@ -133,5 +187,56 @@ impl Assigned {
     /// The rows in the projected space.
     pub fn z(&self) -> &Matrix {
         if self.projected.rows() == 0 { &self.points.points } else { &self.projected }
+    }
+}
+
+/// Gives the modalities their final numbers: modality 0 has the most sample rows, ties go to the one with the lowest
+/// row; a modality without rows comes last. Returns the old number of every new one. O(rows).
+pub(crate) fn renumber(labels: &mut [u32], modalities: usize) -> Vec<u32> {
+    let mut rows = vec![0u64; modalities];
+    let mut first = vec![usize::MAX; modalities];
+    for (i, &m) in labels.iter().enumerate() {
+        rows[m as usize] += 1;
+        first[m as usize] = first[m as usize].min(i);
+    }
+    let mut order: Vec<u32> = (0..modalities as u32).collect();
+    order.sort_by_key(|&m| (std::cmp::Reverse(rows[m as usize]), first[m as usize], m));
+    let mut new = vec![0; modalities];
+    for (i, &m) in order.iter().enumerate() {
+        new[m as usize] = i as u32;
+    }
+    for label in labels {
+        *label = new[*label as usize];
+    }
+    order
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_largest_modality_is_0_and_ties_go_to_the_lowest_row() {
+        let mut labels = vec![3, 1, 1, 2, 2, 3, 0];
+        assert_eq!(renumber(&mut labels, 5), [3, 1, 2, 0, 4]);
+        assert_eq!(labels, [0, 1, 1, 2, 2, 0, 3]);
+    }
+
+    #[test]
+    fn contradictions_are_told_before_any_data_is_read() {
+        let kmeans = Params { estimator: EstimatorSpec::Kmeans, count: Some(3), ..Default::default() };
+        let column =
+            Params { estimator: EstimatorSpec::Column, column: Some("kind".into()), ..Default::default() };
+        assert!(Params::default().check().is_ok() && kmeans.check().is_ok() && column.check().is_ok());
+        for bad in [
+            Params { count: None, ..kmeans.clone() },
+            Params { count: Some(0), ..kmeans.clone() },
+            Params { count: Some(3), ..Default::default() },
+            Params { column: None, ..column },
+            Params { column: Some("kind".into()), ..kmeans },
+            Params { resolution: 10, ..Default::default() },
+        ] {
+            assert!(matches!(bad.check(), Err(Error::Config { .. })), "{bad:?}");
+        }
     }
 }

@@ -1,0 +1,311 @@
+//! Modes of a density given by nearest neighbours (ToMATo: Chazal, Guibas, Oudot & Skraba 2013). A row's density is a
+//! power of the distance to its k-th neighbour; every row climbs to its densest neighbour; of two hills that meet, the
+//! lower one joins the other if it rises less than tau above the pass between them.
+
+use super::neighbours::Neighbours;
+use crate::kernels::knn;
+use crate::matrix::Matrix;
+
+/// The density of rows at one k, and the graph to climb. Rows are numbered by rank here: rank 0 is the densest (ties:
+/// the lower row).
+#[derive(Clone, Debug)]
+pub struct Field {
+    /// Log density by rank, descending.
+    density: Vec<f64>,
+    /// Row of every rank.
+    row: Vec<u32>,
+    /// Denser neighbours of rank t: `denser[start[t]..start[t + 1]]`, ascending by rank, so the densest is first.
+    start: Vec<u32>,
+    denser: Vec<u32>,
+}
+
+/// The modes at one tau.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Modes {
+    /// Mode of every row; modes are numbered by descending density of their peaks.
+    pub labels: Vec<u32>,
+    /// Rank of every mode's peak.
+    peaks: Vec<u32>,
+}
+
+impl Modes {
+    pub fn count(&self) -> usize {
+        self.peaks.len()
+    }
+}
+
+impl Field {
+    /// Density from the `k`-th neighbour, graph from the first `graph` ones, made symmetric. Lists that are shorter
+    /// are taken as they are. O(n (k + graph log n)).
+    pub fn new(neighbours: &Neighbours, k: usize, graph: usize) -> Self {
+        let n = neighbours.rows();
+        let (k, graph) = (k.min(neighbours.k), graph.min(neighbours.k));
+        let (density, row) = sorted(log_density(neighbours, k));
+        let mut rank = vec![0u32; n];
+        for (t, &i) in row.iter().enumerate() {
+            rank[i as usize] = t as u32;
+        }
+        // Every edge once, at its less dense end.
+        let edge = |i: usize, j: u32| {
+            let (a, b) = (rank[i], rank[j as usize]);
+            u64::from(a.max(b)) << 32 | u64::from(a.min(b))
+        };
+        let mut edges: Vec<u64> =
+            (0..n).flat_map(|i| neighbours.of(i)[..graph].iter().map(move |&j| edge(i, j))).collect();
+        edges.sort_unstable();
+        edges.dedup();
+        let mut start = vec![0u32; n + 1];
+        for &e in &edges {
+            start[(e >> 32) as usize + 1] += 1;
+        }
+        for t in 0..n {
+            start[t + 1] += start[t];
+        }
+        Field { density, row, start, denser: edges.into_iter().map(|e| e as u32).collect() }
+    }
+
+    /// Trees of fewer than `min_size` rows (or than the largest has) dissolve: their rows take the mode of the nearest
+    /// row of a tree that is kept. O(n graph) and, for rows with no kept row in their list, O(n d) each.
+    pub fn modes(&self, tau: f64, min_size: usize, neighbours: &Neighbours, points: &Matrix) -> Modes {
+        let (root, peaks) = self.trees(tau, min_size);
+        let mut labels = vec![u32::MAX; root.len()];
+        for (t, &r) in root.iter().enumerate() {
+            if let Ok(mode) = peaks.binary_search(&r) {
+                labels[self.row[t] as usize] = mode as u32;
+            }
+        }
+        dissolve(&mut labels, neighbours, points);
+        Modes { labels, peaks }
+    }
+
+    /// How many [`Field::modes`] there are, without saying which row belongs to which.
+    pub fn count(&self, tau: f64, min_size: usize) -> usize {
+        self.trees(tau, min_size).1.len()
+    }
+
+    /// The root of every rank, and the roots of the trees that are kept.
+    fn trees(&self, tau: f64, min_size: usize) -> (Vec<u32>, Vec<u32>) {
+        let root = self.climb(|height, _, _| height < tau);
+        let mut size = vec![0usize; root.len()];
+        for &r in &root {
+            size[r as usize] += 1;
+        }
+        let least = min_size.min(size.iter().copied().max().unwrap_or(0)).max(1);
+        let peaks = (0..root.len() as u32).filter(|&t| size[t as usize] >= least).collect();
+        (root, peaks)
+    }
+
+    /// How far each mode's peak rises above the pass to a higher mode, in nats (at least tau); for one that meets no
+    /// higher mode, above the lowest row.
+    pub fn prominence(&self, modes: &Modes) -> Vec<f64> {
+        let lowest = self.density.last().copied().unwrap_or(0.0);
+        let mut rise: Vec<f64> = self.density.iter().map(|f| f - lowest).collect();
+        self.climb(|height, lower, _| {
+            rise[lower as usize] = height;
+            true
+        });
+        modes.peaks.iter().map(|&peak| rise[peak as usize]).collect()
+    }
+
+    /// Visits ranks in order; where two trees meet, `join(height of the lower peak above the pass, lower, higher)` says
+    /// whether they become one. Returns each rank's root, the rank of its tree's peak.
+    fn climb(&self, mut join: impl FnMut(f64, u32, u32) -> bool) -> Vec<u32> {
+        let n = self.row.len();
+        let mut parent: Vec<u32> = (0..n as u32).collect();
+        for t in 0..n {
+            let denser = &self.denser[self.start[t] as usize..self.start[t + 1] as usize];
+            let Some((&first, _)) = denser.split_first() else { continue };
+            let mut mine = find(&mut parent, first);
+            parent[t] = mine;
+            // The first neighbour's own tree is mine already.
+            for &j in &denser[1..] {
+                let theirs = find(&mut parent, j);
+                if theirs != mine {
+                    // A tree's root is its densest row: the lower rank is the higher peak.
+                    let (higher, lower) = (mine.min(theirs), mine.max(theirs));
+                    if join(self.density[lower as usize] - self.density[t], lower, higher) {
+                        parent[lower as usize] = higher;
+                        mine = find(&mut parent, t as u32);
+                    }
+                }
+            }
+        }
+        (0..n as u32).map(|t| find(&mut parent, t)).collect()
+    }
+}
+
+fn find(parent: &mut [u32], mut t: u32) -> u32 {
+    while parent[t as usize] != t {
+        let up = parent[parent[t as usize] as usize];
+        parent[t as usize] = up;
+        t = up;
+    }
+    t
+}
+
+/// f = -dhat ln r_k. The intrinsic dimension dhat is the inverse of the median over rows of the mean of ln(r_k / r_j),
+/// j < k (Levina & Bickel 2005; k - 2 for the bias, MacKay & Ghahramani 2005).
+fn log_density(neighbours: &Neighbours, k: usize) -> Vec<f64> {
+    let n = neighbours.rows();
+    if k == 0 {
+        return vec![0.0; n];
+    }
+    let last = |i: usize| neighbours.logs(i)[k - 1];
+    let resolved = libm::log(1e-20);
+    let mut growth: Vec<f64> = (0..n)
+        .filter(|&i| last(i) > resolved)
+        .map(|i| neighbours.logs(i)[..k - 1].iter().map(|log| last(i) - log).sum::<f64>() / (k as f64 - 2.0))
+        .filter(|g| g.is_finite())
+        .collect();
+    let dimension = if growth.is_empty() { 1.0 } else { 1.0 / median(&mut growth).max(1e-9) };
+    let floor = (0..n).map(last).fold(f64::NEG_INFINITY, f64::max) + libm::log(1e-12);
+    (0..n).map(|i| -dimension * last(i).max(floor)).collect()
+}
+
+/// The mean of the two middle values where their number is even.
+pub(crate) fn median(values: &mut [f64]) -> f64 {
+    values.sort_unstable_by(f64::total_cmp);
+    let n = values.len();
+    (values[(n - 1) / 2] + values[n / 2]) / 2.0
+}
+
+/// Values in descending order and their rows; ties go to the lower row.
+fn sorted(values: Vec<f64>) -> (Vec<f64>, Vec<u32>) {
+    let mut row: Vec<u32> = (0..values.len() as u32).collect();
+    row.sort_unstable_by(|&i, &j| values[j as usize].total_cmp(&values[i as usize]).then(i.cmp(&j)));
+    (row.iter().map(|&i| values[i as usize]).collect(), row)
+}
+
+/// Gives rows without a label (`u32::MAX`) the label of the nearest row that has one: the first in their list, and only
+/// if there is none by a search among all.
+fn dissolve(labels: &mut [u32], neighbours: &Neighbours, points: &Matrix) {
+    let loose: Vec<usize> = (0..labels.len()).filter(|&i| labels[i] == u32::MAX).collect();
+    if loose.is_empty() {
+        return;
+    }
+    let kept = |j: u32| labels[j as usize] != u32::MAX;
+    let listed: Vec<Option<u32>> =
+        loose.iter().map(|&i| neighbours.of(i).iter().copied().find(|&j| kept(j))).collect();
+    let unlisted: Vec<usize> = loose.iter().zip(&listed).filter(|x| x.1.is_none()).map(|x| *x.0).collect();
+    let rows: Vec<usize> = if unlisted.is_empty() {
+        Vec::new()
+    } else {
+        (0..labels.len()).filter(|&j| kept(j as u32)).collect()
+    };
+    let mut searched = if unlisted.is_empty() {
+        Vec::new()
+    } else {
+        knn::nearest_of(&points.gather(unlisted.into_iter()), &points.gather(rows.iter().copied()))
+    }
+    .into_iter();
+    let new: Vec<u32> = listed
+        .into_iter()
+        .map(|j| j.map(|j| j as usize).or_else(|| searched.next().map(|s| rows[s as usize])))
+        .map(|j| labels[j.expect("every row was found in its list or by the search")])
+        .collect();
+    for (i, label) in loose.into_iter().zip(new) {
+        labels[i] = label;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::modalities::estimators::tests::mixture;
+
+    /// The statement of step 4, word by word, without any of the bookkeeping above.
+    fn naive(points: &Matrix, k: usize, graph: usize, tau: f64, min_size: usize) -> Vec<u32> {
+        let n = points.rows();
+        let all = Neighbours::new(points, n - 1);
+        let r = |i: usize, j: usize| all.logs(i)[j].exp();
+        let mut g: Vec<f64> = (0..n)
+            .map(|i| (0..k - 1).map(|j| (r(i, k - 1) / r(i, j)).ln()).sum::<f64>() / (k - 2) as f64)
+            .collect();
+        let dimension = 1.0 / median(&mut g);
+        let f: Vec<f64> = (0..n).map(|i| -dimension * r(i, k - 1).ln()).collect();
+        let mut order: Vec<usize> = (0..n).collect();
+        order.sort_by(|&i, &j| f[j].total_cmp(&f[i]).then(i.cmp(&j)));
+        let joined = |i: usize, j: usize| {
+            all.of(i)[..graph].contains(&(j as u32)) || all.of(j)[..graph].contains(&(i as u32))
+        };
+        let mut tree: Vec<usize> = vec![usize::MAX; n];
+        for (t, &i) in order.iter().enumerate() {
+            let visited: Vec<usize> = order[..t].iter().copied().filter(|&j| joined(i, j)).collect();
+            tree[i] = visited.first().map_or(i, |&j| tree[j]);
+            for j in visited {
+                let (mut a, mut b) = (tree[i], tree[j]);
+                if a != b {
+                    if (f[a], b) < (f[b], a) {
+                        (a, b) = (b, a);
+                    }
+                    if f[b] - f[i] < tau {
+                        tree.iter_mut().filter(|x| **x == b).for_each(|x| *x = a);
+                    }
+                }
+            }
+        }
+        let size = |r: usize| tree.iter().filter(|&&x| x == r).count();
+        let least = min_size.min((0..n).map(size).max().unwrap());
+        (0..n)
+            .map(|i| {
+                let kept = |j: usize| size(tree[j]) >= least;
+                let j = if kept(i) {
+                    i
+                } else {
+                    all.of(i).iter().map(|&j| j as usize).find(|&j| kept(j)).unwrap()
+                };
+                tree[j] as u32
+            })
+            .collect()
+    }
+
+    #[test]
+    fn equals_the_definition() {
+        for (n, dims, k) in [(150, 2, 3), (200, 6, 4), (120, 2, 1)] {
+            let (sample, _) = mixture(n, dims, k, 1.5);
+            // The short list makes some dissolved rows search among all rows.
+            for list in [16, 60] {
+                let neighbours = Neighbours::new(&sample.points, list);
+                for (k, graph, tau, least) in
+                    [(16, 16, 0.1, 25), (12, 8, 0.35, 8), (16, 4, 0.7, 4), (8, 6, 0.0, 30)]
+                {
+                    let field = Field::new(&neighbours, k, graph);
+                    let got = field.modes(tau, least, &neighbours, &sample.points);
+                    let expected = naive(&sample.points, k, graph, tau, least);
+                    // The same partition: labels pair off one to one.
+                    let mut pairs: Vec<(u32, u32)> =
+                        got.labels.iter().copied().zip(expected.clone()).collect();
+                    pairs.sort_unstable();
+                    pairs.dedup();
+                    let distinct = |mut x: Vec<u32>| {
+                        x.sort_unstable();
+                        x.dedup();
+                        x.len()
+                    };
+                    assert_eq!(pairs.len(), got.count(), "{n} {dims} {k} {tau}");
+                    assert_eq!(pairs.len(), distinct(expected), "{n} {dims} {k} {tau}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn prominence_is_at_least_tau_and_the_highest_mode_has_most() {
+        let (sample, _) = mixture(300, 2, 4, 6.0);
+        let neighbours = Neighbours::new(&sample.points, 40);
+        let field = Field::new(&neighbours, 16, 16);
+        let modes = field.modes(0.5, 8, &neighbours, &sample.points);
+        let rise = field.prominence(&modes);
+        assert!(modes.count() >= 2);
+        assert!(rise.iter().all(|&x| x >= 0.5) && rise.iter().all(|&x| x <= rise[0]), "{rise:?}");
+    }
+
+    #[test]
+    fn rows_that_coincide_are_one_mode() {
+        let points = Matrix::from_vec(40, 2, vec![3.0; 80]);
+        let neighbours = Neighbours::new(&points, 20);
+        let field = Field::new(&neighbours, 16, 16);
+        // Lists of equal distances hold the lowest rows: one hub, one tree.
+        assert_eq!(field.modes(0.5, 4, &neighbours, &points).count(), 1);
+    }
+}
