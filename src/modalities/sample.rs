@@ -80,6 +80,17 @@ fn smallest(
 }
 
 impl Sample {
+    /// The sample and `more` rows, which join the union but no block. Only before points are read.
+    pub fn with(&self, more: &[u64]) -> Sample {
+        let union: BTreeSet<u64> = self.rows.iter().chain(more).copied().collect();
+        let rows: Vec<u64> = union.into_iter().collect();
+        let moved = |old: &u32| {
+            rows.binary_search(&self.rows[*old as usize]).expect("the union holds the old rows") as u32
+        };
+        let blocks = self.blocks.iter().map(|block| block.iter().map(moved).collect()).collect();
+        Sample { rows, points: Default::default(), blocks }
+    }
+
     /// The sample less the rows at these places of [`Sample::rows`] (ascending): rows found to be invalid when read.
     /// Blocks shrink, nothing takes the place of what is gone.
     pub fn without(&self, places: &[usize]) -> Sample {

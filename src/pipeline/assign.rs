@@ -2,13 +2,25 @@
 //! that decide which of them exist.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
+use super::fit::Fitted;
+use super::prepare::{Prepared, Roles};
+use crate::config::Config;
 use crate::error::Result;
-use crate::features::State;
+use crate::features::{PointsReader, State};
 use crate::ids::NONE;
-use crate::modalities::Assigned;
-use crate::parts::Pass;
+use crate::kernels::eigen;
+use crate::modalities::model::AssignedReader;
+use crate::modalities::{Assigned, pca};
+use crate::parts::{Engine, Local, Pass, parts};
 use crate::scratch::RowFile;
+use crate::source::{Columns, Dataset};
+use crate::statistics::content::Content;
+use crate::statistics::gain::{Gain, GainSums, Label};
+use crate::statistics::moments::{Moment, Moments};
+use crate::statistics::profile::{Profile, ProfileRow};
+use crate::statistics::reference::{RandomFeature, Reference};
 use crate::matrix::Matrix;
 use crate::weights::centrality::{Centrality, density, margin};
 
@@ -201,7 +213,7 @@ pub struct Passed {
     pub moments: Vec<Moment>,
     pub gain: GainSums,
     pub reference: Vec<RandomFeature>,
-    pub profile: profile::Counts,
+    pub profile: Vec<ProfileRow>,
     /// Content hash of every row group.
     pub content: Vec<u128>,
 }
@@ -225,14 +237,16 @@ pub fn assign(
         &fitted.fit.labels,
         &fitted.model.centers,
     );
-    let profile = Profile::plan(prepared.table.as_ref());
-    let label = config.source.label.as_deref();
-    let classes = prepared.classes.as_ref().map(|c| (c.column.clone(), &c.ids));
+    let profile =
+        prepared.table.as_ref().map(|table| Profile::new(table, &fitted.sample.modality)).transpose()?;
+    let label = prepared.classes.as_ref().map(|c| Label::new(&c.column, c.ids.keys().cloned()));
+    let mean = eigen::mean(&sample.points);
 
     // Columns: those the config names, and those that are profiled in full.
     let named: Vec<String> = roles.named.iter().filter(|n| !roles.inputs.vectors.contains(n)).cloned().collect();
     let mut table = named.clone();
-    table.extend(profile.columns().filter(|c| !named.iter().any(|n| n == c)).map(String::from));
+    let profiled = profile.as_ref().map_or(Vec::new(), Profile::reads);
+    table.extend(profiled.into_iter().filter(|c| !named.contains(c)));
     let columns = Columns::new(dataset, roles.inputs.vectors.clone(), table)?;
     let keep = |row| prepared.selection.contains(row);
     let place = |row| {
@@ -246,17 +260,17 @@ pub fn assign(
     let first_rows = dataset.row_groups().iter().map(|g| g.first_row).collect();
     let pass = (
         RowWriter { file: &rows, ranking: &ranking },
-        Moments::new(eigen::mean(&sample.points)),
-        Gain::new(&sample.points, classes, config.seed),
+        Moments::new(mean.clone()),
+        Gain::new(label, &mean, config.seed),
         Reference::new(&z, config.seed),
         profile,
         Content::new(named, first_rows),
     );
     let parts = parts(dataset.rows(), prepared.features.dims());
     let (tally, moments, gain, reference, profile, content) = engine.run("assign", &read, &pass, &parts)?;
-    drop(read);
     if tally.planned() == 0 {
         return Err(crate::Error::input("dataset", "no row can be used", "check --where and the feature columns"));
     }
+    let profile = profile.unwrap_or_default();
     Ok(Passed { rows, tally, moments, gain, reference, profile, content })
 }

@@ -5,10 +5,11 @@
 
 use super::prepare::Roles;
 use super::summary::Estimate;
+use crate::batch_size::Candidates;
 use crate::config::{Config, Run};
 use crate::error::{Error, Result};
 use crate::parts::rows_per_part;
-use crate::plan::staging;
+use crate::plan;
 use crate::source::{Dataset, Kind};
 
 /// The program itself, its libraries and the allocator's slack.
@@ -20,14 +21,14 @@ const TEXT: u64 = 96;
 
 pub fn estimate(dataset: &Dataset, roles: &Roles, config: &Config, run: &Run, threads: usize) -> Result<Estimate> {
     let rows = dataset.rows();
-    let vector_dims: u64 = dataset
-        .columns()
-        .iter()
-        .filter(|c| roles.inputs.vectors.contains(&c.name))
-        .map(|c| if let Kind::Vector { dims } = c.kind { dims as u64 } else { 0 })
-        .sum();
     // One-hot columns have up to 65 coordinates; how many is known only from the sample.
-    let dims = vector_dims + roles.inputs.width_bound(&config.features, dataset.columns()) as u64;
+    let dims: u64 = (roles.inputs.order.iter())
+        .map(|(_, kind)| match kind {
+            Kind::Vector { dims } => *dims as u64,
+            Kind::Text | Kind::Boolean => 65,
+            _ => 1,
+        })
+        .sum();
     let threads = threads as u64;
     let columns = roles.sample_table.len() as u64;
 
@@ -49,11 +50,14 @@ pub fn estimate(dataset: &Dataset, roles: &Roles, config: &Config, run: &Run, th
     let memory_needed = BASE + fit.max(pass).max(settle).max(epochs);
     let width = if rows < 1 << 32 { 4 } else { 8 };
     let written = u64::from(config.batches.epochs(rows));
-    let candidates = config.batch_size.candidate_count() as u64;
+    let candidates = match &config.batch_size.candidates {
+        Candidates::Auto => 3,
+        Candidates::List(list) => list.len() as u64 + 1,
+    };
     let bytes_written = rows * (16 + width) + written * candidates * rows * (width + 4) + (1 << 20);
     let bytes_scratch = rows * (20 + width + 12 + 8);
-    let bytes_read = 2 * dataset.bytes_of(&roles.named)?;
-    let disk_free = staging::disk_free(&run.out)?;
+    let bytes_read = 2 * dataset.bytes(&roles.named);
+    let disk_free = plan::disk_free(&run.out)?;
     let fits = memory_needed <= run.memory && bytes_written + bytes_scratch <= disk_free;
     let mib = |b: u64| format!("{} MiB", b.div_ceil(1 << 20));
     let lines = vec![

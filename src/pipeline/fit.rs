@@ -4,8 +4,10 @@ use super::prepare::{Prepared, Values, sample_ids};
 use crate::config::Config;
 use crate::error::Result;
 use crate::modalities::estimators::column::Column;
-use crate::modalities::model::{ColumnIds, Strata};
-use crate::modalities::{Fit, Model, centers, prototypes};
+use crate::features::{Points, State};
+use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
+use crate::modalities::{Assigned, Fit, Model, prototypes};
+use crate::parts::{Part, Read};
 use crate::progress::Progress;
 use crate::strata;
 
@@ -17,6 +19,8 @@ pub struct Fitted {
     pub strata: Strata,
     /// The column whose values are the modalities, for the estimator `column`.
     pub modality: Option<ColumnIds>,
+    /// The sample's rows as the model assigns them.
+    pub sample: Assigned,
 }
 
 /// Runs the estimator of the config.
@@ -44,7 +48,7 @@ pub fn fit(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<
         let modality = Some(ColumnIds { column: values.column.clone(), values: numbered });
         let centers = centers(sample, &fit.labels, fit.kind.len());
         let model = Model { projection: fit.projection.clone(), centers, ..Model::default() };
-        return Ok(Fitted { fit, model, strata: by, modality });
+        return assign_sample(prepared, Fitted { fit, model, strata: by, modality, sample: Assigned::default() });
     }
     let prototypes = prototypes::fit(sample, &fit, config.seed);
     let stratum = match by {
@@ -58,5 +62,29 @@ pub fn fit(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<
         _ => Vec::new(),
     };
     let model = Model { stratum, ..Model::new(sample, &fit, prototypes) };
-    Ok(Fitted { fit, model, strata: by, modality: None })
+    assign_sample(prepared, Fitted { fit, model, strata: by, modality: None, sample: Assigned::default() })
+}
+
+/// The sample goes through the very reader that assigns the dataset.
+fn assign_sample(prepared: &Prepared, mut fitted: Fitted) -> Result<Fitted> {
+    struct There<'a>(&'a Prepared);
+    impl Read for There<'_> {
+        type Item = Points;
+        fn read(&self, _part: &Part, into: &mut Points) -> Result<()> {
+            let sample = &self.0.sample;
+            into.rows = sample.rows.clone();
+            into.points = sample.points.clone();
+            into.state = vec![State::Planned; sample.rows.len()];
+            into.table = self.0.table.clone();
+            Ok(())
+        }
+    }
+    let all = Part { index: 0, first: 0, rows: prepared.sample.rows.len() };
+    let mut assigned = Assigned::default();
+    AssignedReader::new(There(prepared), &fitted.model, fitted.modality.clone(), fitted.strata.clone())
+        .read(&all, &mut assigned)?;
+    // The points themselves are in `prepared`.
+    assigned.points = Points::default();
+    fitted.sample = assigned;
+    Ok(fitted)
 }

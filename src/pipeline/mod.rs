@@ -31,7 +31,8 @@ use prepare::Roles;
 /// Config errors before anything is read; input errors with file, column and row; nothing is left behind.
 pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Summary> {
     let clock = Clock::start();
-    let mut warnings = config.check()?;
+    config.check()?;
+    let warnings = config.weights.check()?;
     let engine = Local::new(run.threads, progress.clone())?;
     let dataset = Dataset::open(inputs)?;
     let roles = Roles::choose(config, &dataset)?;
@@ -58,7 +59,7 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
         )?;
         let clock = clock.lap("rank");
         let all = write::Everything { dataset: &dataset, roles: &roles, config, prepared, fitted, pass, settled };
-        write::write(all, staging, run, needs, clock, &mut warnings, progress)
+        write::write(all, staging, run, inputs, engine.threads(), clock, warnings, progress)
     })
 }
 

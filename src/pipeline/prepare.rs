@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 
-use arrow_array::RecordBatch;
+use arrow_array::{BooleanArray, RecordBatch};
+use arrow_select::filter::filter_record_batch;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::features::{Features, Inputs};
+use crate::features::{Features, Inputs, Points, PointsReader, State};
 use crate::ids::NONE;
-use crate::matrix::Matrix;
 use crate::modalities::{self, EstimatorSpec, Sample};
 use crate::parts::Local;
-use crate::source::{self, Columns, Dataset, Invalid, Kind, Selection};
+use crate::source::{self, Columns, Dataset, Kind, Selection};
+use crate::statistics::gain::Gain;
 
 /// Distinct values of a column, and their ids in order of value.
 #[derive(Clone, Debug, Default)]
@@ -105,11 +106,14 @@ pub struct Prepared {
     pub fingerprints: Vec<(String, u64)>,
 }
 
-/// More classes than this are hashed to as many.
-pub const MAX_CLASSES: usize = 1000;
-
 fn values(dataset: &Dataset, column: &str, selection: &Selection, engine: &Local) -> Result<Values> {
-    let found = dataset.values(column, selection, engine)?;
+    let mut found = dataset.values(column, selection, engine)?;
+    let present: u64 = found.iter().map(|v| v.1).sum();
+    if present < selection.count() && !found.iter().any(|v| v.0 == "null") {
+        // Rows without a value are a group of their own. Where the first of them is does not matter.
+        found.push(("null".into(), selection.count() - present, found.first().map_or(0, |v| v.2)));
+        found.sort();
+    }
     let first_rows = found.iter().map(|v| v.2).collect();
     let ids = found.into_iter().enumerate().map(|(i, v)| (v.0, i as u32)).collect();
     Ok(Values { column: column.into(), ids, first_rows })
@@ -124,56 +128,49 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
     if selection.count() == 0 {
         return Err(no_rows(dataset, config));
     }
-    let column = |name: &Option<String>| {
-        name.as_ref().map(|c| values(dataset, c, &selection, engine)).transpose()
-    };
-    let classes = match &config.source.label {
-        Some(label) => {
-            crate::statistics::gain::Gain::check_label(label, &dataset.column(label, "source.label")?.kind)?;
-            column(&config.source.label)?
-        }
-        None => None,
-    };
+    let column =
+        |name: &Option<String>| name.as_ref().map(|c| values(dataset, c, &selection, engine)).transpose();
+    if let Some(label) = &config.source.label {
+        Gain::check_label(label, &dataset.column(label, "source.label")?.kind)?;
+    }
+    let classes = column(&config.source.label)?;
     let stratify = column(&roles.stratify)?;
     let modality = column(&roles.modality)?;
 
-    let mut sample = modalities::sample::blocks(
-        dataset.rows(),
-        &|row| selection.contains(row),
-        config.seed,
-        config.modalities.resolution as usize,
-    );
+    let resolution = config.modalities.resolution;
+    let keep = |row| selection.contains(row);
+    let mut sample =
+        modalities::sample::plan_sample(dataset.rows(), selection.count(), keep, resolution, config.seed);
     // Every value of the modality column is seen at least once, so that each modality has a centre.
     if let Some(values) = &modality {
-        sample.add(&values.first_rows);
+        sample = sample.with(&values.first_rows);
     }
     let columns = Columns::new(dataset, roles.inputs.vectors.clone(), roles.sample_table.clone())?;
     let (mut raw, fingerprints) = source::sample_pass(&columns, &roles.named, &sample.rows, engine)?;
 
     let features = Features::fit(&roles.inputs, &config.features, &raw)?;
-    let mut points = Matrix::default();
-    let mut bad = std::mem::take(&mut raw.bad);
-    features.map(&mut raw, &mut points, &mut bad);
-    bad.sort_by_key(|b| b.index);
-    if let (Invalid::Error, Some(first)) = (config.source.invalid, bad.first()) {
-        let (path, row) = dataset.describe_row(raw.rows[first.index]);
-        return Err(crate::features::bad_row(&path, row, first));
-    }
-    sample.points = points;
-    let mut gone: Vec<usize> = bad.iter().map(|b| b.index).collect();
-    gone.dedup();
-    let table = raw.table.take();
-    let keep: Vec<bool> = {
-        let mut keep = vec![true; sample.rows.len()];
-        gone.iter().for_each(|&i| keep[i] = false);
-        keep
+    let place = |row| dataset.describe_row(row);
+    let place = |row| {
+        let (path, row): (&str, u64) = place(row);
+        (path.to_string(), row)
     };
-    let table = table.map(|t| source::keep_rows(&t, &keep)).transpose()?;
+    let mut points = Points::default();
+    PointsReader::new(&features, columns, config.source.invalid, &keep, &place).points(&mut raw, &mut points)?;
+    let usable: Vec<bool> = points.state.iter().map(|&s| s == State::Planned).collect();
+    let gone: Vec<usize> = (0..usable.len()).filter(|&i| !usable[i]).collect();
+    sample.points = points.points;
     let sample = sample.without(&gone);
+    let table = points.table.map(|t| keep_rows(&t, usable)).transpose()?;
     if sample.rows.is_empty() {
         return Err(no_rows(dataset, config));
     }
     Ok(Prepared { selection, classes, stratify, modality, sample, table, features, fingerprints })
+}
+
+fn keep_rows(table: &RecordBatch, keep: Vec<bool>) -> Result<RecordBatch> {
+    filter_record_batch(table, &BooleanArray::from(keep)).map_err(|e| {
+        Error::input("dataset", "the sampled columns cannot be held in memory", "lower --resolution").because(e)
+    })
 }
 
 fn no_rows(dataset: &Dataset, config: &Config) -> Error {

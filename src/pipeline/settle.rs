@@ -12,7 +12,7 @@ use crate::ids::{NONE, RowType};
 use crate::progress::Progress;
 use crate::rng::{Permutation, Stream};
 use crate::scratch::{RowFile, Scatter, Sorted};
-use crate::weights::centrality_of_rank;
+use crate::weights::centrality::centrality_of_rank;
 
 /// Rows read from a working file at a time, and rows of a record batch of `samples.arrow`.
 pub const CHUNK: u64 = 1 << 20;

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::assign::{MAX_SHOWN, Passed};
-use super::estimate::Needs;
 use super::fit::Fitted;
 use super::prepare::{Prepared, Roles};
 use super::settle::{Census, Settled};
@@ -15,12 +14,19 @@ use crate::config::{Config, Run};
 use crate::epochs::Epochs;
 use crate::error::Result;
 use crate::ids::{NONE, RowIds, RowType};
-use crate::plan::staging::Staging;
-use crate::plan::{self, FileEntry, Kind, Manifest, TableReader};
+use crate::matrix::Matrix;
+use crate::plan::manifest::GainKind;
+use crate::plan::{self, FileEntry, Kind, Manifest, Staging, TableReader};
 use crate::progress::Progress;
+use crate::rng::Stream;
+use crate::scores::LARGEST_SHARE;
 use crate::source::Dataset;
-use crate::statistics::profile;
-use crate::strata::{self, Merge};
+use crate::statistics::{moments, profile};
+use crate::strata;
+use crate::weights::Centrality;
+
+/// The share of the gradient's variance taken for the modalities' where no label tells.
+const UNKNOWN_SHARE: f64 = 0.5;
 
 /// All that the stages before left.
 pub struct Everything<'a> {
@@ -38,6 +44,8 @@ pub fn write(
     all: Everything<'_>,
     staging: Staging,
     run: &Run,
+    given: &[String],
+    threads: usize,
     clock: Clock,
     mut warnings: Vec<String>,
     progress: &Progress,
@@ -70,13 +78,16 @@ pub fn write(
         ));
     }
     let draws = config.batches.counts(&census.stratum_rows)?;
-    let gain = pass.gain(census);
-    let (share, share_from) = match (config.scores.modality_share, &gain) {
-        (Some(share), _) => (share, "given"),
-        (None, Some(gain)) if gain.from_label => {
-            (gain.share(&score_groups).clamp(0.0, crate::scores::LARGEST_SHARE), "label")
-        }
-        (None, _) => (0.5, "default"),
+    let identity: Vec<u32> = (0..census.strata.len() as u32).collect();
+    let explained = |groups: &[u32]| pass.gain.share(&by_old_id(&census.strata, groups));
+    let gain = plan::manifest::Gain {
+        value: 1.0 - explained(&identity),
+        kind: if pass.gain.labelled() { GainKind::Label } else { GainKind::Features },
+    };
+    let (share, share_from) = match config.scores.modality_share {
+        Some(share) => (share, "given"),
+        None if pass.gain.labelled() => (explained(&score_groups).clamp(0.0, LARGEST_SHARE), "label"),
+        None => (UNKNOWN_SHARE, "default"),
     };
     let threshold = config.scores.threshold(size.size);
 
@@ -96,16 +107,16 @@ pub fn write(
     })?;
     files.push(members.finish()?);
     if !settled.held_out.is_empty() {
-        let rows: Vec<(u64, u32)> = settled.held_out.clone();
-        files.push(plan::holdout::encode(&rows, row_type).write(root)?);
+        files.push(plan::holdout::encode(&settled.held_out, row_type).write(root)?);
     }
     drop(stage);
 
     // The small tables.
     files.push(plan::sources::encode(&sources(dataset, &prepared, &pass)).write(root)?);
-    let names = profile::names(&pass.profile, &census.modalities);
-    files.push(plan::modalities::encode(&modalities(&prepared, &fitted, &pass, &settled, &names, config), prepared.features.dims()).write(root)?);
+    let names: Vec<String> = census.modalities.iter().map(|&m| profile::name(&pass.profile, m)).collect();
+    files.push(plan::modalities::encode(&modalities(&fitted, &pass, &settled, &names, config), prepared.features.dims()).write(root)?);
     if let Some(rows) = prepared.features.rows() {
+        let rows: Vec<plan::features::Feature> = rows.into_iter().map(feature).collect();
         files.push(plan::features::encode(&rows).write(root)?);
     }
     if let Some(projection) = &fitted.model.projection {
@@ -114,11 +125,10 @@ pub fn write(
     if fitted.model.prototypes.rows() > 0 {
         files.push(plan::prototypes::encode(&prototypes(&fitted, census)).write(root)?);
     }
-    let knots = config.weights.schedule.knots(config.weights.strength);
-    files.push(plan::weights::encode(&knots, &config.weights).write(root)?);
-    files.push(plan::statistics::encode(&pass.statistics(&prepared, &fitted, census)).write(root)?);
-    files.push(plan::reference::encode(&pass.reference).write(root)?);
-    files.push(plan::profile::encode(&pass.profile.rows(&census.modalities)).write(root)?);
+    files.push(plan::weights::encode(&knots(config), &config.weights.formula()).write(root)?);
+    files.push(plan::statistics::encode(&statistics(&prepared, &fitted, &pass, census)).write(root)?);
+    files.push(plan::reference::encode(&reference(&pass)).write(root)?);
+    files.push(plan::profile::encode(&profile_rows(&pass, census)).write(root)?);
     files.push(plan::sample::encode(&shown(&prepared, &fitted, census, &settled, config), row_type).write(root)?);
     files.push(plan::evidence::encode(Kind::Curve, &fitted.fit.curve).write(root)?);
     files.push(plan::evidence::encode(Kind::Evidence, &fitted.fit.evidence).write(root)?);
@@ -141,22 +151,17 @@ pub fn write(
         information_threshold: threshold,
     };
     let with_centrality = config.weights.schedule != crate::weights::Schedule::Off;
-    let mut batches_per_epoch = source.epoch(0, size.size).len();
+    let batches_per_epoch = source.epoch(0, size.size).len();
     let stage = progress.stage("batches", "rows", epochs as u64 * size.candidates.len() as u64 * planned);
     for &candidate in &size.candidates {
         for epoch in 0..epochs {
             let centrality = with_centrality.then_some(&samples);
-            files.push(plan::batches::write(root, &source, candidate, epoch, centrality, row_type, progress, |rows| stage.advance(rows))?);
+            files.push(plan::epoch::write(root, &source, candidate, epoch, centrality, row_type, progress, |n| stage.advance(n))?);
         }
     }
     drop(stage);
-    batches_per_epoch = batches_per_epoch.max(0);
     let clock = clock.lap("batches");
 
-    let gain_value = gain.as_ref().map(|g| plan::manifest::Gain {
-        value: g.ratio(),
-        kind: if g.from_label { plan::manifest::GainKind::Label } else { plan::manifest::GainKind::Features },
-    });
     let manifest = Manifest {
         format: plan::FORMAT.to_string(),
         tool: plan::manifest::Tool::this(),
@@ -182,7 +187,7 @@ pub fn write(
             confidence: fitted.fit.confidence,
             interval: fitted.fit.interval,
         },
-        gain: gain_value.clone(),
+        gain: Some(gain.clone()),
         config: used_config(config, &roles.inputs),
         files,
         inputs: inputs(dataset, &prepared),
@@ -196,7 +201,7 @@ pub fn write(
     let by_size = by_size(&settled, &names);
     let why = size_why(&size, config);
     drop((members, samples));
-    let info = run_info(&clock, run);
+    let info = run_info(&clock, run, threads, given);
     let manifest = staging.commit(manifest, &info)?;
     Ok(Summary {
         plan_id: manifest.plan,
@@ -223,7 +228,7 @@ pub fn write(
         candidates: size.candidates,
         epochs,
         batches_per_epoch,
-        gain: gain_value.map(|g| (g.value, g.kind == plan::manifest::GainKind::Label)),
+        gain: Some((gain.value, gain.kind == GainKind::Label)),
         information_threshold: threshold,
         files: manifest.files.len(),
         bytes,
@@ -249,12 +254,11 @@ fn push_members(writer: &mut plan::strata::StrataWriter, row_type: RowType, byte
 }
 
 /// Assignment of the sample's rows by the finished model, in the ids of the plan; [`NONE`] where the plan has none.
-fn sample_assignment(prepared: &Prepared, fitted: &Fitted, census: &Census) -> (Vec<u32>, Vec<u32>) {
-    let assigned = fitted.assign_sample(prepared);
+fn sample_assignment(fitted: &Fitted, census: &Census) -> (Vec<u32>, Vec<u32>) {
     let renumber = |of: &[u32], kept: &[u32]| -> Vec<u32> {
         of.iter().map(|id| kept.binary_search(id).map_or(NONE, |new| new as u32)).collect()
     };
-    (renumber(&assigned.modality, &census.modalities), renumber(&assigned.stratum, &census.strata))
+    (renumber(&fitted.sample.modality, &census.modalities), renumber(&fitted.sample.stratum, &census.strata))
 }
 
 /// Centres of the strata in the projected space: of their prototypes, weighted by rows; where a column stratifies, of
@@ -268,7 +272,7 @@ fn stratum_centers(prepared: &Prepared, fitted: &Fitted, census: &Census) -> Vec
         let centers = fitted.model.prototypes.gather(census.prototypes.iter().map(|&q| q as usize));
         return strata::centers(&centers, &stratum, &census.prototype_rows);
     }
-    let (_, strata_of) = sample_assignment(prepared, fitted, census);
+    let (_, strata_of) = sample_assignment(fitted, census);
     let z = crate::modalities::pca::apply(fitted.model.projection.as_ref(), &prepared.sample.points);
     let mut sums = vec![(vec![0.0; z.cols()], 0u64); census.strata.len()];
     let mut all = (vec![0.0; z.cols()], 0u64);
@@ -320,7 +324,6 @@ fn inputs(dataset: &Dataset, prepared: &Prepared) -> Vec<plan::manifest::InputEn
 }
 
 fn modalities(
-    prepared: &Prepared,
     fitted: &Fitted,
     pass: &Passed,
     settled: &Settled,
@@ -333,7 +336,7 @@ fn modalities(
     let of_sample = match config.weights.centrality {
         Centrality::Distance => None,
         _ => {
-            let assigned = fitted.assign_sample(prepared);
+            let assigned = &fitted.sample;
             let mut by = vec![Vec::new(); fitted.model.centers.rows()];
             for (&m, &d) in assigned.modality.iter().zip(&assigned.distance).filter(|(m, _)| **m != NONE) {
                 by[m as usize].push(d);
@@ -369,7 +372,6 @@ fn modalities(
 
 fn prototypes(fitted: &Fitted, census: &Census) -> plan::prototypes::Prototypes {
     let model = &fitted.model;
-    let place = |kept: &[u32], old: u32| kept.binary_search(&old).expect("what has rows is kept") as u32;
     let of = |ids: &[u32], kept: &[u32]| -> Vec<u32> {
         census.prototypes.iter().map(|&q| place(kept, ids[q as usize])).collect()
     };
@@ -390,7 +392,7 @@ fn shown(
     config: &Config,
 ) -> Vec<plan::sample::SampleRow> {
     let sample = &prepared.sample;
-    let (modality, _) = sample_assignment(prepared, fitted, census);
+    let (modality, _) = sample_assignment(fitted, census);
     let held: std::collections::BTreeSet<u64> = settled.held_out.iter().map(|h| h.0).collect();
     let mut places: Vec<usize> =
         (0..sample.rows.len()).filter(|&i| modality[i] != NONE && !held.contains(&sample.rows[i])).collect();
@@ -475,4 +477,97 @@ fn run_info(clock: &Clock, run: &Run, threads: usize, inputs: &[String]) -> plan
             ("simd".into(), crate::kernels::description().into()),
         ]),
     }
+}
+
+/// `groups` of the plan's strata, looked up by the ids of the fit; ids without rows are in no group that counts.
+fn by_old_id(strata: &[u32], groups: &[u32]) -> Vec<u32> {
+    let mut of = vec![0; strata.last().map_or(0, |&h| h as usize + 1)];
+    strata.iter().zip(groups).for_each(|(&old, &group)| of[old as usize] = group);
+    of
+}
+
+fn feature(row: crate::features::FeatureRow) -> plan::features::Feature {
+    plan::features::Feature {
+        column: row.column,
+        operation: row.operation.name().into(),
+        category: row.category,
+        center: row.center,
+        scale: row.scale,
+    }
+}
+
+fn knots(config: &Config) -> Vec<plan::weights::Knot> {
+    let knots = config.weights.schedule.knots(config.weights.strength);
+    let narrow = |k: crate::weights::schedule::Knot| plan::weights::Knot {
+        progress: k.progress as f32,
+        beta: k.beta as f32,
+        normaliser: k.normaliser as f32,
+        effective_share: k.effective_share as f32,
+    };
+    knots.into_iter().map(narrow).collect()
+}
+
+fn statistics(
+    prepared: &Prepared,
+    fitted: &Fitted,
+    pass: &Passed,
+    census: &Census,
+) -> Vec<plan::statistics::Statistic> {
+    let of_sample = |modality: Option<u32>| {
+        let members: Vec<u32> = (fitted.sample.modality.iter().zip(0..))
+            .filter(|&(&m, _)| modality.is_none_or(|wanted| wanted == m))
+            .map(|(_, i)| i)
+            .collect();
+        moments::quantiles(&prepared.sample.points, &members)
+    };
+    let names = prepared.features.names();
+    let mut quantiles: BTreeMap<Option<u32>, Vec<[f64; 11]>> = BTreeMap::new();
+    (pass.moments.iter())
+        .map(|m| {
+            let (column, index) = names[m.feature as usize].clone();
+            let quantiles = quantiles.entry(m.modality).or_insert_with(|| of_sample(m.modality));
+            plan::statistics::Statistic {
+                modality: m.modality.map(|old| place(&census.modalities, old)),
+                column,
+                index,
+                count: m.count,
+                nulls: m.nulls,
+                mean: m.mean,
+                variance: m.variance,
+                min: m.min,
+                max: m.max,
+                quantiles: quantiles[m.feature as usize],
+            }
+        })
+        .collect()
+}
+
+/// New id of an id of the fit that has rows.
+fn place(kept: &[u32], old: u32) -> u32 {
+    kept.binary_search(&old).expect("what has rows is kept") as u32
+}
+
+fn reference(pass: &Passed) -> plan::reference::Reference {
+    let features = &pass.reference;
+    let p = features.first().map_or(0, |f| f.frequency.len());
+    let frequency = features.iter().flat_map(|f| f.frequency.iter().copied()).collect();
+    plan::reference::Reference {
+        frequency: Matrix::from_vec(features.len(), p, frequency),
+        phase: features.iter().map(|f| f.phase).collect(),
+        mean: features.iter().map(|f| f.mean).collect(),
+        covariance: features.iter().flat_map(|f| f.covariance.iter().copied()).collect(),
+    }
+}
+
+fn profile_rows(pass: &Passed, census: &Census) -> Vec<plan::profile::ProfileRow> {
+    (pass.profile.iter())
+        .map(|row| plan::profile::ProfileRow {
+            modality: row.modality.map(|old| place(&census.modalities, old)),
+            column: row.column.clone(),
+            value: row.value.clone(),
+            count: row.count,
+            share: row.share,
+            lift: row.lift,
+        })
+        .collect()
 }

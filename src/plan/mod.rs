@@ -19,6 +19,7 @@ pub mod projection;
 pub mod prototypes;
 pub mod samples;
 pub mod strata;
+pub mod holdout;
 pub mod batches;
 pub mod weights;
 pub mod statistics;
@@ -28,6 +29,7 @@ pub mod sample;
 pub mod evidence;
 pub mod manifest;
 pub mod staging;
+pub mod epoch;
 pub mod reader;
 mod documents;
 
@@ -51,6 +53,7 @@ pub enum Kind {
     Prototypes,
     Samples,
     Strata,
+    Holdout,
     Batches,
     Weights,
     Statistics,
@@ -62,7 +65,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 15] = [
+    pub const ALL: [Kind; 16] = [
         Kind::Sources,
         Kind::Modalities,
         Kind::Features,
@@ -70,6 +73,7 @@ impl Kind {
         Kind::Prototypes,
         Kind::Samples,
         Kind::Strata,
+        Kind::Holdout,
         Kind::Batches,
         Kind::Weights,
         Kind::Statistics,
@@ -90,6 +94,7 @@ impl Kind {
             Kind::Prototypes => &prototypes::CONTRACT,
             Kind::Samples => &samples::CONTRACT,
             Kind::Strata => &strata::CONTRACT,
+            Kind::Holdout => &holdout::CONTRACT,
             Kind::Batches => &batches::CONTRACT,
             Kind::Weights => &weights::CONTRACT,
             Kind::Statistics => &statistics::CONTRACT,

@@ -12,6 +12,7 @@ use arrow_schema::SchemaRef;
 
 use crate::error::Result;
 use crate::ids::{RowIds, RowType};
+use crate::strata::{Merge, from_json, to_json};
 
 use super::columns::{Column, Contract, Shape, Type};
 use super::manifest::FileEntry;
@@ -33,15 +34,6 @@ pub const CONTRACT: Contract = Contract {
         ),
     ],
 };
-
-/// One merge of the dendrogram: left node, right node, height (a distance in projected space), strata below it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Merge {
-    pub left: u32,
-    pub right: u32,
-    pub height: f64,
-    pub size: u32,
-}
 
 /// Streams the members to disk, stratum after stratum.
 pub struct StrataWriter {
@@ -117,22 +109,8 @@ impl Members {
             return Err(table.damaged("`offsets` does not rise from 0 to the number of rows"));
         }
         let strata = offsets.len() - 1;
-        let merges: Vec<(f64, f64, f64, f64)> = serde_json::from_str(text("dendrogram")?)
-            .map_err(|e| table.damaged(format!("`dendrogram` cannot be read ({e})")))?;
-        let mut used = vec![false; 2 * strata];
-        let mut dendrogram = Vec::with_capacity(merges.len());
-        for (i, &(left, right, height, size)) in merges.iter().enumerate() {
-            for node in [left, right] {
-                let fits = node >= 0.0 && node < (strata + i) as f64 && node.fract() == 0.0;
-                if !fits || std::mem::replace(&mut used[node as usize], true) {
-                    return Err(table.damaged(format!("`dendrogram` merge {i} names node {node}")));
-                }
-            }
-            dendrogram.push(Merge { left: left as u32, right: right as u32, height, size: size as u32 });
-        }
-        if dendrogram.len() + 1 != strata.max(1) {
-            return Err(table.damaged(format!("{} merges do not join {strata} strata", dendrogram.len())));
-        }
+        let dendrogram = from_json(text("dendrogram")?, strata)
+            .ok_or_else(|| table.damaged(format!("`dendrogram` does not join its {strata} strata")))?;
         let wide = table.schema().field_with_name("row").is_ok_and(|f| f.data_type() == &arrow_schema::DataType::UInt64);
         let mut narrow_chunks = Vec::new();
         let mut wide_chunks = Vec::new();

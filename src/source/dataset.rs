@@ -212,6 +212,17 @@ impl Dataset {
         })
     }
 
+    /// Encoded bytes of these columns in all files.
+    pub fn bytes(&self, columns: &[String]) -> u64 {
+        let of = |group: &RowGroup| -> u64 {
+            let file = &self.inner.opened[group.file];
+            let metadata = file.metadata.metadata().row_group(group.row_group);
+            let roots = columns.iter().filter_map(|c| file.root(c));
+            roots.flat_map(|r| file.leaves(r)).map(|leaf| metadata.column(leaf).byte_range().1).sum()
+        };
+        self.inner.row_groups.iter().map(of).sum()
+    }
+
     /// The column whose name is most like `name`, if any is like it at all.
     pub fn near_name(&self, name: &str) -> Option<&str> {
         let lower = name.to_lowercase();

@@ -21,6 +21,11 @@ impl Dataset {
             "build with `--features polars`, or leave it out",
         ))
     }
+
+    /// No columns: [`Dataset::select`] tells why.
+    pub fn filter_columns(&self, _condition: &str) -> Result<Vec<String>> {
+        Ok(Vec::new())
+    }
 }
 
 #[cfg(feature = "polars")]
@@ -28,12 +33,15 @@ impl Dataset {
     /// The rows for which `condition` is true. Reads only the columns it names, by parts. Errors name `source.where`.
     pub fn select(&self, condition: &str, engine: &Local) -> Result<Selection> {
         use crate::parts::{Engine, parts};
-        let expression = polars::sql::sql_expr(condition).map_err(|e| {
-            let help = "write it like SQL's WHERE, for example: split = 'train' AND year >= 2020";
-            Error::config(KEY, format!("`{condition}` is not an SQL condition: {e}"), help)
-        })?;
-        with_polars::refuse_other_rows(&expression, condition)?;
-        let names = with_polars::columns(&expression);
+        let expression = with_polars::parse(condition)?;
+        let columns = super::columns::Columns::new(self, vec![], self.filter_columns(condition)?)?;
+        let pass = with_polars::Condition { expression, condition, rows: self.rows() };
+        engine.run("where", &columns, &pass, &parts(self.rows(), super::values::TABLE_WIDTH))
+    }
+
+    /// The columns that `condition` names, sorted. Errors name `source.where`.
+    pub fn filter_columns(&self, condition: &str) -> Result<Vec<String>> {
+        let names = with_polars::columns(&with_polars::parse(condition)?);
         for name in &names {
             let column = self.column(name, KEY)?;
             if matches!(column.kind, super::Kind::Vector { .. } | super::Kind::Other) {
@@ -45,9 +53,7 @@ impl Dataset {
                 ));
             }
         }
-        let columns = super::columns::Columns::new(self, vec![], names)?;
-        let pass = with_polars::Condition { expression, condition, rows: self.rows() };
-        engine.run("where", &columns, &pass, &parts(self.rows(), super::values::TABLE_WIDTH))
+        Ok(names)
     }
 }
 
@@ -73,7 +79,16 @@ mod with_polars {
         names
     }
 
-    pub fn refuse_other_rows(expression: &Expr, condition: &str) -> Result<()> {
+    pub fn parse(condition: &str) -> Result<Expr> {
+        let expression = polars::sql::sql_expr(condition).map_err(|e| {
+            let help = "write it like SQL's WHERE, for example: split = 'train' AND year >= 2020";
+            Error::config(KEY, format!("`{condition}` is not an SQL condition: {e}"), help)
+        })?;
+        refuse_other_rows(&expression, condition)?;
+        Ok(expression)
+    }
+
+    fn refuse_other_rows(expression: &Expr, condition: &str) -> Result<()> {
         let of_other_rows = |e: &Expr| {
             matches!(
                 e,

@@ -53,6 +53,25 @@ impl Normalise {
 }
 
 impl Params {
+    /// What gives a row's weight at any progress u, for people and for readers that want more than the knots.
+    pub fn formula(&self) -> String {
+        let b = self.strength;
+        let beta = match self.schedule {
+            Schedule::CentreToPeriphery => format!("beta(u) = {b} (1 - 2 u)"),
+            Schedule::CentreThenUniform => format!("beta(u) = {b} max(0, 1 - 2 u)"),
+            Schedule::PeripheryLate => format!("beta(u) = -{b} max(0, 2 u - 1)"),
+            Schedule::Off => "beta(u) = 0".into(),
+        };
+        let over = match self.normalise {
+            Normalise::Modality => "",
+            Normalise::Batch => "; divide the weights of a batch by their mean",
+        };
+        format!(
+            "{beta}; weight of a row of centrality c = exp(beta(u) (c - 1/2)) normaliser(u); \
+             normaliser(u) = (beta(u) / 2) / sinh(beta(u) / 2), 1 if |beta(u)| < 1e-6{over}"
+        )
+    }
+
     /// Refuses impossible values; returns what is possible but unwise.
     pub fn check(&self) -> Result<Vec<String>> {
         let b = self.strength;

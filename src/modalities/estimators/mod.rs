@@ -14,6 +14,15 @@ use crate::modalities::{EstimatorSpec, ModalityEstimator, Params};
 impl EstimatorSpec {
     pub const ALL: [EstimatorSpec; 3] = [EstimatorSpec::Rim, EstimatorSpec::Kmeans, EstimatorSpec::Column];
 
+    /// As in the config and in plan.json.
+    pub fn name(self) -> &'static str {
+        match self {
+            EstimatorSpec::Rim => "rim",
+            EstimatorSpec::Kmeans => "kmeans",
+            EstimatorSpec::Column => "column",
+        }
+    }
+
     /// The estimator of this name. `values`: the sample rows' values of `params.column`, for `column` alone.
     pub fn build(
         self,
