@@ -24,7 +24,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::features::{numbers, quantile, text_value};
 use crate::ids::NONE;
 use crate::modalities::Assigned;
@@ -216,10 +216,7 @@ impl Pass for Profile {
             if matches!(column.told, Told::Lengths) {
                 return Ok(Counts::None);
             }
-            let cells = item.points.table.as_ref().and_then(|t| t.column_by_name(&column.name));
-            let cells = cells.ok_or_else(|| {
-                Error::input("the dataset", "this column was not read", "").column(&column.name)
-            })?;
+            let cells = crate::features::column(item.points.table.as_ref(), &column.name)?;
             Ok(match &column.told {
                 Told::Lengths => Counts::None,
                 Told::Values(values) => {
@@ -414,7 +411,7 @@ mod tests {
     #[test]
     fn counts_are_exact() {
         let data = data();
-        // With urls of planned rows below 10 000 they would be values: lower the sample's rows to planned ones only.
+        // All rows stand for the sample, so that there are more than 10 000 urls.
         let profile = Profile::new(data.table.as_ref().unwrap(), &vec![0; ROWS]).unwrap();
         assert_eq!(profile.reads(), ["class", "many", "word", "price", "flag"]);
         let rows = data.run(&profile, 700, 2);
@@ -472,7 +469,7 @@ mod tests {
         let rows = data.run(&profile, 700, 1);
         // Class 4 and the flag are modality 1's alone.
         assert_eq!(name(&rows, 1), "class=4, flag=true");
-        assert_eq!(name(&rows, 2), "class=6");
+        assert_eq!(name(&rows, 2), "class=6, flag=false");
         assert_eq!(name(&rows, 99), "");
     }
 
