@@ -42,7 +42,7 @@ pub(crate) fn numbers(array: &dyn Array) -> Result<Vec<f64>> {
 }
 
 /// The column of this name. That it is there is the caller's business: the reader was asked for it.
-pub(super) fn column<'a>(table: Option<&'a RecordBatch>, name: &str) -> Result<&'a ArrayRef> {
+pub(crate) fn column<'a>(table: Option<&'a RecordBatch>, name: &str) -> Result<&'a ArrayRef> {
     table.and_then(|t| t.column_by_name(name)).ok_or_else(|| {
         Error::input("the dataset", "this column was not read", "check that the dataset still has it")
             .column(name)

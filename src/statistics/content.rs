@@ -16,8 +16,8 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::error::{Error, Result};
-use crate::features::{State, text_value};
+use crate::error::Result;
+use crate::features::{State, column, text_value};
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 use crate::rng::Stream;
@@ -43,14 +43,9 @@ impl Pass for Content {
     type Output = Vec<u128>;
 
     fn partial(&self, item: &Assigned) -> Result<Self::Partial> {
-        let cells: Vec<&ArrayRef> = self
-            .columns
-            .iter()
-            .map(|name| {
-                let cells = item.points.table.as_ref().and_then(|t| t.column_by_name(name));
-                cells.ok_or_else(|| Error::input("the dataset", "this column was not read", "").column(name))
-            })
-            .collect::<Result<_>>()?;
+        let table = item.points.table.as_ref();
+        let cells: Vec<&ArrayRef> =
+            self.columns.iter().map(|name| column(table, name)).collect::<Result<_>>()?;
         let seed = Stream::Content.key(0, &[]);
         let mut sums = BTreeMap::new();
         let mut bytes = Vec::new();

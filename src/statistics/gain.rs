@@ -21,7 +21,7 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::dot;
 use crate::error::{Error, Result};
-use crate::features::text_value;
+use crate::features::{column, text_value};
 use crate::ids::NONE;
 use crate::matrix::Matrix;
 use crate::modalities::Assigned;
@@ -150,12 +150,7 @@ impl Pass for Gain {
     fn partial(&self, item: &Assigned) -> Result<Sums> {
         let label = match &self.label {
             None => None,
-            Some(label) => {
-                let cells = item.points.table.as_ref().and_then(|t| t.column_by_name(&label.column));
-                let missing =
-                    || Error::input("the dataset", "the label was not read", "").column(&label.column);
-                Some((label, cells.ok_or_else(missing)?))
-            }
+            Some(label) => Some((label, column(item.points.table.as_ref(), &label.column)?)),
         };
         let mut sums = Sums::default();
         let mut shifted = vec![0f32; self.shift.len()];

@@ -24,7 +24,7 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::features::{numbers, quantile, text_value};
 use crate::ids::NONE;
 use crate::modalities::Assigned;
@@ -34,6 +34,8 @@ use crate::parts::Pass;
 const LISTED: usize = 32;
 /// Sampled values above which a column of text is told by its lengths.
 const MAX_VALUES: usize = 10_000;
+/// A row to be: value, whether it is a statistic, count, share.
+type Line = (String, bool, u64, f64);
 /// Stand in the place of a value's number.
 const NULL: u32 = u32::MAX;
 const UNSEEN: u32 = u32::MAX - 1;
@@ -216,10 +218,7 @@ impl Pass for Profile {
             if matches!(column.told, Told::Lengths) {
                 return Ok(Counts::None);
             }
-            let cells = item.points.table.as_ref().and_then(|t| t.column_by_name(&column.name));
-            let cells = cells.ok_or_else(|| {
-                Error::input("the dataset", "this column was not read", "").column(&column.name)
-            })?;
+            let cells = crate::features::column(item.points.table.as_ref(), &column.name)?;
             Ok(match &column.told {
                 Told::Lengths => Counts::None,
                 Told::Values(values) => {
@@ -301,8 +300,8 @@ fn add_sorted(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
 impl Column {
     /// The rows of every group (None: all rows of the plan) with its number of rows.
     fn rows(&self, groups: &[(Option<u32>, u64)], counts: &Counts) -> Vec<Vec<ProfileRow>> {
-        // Per group: (value, is a statistic, count, share); all but the most frequent values are cut off afterwards.
-        let mut told: Vec<Vec<(String, bool, u64, f64)>> = vec![Vec::new(); groups.len()];
+        // Per group; all but the most frequent values are cut off afterwards.
+        let mut told: Vec<Vec<Line>> = vec![Vec::new(); groups.len()];
         let place: BTreeMap<Option<u32>, usize> = groups.iter().map(|g| g.0).zip(0..).collect();
         match (counts, &self.told) {
             (Counts::Values(pairs), Told::Values(values)) => {
@@ -349,16 +348,16 @@ impl Column {
         };
         let overall: BTreeMap<(String, bool), f64> =
             told[0].iter().map(|t| (label(&t.0, t.1), t.3)).collect();
-        let row = |m: Option<u32>, (value, statistic, count, share): (String, bool, u64, f64)| {
+        let row = |m: Option<u32>, (value, statistic, count, share): Line| {
             let lift = share / overall[&label(&value, statistic)];
             ProfileRow { modality: m, column: self.name.clone(), value, statistic, count, share, lift }
         };
-        let group = |(told, (m, _)): (Vec<(String, bool, u64, f64)>, &(Option<u32>, u64))| {
+        let group = |(told, (m, _)): (Vec<Line>, &(Option<u32>, u64))| {
             let (statistics, mut values): (Vec<_>, Vec<_>) = told.into_iter().partition(|t| t.1);
             values.truncate(LISTED);
             values.into_iter().chain(statistics).map(|t| row(*m, t)).collect()
         };
-        told.clone().into_iter().zip(groups).map(group).collect()
+        told.into_iter().zip(groups).map(group).collect()
     }
 }
 
@@ -414,7 +413,7 @@ mod tests {
     #[test]
     fn counts_are_exact() {
         let data = data();
-        // With urls of planned rows below 10 000 they would be values: lower the sample's rows to planned ones only.
+        // All rows stand for the sample, so that there are more than 10 000 urls.
         let profile = Profile::new(data.table.as_ref().unwrap(), &vec![0; ROWS]).unwrap();
         assert_eq!(profile.reads(), ["class", "many", "word", "price", "flag"]);
         let rows = data.run(&profile, 700, 2);
@@ -472,7 +471,7 @@ mod tests {
         let rows = data.run(&profile, 700, 1);
         // Class 4 and the flag are modality 1's alone.
         assert_eq!(name(&rows, 1), "class=4, flag=true");
-        assert_eq!(name(&rows, 2), "class=6");
+        assert_eq!(name(&rows, 2), "class=6, flag=false");
         assert_eq!(name(&rows, 99), "");
     }
 
