@@ -265,7 +265,7 @@ pub struct Deal<'a> {
 }
 
 /// A batch, as written. Reuse it: its buffers, and the layout of the last length, are kept.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Global row numbers.
     pub rows: Vec<u64>,

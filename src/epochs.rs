@@ -37,7 +37,10 @@ pub struct Epochs<'a> {
 pub struct Record {
     /// Number of the batch in its epoch.
     pub index: u64,
-    pub batch: Batch,
+    /// Global row numbers, in the order of the batch.
+    pub rows: Vec<u64>,
+    /// Their strata.
+    pub stratum: Vec<u32>,
     /// Effective sample size, in samples.
     pub n_eff: f64,
     /// Normalised squared distance to the full data's composition: 1 on average for a random batch.
@@ -52,6 +55,8 @@ pub struct Record {
 
 /// Rows whose batches are computed at once before they are handed on: bounds memory and keeps all threads busy.
 const CHUNK_ROWS: u64 = 1 << 19;
+/// Runs of batches that a chunk is cut into: the unit of work of a thread.
+const RUNS: u64 = 16;
 
 impl<'a> Epochs<'a> {
     fn strata(&self) -> usize {
@@ -112,16 +117,20 @@ impl Epoch<'_> {
 
     /// Batch `index` by itself, without its place in an update (that needs [`Epoch::scan`]). O(B + strata).
     pub fn record(&self, index: u64) -> Record {
-        let mut record = Record { index, ..Record::default() };
-        self.deal.batch(index, self.size / self.all.base, &mut record.batch);
-        let groups = self.all.score_groups.iter().max().map_or(0, |&g| g as usize + 1);
-        let mut histogram = vec![0u64; groups];
-        for &h in &record.batch.stratum {
+        self.deal(index, &mut Batch::default())
+    }
+
+    /// `work` keeps what batches of the same length share.
+    fn deal(&self, index: u64, work: &mut Batch) -> Record {
+        self.deal.batch(index, self.size / self.all.base, work);
+        let mut histogram = vec![0u64; self.score.groups()];
+        for &h in &work.stratum {
             histogram[self.all.score_groups[h as usize] as usize] += 1;
         }
-        (record.n_eff, record.x) = self.score.n_eff(&histogram);
-        record.score = record.n_eff / self.all.information_threshold;
-        record
+        let (n_eff, x) = self.score.n_eff(&histogram);
+        let score = n_eff / self.all.information_threshold;
+        let (rows, stratum) = (work.rows.clone(), work.stratum.clone());
+        Record { index, rows, stratum, n_eff, x, score, ..Record::default() }
     }
 
     /// All batches in order, complete. Runs on the current rayon pool; memory is one chunk of batches and the batches of
@@ -130,13 +139,17 @@ impl Epoch<'_> {
         let mut accumulator = Accumulator::new(self.all.information_threshold, self.size);
         let mut window: Vec<(Record, f64)> = Vec::new();
         let mut update = 0;
-        let chunk = (CHUNK_ROWS / self.size).max(8);
+        let chunk = (CHUNK_ROWS / self.size).max(RUNS);
         for first in (0..self.len()).step_by(chunk as usize) {
             progress.check()?;
-            let last = (first + chunk).min(self.len());
-            let records: Vec<Record> = (first..last).into_par_iter().map(|i| self.record(i)).collect();
-            for record in records {
-                let (weight, fire) = accumulator.feed(record.n_eff, record.batch.rows.len() as u64);
+            let run = |r: u64| {
+                let mut work = Batch::default();
+                let of_run = first + r * chunk / RUNS..(first + (r + 1) * chunk / RUNS).min(self.len());
+                of_run.map(|i| self.deal(i, &mut work)).collect::<Vec<_>>()
+            };
+            let records: Vec<Vec<Record>> = (0..RUNS).into_par_iter().map(run).collect();
+            for record in records.into_iter().flatten() {
+                let (weight, fire) = accumulator.feed(record.n_eff, record.rows.len() as u64);
                 let end = fire || record.index + 1 == self.len();
                 window.push((record, weight));
                 if end {

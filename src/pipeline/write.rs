@@ -277,7 +277,7 @@ fn stratum_centers(prepared: &Prepared, fitted: &Fitted, census: &Census) -> Vec
     let mut sums = vec![(vec![0.0; z.cols()], 0u64); census.strata.len()];
     let mut all = (vec![0.0; z.cols()], 0u64);
     for (row, &h) in z.iter_rows().zip(&strata_of) {
-        let mut add = |(sum, count): &mut (Vec<f64>, u64)| {
+        let add = |(sum, count): &mut (Vec<f64>, u64)| {
             sum.iter_mut().zip(row).for_each(|(s, &x)| *s += f64::from(x));
             *count += 1;
         };

@@ -29,19 +29,18 @@ pub fn write(
         BatchesWriter::create(root, size, epoch, row_type, samples.is_some(), weights.is_some())?;
     let (mut centrality, mut loss_weight) = (Vec::new(), Vec::new());
     epochs.epoch(epoch, batch_size).scan(progress, |record| {
-        let batch = &record.batch;
         if let Some(samples) = samples {
             centrality.clear();
             let of = |&row: &u64| samples.centrality(row).expect("a dealt row is planned");
-            centrality.extend(batch.rows.iter().map(of));
+            centrality.extend(record.rows.iter().map(of));
         }
         if let Some(weights) = &weights {
             loss_weight.clear();
-            loss_weight.extend(batch.stratum.iter().map(|&h| weights[h as usize] as f32));
+            loss_weight.extend(record.stratum.iter().map(|&h| weights[h as usize] as f32));
         }
         writer.push(&BatchRecord {
             batch: record.index as u32,
-            rows: &batch.rows,
+            rows: &record.rows,
             centrality: samples.is_some().then_some(&centrality),
             loss_weight: weights.is_some().then_some(&loss_weight),
             n_eff: record.n_eff as f32,
@@ -51,7 +50,7 @@ pub fn write(
             coefficient: record.coefficient as f32,
             ends_update: record.ends_update,
         })?;
-        advance(batch.rows.len() as u64)
+        advance(record.rows.len() as u64)
     })?;
     writer.finish()
 }

@@ -12,7 +12,7 @@ use arrow_schema::SchemaRef;
 
 use crate::error::Result;
 use crate::ids::{RowIds, RowType};
-use crate::strata::{Merge, from_json, to_json};
+use crate::strata::{Merge, from_json};
 
 use super::columns::{Column, Contract, Shape, Type};
 use super::manifest::FileEntry;
