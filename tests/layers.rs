@@ -139,7 +139,8 @@ fn without_tests(t: &[Token]) -> Vec<Token> {
         let open = if inner { i + 2 } else { i + 1 };
         let end = after_group(t, open);
         let has = |word: &str| t[open..end].iter().any(|t| t.text == word);
-        if !(text(open + 1) == "cfg" && has("test") && !has("not") && !has("any")) {
+        let tests_only = text(open + 1) == "cfg" && has("test") && !has("not") && !has("any");
+        if !tests_only {
             out.extend_from_slice(&t[i..end]);
             i = end;
         } else if inner {
