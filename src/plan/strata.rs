@@ -26,7 +26,10 @@ pub const CONTRACT: Contract = Contract {
     absent: "",
     columns: &[Column::new("row", Type::Row, "global row number", "row", "0 .. rows")],
     metadata: &[
-        ("offsets", "JSON list of strata + 1 numbers: stratum h is the rows offsets[h] .. offsets[h + 1] of this table"),
+        (
+            "offsets",
+            "JSON list of strata + 1 numbers: stratum h is the rows offsets[h] .. offsets[h + 1] of this table",
+        ),
         (
             "dendrogram",
             "JSON list of strata - 1 merges [left, right, height, size] in the order of average linkage; strata are nodes 0 .. strata, merge i makes node strata + i",
@@ -56,7 +59,9 @@ impl StrataWriter {
     /// `offsets`: strata + 1 ascending numbers from 0 to the number of planned rows.
     pub fn create(root: &Path, row_type: RowType, offsets: &[u64], dendrogram: &[Merge]) -> Result<Self> {
         assert!(
-            offsets.first() == Some(&0) && offsets.is_sorted() && dendrogram.len() + 2 == offsets.len().max(2),
+            offsets.first() == Some(&0)
+                && offsets.is_sorted()
+                && dendrogram.len() + 2 == offsets.len().max(2),
             "offsets rise from 0, and a dendrogram of S strata has S - 1 merges"
         );
         let merges: Vec<_> = dendrogram.iter().map(|m| (m.left, m.right, m.height, m.size)).collect();
@@ -78,7 +83,8 @@ impl StrataWriter {
             (other, _) => row_array(other.iter(), self.row_type),
         };
         self.rows += rows.len() as u64;
-        let batch = RecordBatch::try_new(self.schema.clone(), vec![column]).expect("one column, as in the contract");
+        let batch =
+            RecordBatch::try_new(self.schema.clone(), vec![column]).expect("one column, as in the contract");
         self.table.push(&batch)
     }
 
@@ -133,7 +139,10 @@ impl Members {
         if dendrogram.len() + 1 != strata.max(1) {
             return Err(table.damaged(format!("{} merges do not join {strata} strata", dendrogram.len())));
         }
-        let wide = table.schema().field_with_name("row").is_ok_and(|f| f.data_type() == &arrow_schema::DataType::UInt64);
+        let wide = table
+            .schema()
+            .field_with_name("row")
+            .is_ok_and(|f| f.data_type() == &arrow_schema::DataType::UInt64);
         let mut narrow_chunks = Vec::new();
         let mut wide_chunks = Vec::new();
         for i in 0..table.batches() {
