@@ -43,8 +43,16 @@ pub enum RowIds<'a> {
     U32(&'a [u32]),
     U64(&'a [u64]),
     /// Entries `first .. first + len` of the chunks.
-    Chunks32 { chunks: &'a [ScalarBuffer<u32>], first: usize, len: usize },
-    Chunks64 { chunks: &'a [ScalarBuffer<u64>], first: usize, len: usize },
+    Chunks32 {
+        chunks: &'a [ScalarBuffer<u32>],
+        first: usize,
+        len: usize,
+    },
+    Chunks64 {
+        chunks: &'a [ScalarBuffer<u64>],
+        first: usize,
+        len: usize,
+    },
 }
 
 const CHUNK_MASK: usize = (1 << CHUNK_BITS) - 1;

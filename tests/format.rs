@@ -36,7 +36,12 @@ pub fn write_plan(staging: &Staging) -> Manifest {
     ];
     let mut samples = SamplesWriter::create(root).unwrap();
     samples
-        .push(&[0, 0, 1, NONE, 1], &[0, 0, 1, NONE, 1], &[0.5, 1.5, 2.0, 9.0, 1.0], &[0.75, 0.25, 0.25, 9.0, 0.75])
+        .push(
+            &[0, 0, 1, NONE, 1],
+            &[0, 0, 1, NONE, 1],
+            &[0.5, 1.5, 2.0, 9.0, 1.0],
+            &[0.75, 0.25, 0.25, 9.0, 0.75],
+        )
         .unwrap();
     files.push(samples.finish().unwrap());
     let merge = Merge { left: 0, right: 1, height: 1.5, size: 2 };
@@ -82,7 +87,12 @@ pub fn write_plan(staging: &Staging) -> Manifest {
         gain: Some(Gain { value: 0.75, kind: GainKind::Label }),
         config: serde_json::json!({"weights": {"strength": 1.0}, "batches": {"drop_last": false, "allocation": "proportional"}}),
         files,
-        inputs: vec![InputEntry { path: "a.parquet".into(), rows: 5, bytes: 100, fingerprint: "f".repeat(64) }],
+        inputs: vec![InputEntry {
+            path: "a.parquet".into(),
+            rows: 5,
+            bytes: 100,
+            fingerprint: "f".repeat(64),
+        }],
     }
 }
 
@@ -121,7 +131,11 @@ fn small_features() -> Vec<features::Feature> {
         center: 0.5,
         scale: 2.0,
     };
-    vec![feature("size", "standard", None), feature("kind", "one-hot", Some("b")), feature("kind", "one-hot", None)]
+    vec![
+        feature("size", "standard", None),
+        feature("kind", "one-hot", Some("b")),
+        feature("kind", "one-hot", None),
+    ]
 }
 
 fn small_projection() -> Projection {
@@ -278,7 +292,8 @@ fn every_table_comes_back_as_it_was_written() {
     }
     assert!(plan.batches(2, 1).unwrap().is_none());
 
-    let places: Vec<_> = plan.locate(&[0, 4, 2]).unwrap().iter().map(|p| (p.file, p.row_group, p.offset)).collect();
+    let places: Vec<_> =
+        plan.locate(&[0, 4, 2]).unwrap().iter().map(|p| (p.file, p.row_group, p.offset)).collect();
     assert_eq!(places, [(0, 0, 0), (0, 1, 1), (0, 0, 2)]);
     let model = plan.model().unwrap();
     assert_eq!((model.centers.rows(), model.prototypes.rows(), model.stratum.len()), (2, 3, 3));
@@ -318,11 +333,15 @@ fn record_batches_are_cut_at_fixed_rows_and_bytes_depend_on_content_alone() {
     // What stands under a null must not reach the file.
     let garbage: Vec<f32> = distance.iter().map(|d| if *d as u32 % 7 == 3 { -1.0 } else { *d }).collect();
     let mut entries = Vec::new();
-    for (name, step, distance) in [("a", n as usize, &distance), ("b", 40_961, &distance), ("c", 999_999, &garbage)] {
+    for (name, step, distance) in
+        [("a", n as usize, &distance), ("b", 40_961, &distance), ("c", 999_999, &garbage)]
+    {
         let mut writer = SamplesWriter::create(&dir.path().join(name)).unwrap();
         for at in (0..n as usize).step_by(step) {
             let r = at..(at + step).min(n as usize);
-            writer.push(&modality[r.clone()], &modality[r.clone()], &distance[r.clone()], &distance[r]).unwrap();
+            writer
+                .push(&modality[r.clone()], &modality[r.clone()], &distance[r.clone()], &distance[r])
+                .unwrap();
         }
         entries.push(writer.finish().unwrap());
     }
@@ -391,14 +410,21 @@ fn the_id_leaves_out_row_groups_and_nothing_else() {
     };
     let at = |m: &mut Manifest, path: &str| m.files.iter().position(|f| f.path == path).unwrap();
     assert_eq!(a.plan, id(|m| m.tool.version = "9".into()));
-    assert_eq!(a.plan, id(|m| m.files.iter_mut().find(|f| f.path == "sources.arrow").unwrap().blake3.clear()));
-    assert_ne!(a.plan, id(|m| m.files.iter_mut().find(|f| f.path == "samples.arrow").unwrap().blake3.clear()));
+    assert_eq!(
+        a.plan,
+        id(|m| m.files.iter_mut().find(|f| f.path == "sources.arrow").unwrap().blake3.clear())
+    );
+    assert_ne!(
+        a.plan,
+        id(|m| m.files.iter_mut().find(|f| f.path == "samples.arrow").unwrap().blake3.clear())
+    );
     assert_ne!(a.plan, id(|m| m.config["batches"]["drop_last"] = true.into()));
     let mut reordered = a.clone();
     let last = at(&mut reordered, "weights.arrow");
     reordered.files.swap(0, last);
     assert_eq!(a.plan, reordered.id());
-    let config = canonical_json(&serde_json::json!({"b": {"z": 1.0, "a": "ä\n"}, "a": [null, {"d": 1, "c": 2}]}));
+    let config =
+        canonical_json(&serde_json::json!({"b": {"z": 1.0, "a": "ä\n"}, "a": [null, {"d": 1, "c": 2}]}));
     assert_eq!(config, r#"{"a":[null,{"c":2,"d":1}],"b":{"a":"ä\n","z":1.0}}"#);
 }
 

@@ -150,7 +150,11 @@ impl BatchesWriter {
     /// The next batch.
     pub fn push(&mut self, b: &BatchRecord<'_>) -> Result<()> {
         let same = |x: Option<&[f32]>, name: &str| {
-            assert_eq!(x.is_some(), self.schema.column_with_name(name).is_some(), "{name} is in all batches or in none");
+            assert_eq!(
+                x.is_some(),
+                self.schema.column_with_name(name).is_some(),
+                "{name} is in all batches or in none"
+            );
             assert!(x.is_none_or(|x| x.len() == b.rows.len()), "{name} has one number a row");
         };
         same(b.centrality, "centrality");
@@ -158,7 +162,10 @@ impl BatchesWriter {
         let p = &mut self.pending;
         p.batch.push(b.batch);
         p.rows.extend_from_slice(b.rows);
-        p.ends.push(i32::try_from(p.rows.len()).expect("a record batch holds about 2^20 rows, or one batch below 2^31"));
+        p.ends.push(
+            i32::try_from(p.rows.len())
+                .expect("a record batch holds about 2^20 rows, or one batch below 2^31"),
+        );
         p.centrality.extend_from_slice(b.centrality.unwrap_or_default());
         p.loss_weight.extend_from_slice(b.loss_weight.unwrap_or_default());
         p.n_eff.push(b.n_eff);
@@ -180,10 +187,8 @@ impl BatchesWriter {
             Arc::new(ListArray::new(item(values.data_type().clone()), offsets.clone(), values, None))
         };
         let real = |v: Vec<f32>| -> ArrayRef { Arc::new(Float32Array::from(v)) };
-        let mut columns: Vec<ArrayRef> = vec![
-            Arc::new(UInt32Array::from(p.batch)),
-            list(row_array(p.rows.into_iter(), self.row_type)),
-        ];
+        let mut columns: Vec<ArrayRef> =
+            vec![Arc::new(UInt32Array::from(p.batch)), list(row_array(p.rows.into_iter(), self.row_type))];
         if self.schema.column_with_name("centrality").is_some() {
             columns.push(list(real(p.centrality)));
         }

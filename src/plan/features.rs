@@ -25,8 +25,14 @@ pub const CONTRACT: Contract = Contract {
             "",
             "",
         ),
-        Column::new("category", Type::Text, "the value a `one-hot` feature stands for; null: every other value", "", "")
-            .nullable(),
+        Column::new(
+            "category",
+            Type::Text,
+            "the value a `one-hot` feature stands for; null: every other value",
+            "",
+            "",
+        )
+        .nullable(),
         Column::new("center", Type::F64, "subtracted first (0 where nothing is)", "of the column", "finite"),
         Column::new("scale", Type::F64, "divided by next (1 where nothing is)", "of the column", "> 0"),
     ],

@@ -194,17 +194,29 @@ impl Manifest {
     /// Reads plan.json. The version is looked at first, so that a newer major format says so.
     pub fn from_json(text: &str, path: &Path) -> Result<Manifest> {
         let damaged = |e: serde_json::Error| {
-            Error::plan(path, format!("is damaged: {e}"), "write the plan again (`batchwright plan ... --force`)")
+            Error::plan(
+                path,
+                format!("is damaged: {e}"),
+                "write the plan again (`batchwright plan ... --force`)",
+            )
         };
         let value: Value = serde_json::from_str(text).map_err(damaged)?;
         if value.get("plan").is_none_or(|p| !p.is_string()) {
-            return Err(Error::plan(path, "is not the plan.json of batchwright", "name the directory that `batchwright plan` wrote"));
+            return Err(Error::plan(
+                path,
+                "is not the plan.json of batchwright",
+                "name the directory that `batchwright plan` wrote",
+            ));
         }
         super::table::check_format(value.get("format").and_then(Value::as_str))
             .map_err(|reason| Error::plan(path, reason, "update batchwright, or write the plan again"))?;
         let manifest: Manifest = serde_json::from_value(value).map_err(damaged)?;
         manifest.check().map_err(|reason| {
-            Error::plan(path, format!("is damaged: {reason}"), "write the plan again (`batchwright plan ... --force`)")
+            Error::plan(
+                path,
+                format!("is damaged: {reason}"),
+                "write the plan again (`batchwright plan ... --force`)",
+            )
         })?;
         Ok(manifest)
     }

@@ -18,7 +18,13 @@ pub const CONTRACT: Contract = Contract {
     absent: "",
     columns: &[
         Column::new("modality", Type::U32, "its number: the place in this table", "", "0 .. M"),
-        Column::new("kind", Type::Text, "`mode`, `noise`, or the value of the column that names modalities", "", ""),
+        Column::new(
+            "kind",
+            Type::Text,
+            "`mode`, `noise`, or the value of the column that names modalities",
+            "",
+            "",
+        ),
         Column::new("rows", Type::U64, "planned rows in it", "rows", "> 0"),
         Column::new("share", Type::F64, "rows over all planned rows", "", "(0, 1]"),
         Column::new(
@@ -28,7 +34,13 @@ pub const CONTRACT: Contract = Contract {
             "features",
             "finite",
         ),
-        Column::new("rms_radius", Type::F32, "root mean square distance of its rows to `center`", "distance", ">= 0"),
+        Column::new(
+            "rms_radius",
+            Type::F32,
+            "root mean square distance of its rows to `center`",
+            "distance",
+            ">= 0",
+        ),
         Column::new(
             "distance_quantiles",
             Type::F32s(Width::Exactly(11)),

@@ -21,10 +21,22 @@ pub const CONTRACT: Contract = Contract {
     columns: &[
         Column::new("prototype", Type::U32, "its number: the place in this table", "", "0 .. prototypes"),
         Column::new("modality", Type::U32, "modality of its rows", "", "0 .. M"),
-        Column::new("stratum", Type::U32, "stratum of its rows; null where a column stratifies", "", "0 .. strata")
-            .nullable(),
+        Column::new(
+            "stratum",
+            Type::U32,
+            "stratum of its rows; null where a column stratifies",
+            "",
+            "0 .. strata",
+        )
+        .nullable(),
         Column::new("rows", Type::U64, "planned rows nearest to it", "rows", "> 0"),
-        Column::new("center", Type::F32s(Width::Projected), "its centre in the projected space", "", "finite"),
+        Column::new(
+            "center",
+            Type::F32s(Width::Projected),
+            "its centre in the projected space",
+            "",
+            "finite",
+        ),
     ],
     metadata: &[],
 };

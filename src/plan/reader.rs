@@ -25,7 +25,8 @@ use super::strata::Members;
 use super::weights::Knot;
 use super::{Kind, TableReader, batches};
 
-const AGAIN: &str = "write the plan again (`batchwright plan ... --force`), or copy it again from where it is whole";
+const AGAIN: &str =
+    "write the plan again (`batchwright plan ... --force`), or copy it again from where it is whole";
 
 /// A plan on disk. Tables are mapped when they are asked for.
 #[derive(Debug)]
@@ -67,7 +68,10 @@ impl Plan {
         }
         let text = match fs::read_to_string(&place) {
             Ok(text) => text,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory => {
+            Err(e)
+                if e.kind() == std::io::ErrorKind::NotFound
+                    || e.kind() == std::io::ErrorKind::NotADirectory =>
+            {
                 let hint = "name the directory that `batchwright plan --out` wrote";
                 return Err(Error::plan(path, "is not a plan: it has no plan.json", hint));
             }
@@ -111,7 +115,13 @@ impl Plan {
             (Kind::Strata, Some(m.rows_planned)),
         ] {
             match m.file(kind.path()) {
-                None => return Err(Error::plan(self.path.join(kind.path()), "is not listed in plan.json", AGAIN)),
+                None => {
+                    return Err(Error::plan(
+                        self.path.join(kind.path()),
+                        "is not listed in plan.json",
+                        AGAIN,
+                    ));
+                }
                 Some(f) if rows.is_some_and(|r| r != f.rows) || f.kind != kind.name() => {
                     let reason = format!("has {} rows of {}, which does not fit plan.json", f.rows, f.kind);
                     return Err(Error::plan(self.path.join(kind.path()), reason, AGAIN));
@@ -126,7 +136,11 @@ impl Plan {
     pub fn verify(&self) -> Result<()> {
         let m = &self.manifest;
         if m.id() != m.plan {
-            return Err(Error::plan(self.path.join(MANIFEST), "is damaged: the plan's id does not fit its files", AGAIN));
+            return Err(Error::plan(
+                self.path.join(MANIFEST),
+                "is damaged: the plan's id does not fit its files",
+                AGAIN,
+            ));
         }
         let checked: Vec<Result<()>> = m
             .files
@@ -147,7 +161,8 @@ impl Plan {
     /// first difference.
     pub fn check_sources(&self, found: &[FoundSource]) -> Result<()> {
         let differs = |reason: String| {
-            let help = "`batchwright check` tells whether the plan still fits, `batchwright update` adapts it";
+            let help =
+                "`batchwright check` tells whether the plan still fits, `batchwright update` adapts it";
             Err(Error::plan(&self.path, format!("was made from other data: {reason}"), help))
         };
         let planned = self.sources()?;
@@ -181,9 +196,9 @@ impl Plan {
     pub fn run_info(&self) -> Result<Option<RunInfo>> {
         let place = self.path.join(RUN);
         match fs::read_to_string(&place) {
-            Ok(text) => serde_json::from_str(&text)
-                .map(Some)
-                .map_err(|e| Error::plan(&place, format!("is damaged: {e}"), "delete it; a plan does without")),
+            Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| {
+                Error::plan(&place, format!("is damaged: {e}"), "delete it; a plan does without")
+            }),
             Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
             Err(e) => Err(Error::io("read", &place)(e)),
         }
@@ -208,7 +223,9 @@ impl Plan {
             let table = self.need(Kind::Sources)?;
             let sources = super::sources::decode(&table)?;
             if sources.iter().map(|s| s.rows).sum::<u64>() != self.manifest.rows {
-                return Err(table.damaged(format!("its row groups do not have {} rows in all", self.manifest.rows)));
+                return Err(
+                    table.damaged(format!("its row groups do not have {} rows in all", self.manifest.rows))
+                );
             }
             Ok(sources)
         })
@@ -246,7 +263,11 @@ impl Plan {
 
     fn check_dims(&self, table: &TableReader, column: &str) -> Result<()> {
         let (found, want) = (table.width(column), self.manifest.dims as usize);
-        if found == want { Ok(()) } else { Err(table.damaged(format!("`{column}` has {found} numbers, not {want}"))) }
+        if found == want {
+            Ok(())
+        } else {
+            Err(table.damaged(format!("`{column}` has {found} numbers, not {want}")))
+        }
     }
 
     /// What assigns a new row: projection, prototypes, centres.
@@ -258,7 +279,8 @@ impl Plan {
         let prototypes = self.prototypes()?.unwrap_or_default();
         let p = projection.as_ref().map_or(dims, |p| p.axes.rows());
         if prototypes.centers.rows() > 0 && prototypes.centers.cols() != p {
-            let reason = format!("is damaged: prototypes have {} numbers, not {p}", prototypes.centers.cols());
+            let reason =
+                format!("is damaged: prototypes have {} numbers, not {p}", prototypes.centers.cols());
             return Err(Error::plan(self.path.join(Kind::Prototypes.path()), reason, AGAIN));
         }
         Ok(Model {
@@ -280,7 +302,11 @@ impl Plan {
         let table = self.need(Kind::Strata)?;
         let members = Members::decode(&table)?;
         if members.strata() != self.manifest.strata as usize {
-            return Err(table.damaged(format!("it has {} strata, not {}", members.strata(), self.manifest.strata)));
+            return Err(table.damaged(format!(
+                "it has {} strata, not {}",
+                members.strata(),
+                self.manifest.strata
+            )));
         }
         Ok(members)
     }
@@ -289,7 +315,9 @@ impl Plan {
     pub fn batches(&self, batch_size: u32, epoch: u32) -> Result<Option<Batches>> {
         match self.manifest.file(&batches::path(batch_size, epoch)) {
             None => Ok(None),
-            Some(f) => Batches::decode(&TableReader::open(&self.path.join(&f.path), Kind::Batches)?).map(Some),
+            Some(f) => {
+                Batches::decode(&TableReader::open(&self.path.join(&f.path), Kind::Batches)?).map(Some)
+            }
         }
     }
 

@@ -27,7 +27,13 @@ pub const CONTRACT: Contract = Contract {
             "finite",
         ),
         Column::new("phase", Type::F32, "keyed phase", "radian", "[0, 2 pi)"),
-        Column::new("mean", Type::F64, "mean of the feature over all planned rows", "", "[-sqrt(2), sqrt(2)]"),
+        Column::new(
+            "mean",
+            Type::F64,
+            "mean of the feature over all planned rows",
+            "",
+            "[-sqrt(2), sqrt(2)]",
+        ),
         Column::new(
             "covariance",
             Type::F64s(Width::Random),

@@ -56,7 +56,13 @@ impl SamplesWriter {
     }
 
     /// The next rows; the four slices are equally long. Where `modality` is [`NONE`] all four columns are null.
-    pub fn push(&mut self, modality: &[u32], stratum: &[u32], distance: &[f32], centrality: &[f32]) -> Result<()> {
+    pub fn push(
+        &mut self,
+        modality: &[u32],
+        stratum: &[u32],
+        distance: &[f32],
+        centrality: &[f32],
+    ) -> Result<()> {
         let n = modality.len();
         assert!(
             stratum.len() == n && distance.len() == n && centrality.len() == n,
@@ -65,9 +71,9 @@ impl SamplesWriter {
         for at in (0..n).step_by(BATCH_ROWS) {
             let r = at..(at + BATCH_ROWS).min(n);
             let modality = &modality[r.clone()];
-            let nulls = modality
-                .contains(&NONE)
-                .then(|| NullBuffer::new(BooleanBuffer::collect_bool(modality.len(), |i| modality[i] != NONE)));
+            let nulls = modality.contains(&NONE).then(|| {
+                NullBuffer::new(BooleanBuffer::collect_bool(modality.len(), |i| modality[i] != NONE))
+            });
             let number = |column: &[u32]| -> ArrayRef {
                 let values: Vec<u32> =
                     column.iter().zip(modality).map(|(&v, &m)| if m == NONE { 0 } else { v }).collect();
@@ -78,10 +84,15 @@ impl SamplesWriter {
                     column.iter().zip(modality).map(|(&v, &m)| if m == NONE { 0.0 } else { v }).collect();
                 Arc::new(Float32Array::new(values.into(), nulls.clone()))
             };
-            let columns =
-                vec![number(modality), number(&stratum[r.clone()]), real(&distance[r.clone()]), real(&centrality[r])];
+            let columns = vec![
+                number(modality),
+                number(&stratum[r.clone()]),
+                real(&distance[r.clone()]),
+                real(&centrality[r]),
+            ];
             let schema = Arc::new(CONTRACT.schema(&Shape::default(), &[], Metadata::new()));
-            let batch = RecordBatch::try_new(schema, columns).expect("four columns of one length as in the contract");
+            let batch =
+                RecordBatch::try_new(schema, columns).expect("four columns of one length as in the contract");
             self.table.push(&batch)?;
         }
         Ok(())
@@ -131,7 +142,10 @@ impl Samples {
                 centrality: column("centrality")?.as_primitive::<Float32Type>().clone(),
             };
             let nulls = chunk.modality.nulls();
-            if chunk.stratum.nulls() != nulls || chunk.distance.nulls() != nulls || chunk.centrality.nulls() != nulls {
+            if chunk.stratum.nulls() != nulls
+                || chunk.distance.nulls() != nulls
+                || chunk.centrality.nulls() != nulls
+            {
                 return Err(table.damaged("its columns are not null in the same rows"));
             }
             chunks.push(chunk);

@@ -153,7 +153,8 @@ impl Staging {
         for entry in fs::read_dir(&place.parent).map_err(Error::io("list", &place.parent))? {
             let entry = entry.map_err(Error::io("list", &place.parent))?;
             if place.is_staging(&entry.file_name()) {
-                fs::remove_dir_all(entry.path()).map_err(Error::io("remove what a killed run left", entry.path()))?;
+                fs::remove_dir_all(entry.path())
+                    .map_err(Error::io("remove what a killed run left", entry.path()))?;
             }
         }
         check_replaceable(&place.out, force)?;
@@ -308,7 +309,9 @@ fn sync_tree(dir: &Path, root: &Path, found: &mut Vec<String>) -> Result<()> {
         } else {
             File::open(&path).and_then(|f| f.sync_all()).map_err(Error::io("write", &path))?;
             let inside = path.strip_prefix(root).expect("the walk began at the root");
-            found.push(inside.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/"));
+            found.push(
+                inside.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/"),
+            );
         }
     }
     sync_dir(dir)

@@ -12,7 +12,7 @@ use arrow_schema::SchemaRef;
 
 use crate::error::Result;
 use crate::ids::{RowIds, RowType};
-use crate::strata::{Merge, from_json};
+use crate::strata::{Merge, from_json, to_json};
 
 use super::columns::{Column, Contract, Shape, Type};
 use super::manifest::FileEntry;
@@ -27,7 +27,10 @@ pub const CONTRACT: Contract = Contract {
     absent: "",
     columns: &[Column::new("row", Type::Row, "global row number", "row", "0 .. rows")],
     metadata: &[
-        ("offsets", "JSON list of strata + 1 numbers: stratum h is the rows offsets[h] .. offsets[h + 1] of this table"),
+        (
+            "offsets",
+            "JSON list of strata + 1 numbers: stratum h is the rows offsets[h] .. offsets[h + 1] of this table",
+        ),
         (
             "dendrogram",
             "JSON list of strata - 1 merges [left, right, height, size] in the order of average linkage; strata are nodes 0 .. strata, merge i makes node strata + i",
@@ -48,13 +51,14 @@ impl StrataWriter {
     /// `offsets`: strata + 1 ascending numbers from 0 to the number of planned rows.
     pub fn create(root: &Path, row_type: RowType, offsets: &[u64], dendrogram: &[Merge]) -> Result<Self> {
         assert!(
-            offsets.first() == Some(&0) && offsets.is_sorted() && dendrogram.len() + 2 == offsets.len().max(2),
+            offsets.first() == Some(&0)
+                && offsets.is_sorted()
+                && dendrogram.len() + 2 == offsets.len().max(2),
             "offsets rise from 0, and a dendrogram of S strata has S - 1 merges"
         );
-        let merges: Vec<_> = dendrogram.iter().map(|m| (m.left, m.right, m.height, m.size)).collect();
         let metadata = Metadata::from([
             ("offsets".to_string(), json(&offsets)),
-            ("dendrogram".to_string(), json(&merges)),
+            ("dendrogram".to_string(), to_json(dendrogram)),
         ]);
         let schema = CONTRACT.schema(&Shape { row: row_type, ..Shape::default() }, &[], metadata);
         let table = TableWriter::create(root, CONTRACT.path, Kind::Strata, schema.clone())?;
@@ -70,7 +74,8 @@ impl StrataWriter {
             (other, _) => row_array(other.iter(), self.row_type),
         };
         self.rows += rows.len() as u64;
-        let batch = RecordBatch::try_new(self.schema.clone(), vec![column]).expect("one column, as in the contract");
+        let batch =
+            RecordBatch::try_new(self.schema.clone(), vec![column]).expect("one column, as in the contract");
         self.table.push(&batch)
     }
 

@@ -16,8 +16,8 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Float32Type, Float64Type, UInt32Type, UInt64Type};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, RecordBatch, RecordBatchOptions,
-    UInt32Array, UInt64Array, make_array,
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, RecordBatch,
+    RecordBatchOptions, UInt32Array, UInt64Array, make_array,
 };
 use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
 use arrow_ipc::convert::try_fb_to_schema;
@@ -39,7 +39,8 @@ pub const BATCH_BITS: u32 = 20;
 pub const BATCH_ROWS: usize = 1 << BATCH_BITS;
 
 const MAGIC: &[u8; 6] = b"ARROW1";
-const REMEDY: &str = "write the plan again (`batchwright plan ... --force`), or copy it again from where it is whole";
+const REMEDY: &str =
+    "write the plan again (`batchwright plan ... --force`), or copy it again from where it is whole";
 
 /// A small table in memory, ready to be written.
 #[derive(Clone, Debug)]
@@ -122,7 +123,8 @@ impl TableWriter {
         };
         let options = IpcWriteOptions::try_new(64, false, MetadataVersion::V5)
             .expect("64 is an alignment that Arrow IPC knows");
-        let file = FileWriter::try_new_with_options(out, &schema, options).map_err(|e| write_error(&place, e))?;
+        let file =
+            FileWriter::try_new_with_options(out, &schema, options).map_err(|e| write_error(&place, e))?;
         Ok(TableWriter {
             file,
             schema: Arc::new(schema),
@@ -204,7 +206,13 @@ pub(super) fn fixed_f64(values: Vec<f64>, width: usize, rows: usize) -> ArrayRef
 }
 
 fn fixed(values: ArrayRef, width: usize, rows: usize) -> ArrayRef {
-    let list = FixedSizeListArray::try_new_with_length(item(values.data_type().clone()), width as i32, values, None, rows);
+    let list = FixedSizeListArray::try_new_with_length(
+        item(values.data_type().clone()),
+        width as i32,
+        values,
+        None,
+        rows,
+    );
     Arc::new(list.unwrap_or_else(|e| panic!("every row must have {width} numbers: {e}")))
 }
 
@@ -255,11 +263,14 @@ impl TableReader {
     /// Maps the file and checks everything but the bodies. Errors: [`Error::Plan`] for a file that is not a whole table of
     /// this kind and major format, [`Error::Io`] if it cannot be read.
     pub fn open(path: &Path, kind: Kind) -> Result<TableReader> {
-        let buffer = super::map::map(path)?;
-        Self::parse(buffer, kind, path).map_err(|reason| Error::plan(path, reason, REMEDY))
+        Self::from_buffer(super::map::map(path)?, kind, path)
     }
 
-    /// The same on bytes in memory; `path` is for messages. Err(reason).
+    /// The same for a file in memory; `path` is only for messages.
+    pub fn from_buffer(file: Buffer, kind: Kind, path: &Path) -> Result<TableReader> {
+        Self::parse(file, kind, path).map_err(|reason| Error::plan(path, reason, REMEDY))
+    }
+
     fn parse(buffer: Buffer, kind: Kind, path: &Path) -> Result<TableReader, String> {
         let contract = kind.contract();
         let bytes = buffer.as_slice();
@@ -280,7 +291,8 @@ impl TableReader {
         let footer = arrow_ipc::root_as_footer(&bytes[footer_start..trailer])
             .map_err(|e| damaged(&format!("the footer cannot be read ({e})")))?;
         let schema = footer.schema().ok_or_else(|| damaged("the footer has no schema"))?;
-        let schema = try_fb_to_schema(schema).map_err(|e| damaged(&format!("the schema cannot be read ({e})")))?;
+        let schema =
+            try_fb_to_schema(schema).map_err(|e| damaged(&format!("the schema cannot be read ({e})")))?;
         let version = footer.version();
         if version != MetadataVersion::V5 {
             return Err(damaged("it has another metadata version than V5"));
@@ -313,7 +325,8 @@ impl TableReader {
     /// Rows are found by arithmetic, so all record batches but the last must be equally long.
     fn check_batch_rows(&self, contract: &Contract) -> Result<(), String> {
         let n = self.blocks.len();
-        let size = if contract.name == Kind::Batches.name() && n > 0 { self.first[1] } else { BATCH_ROWS as u64 };
+        let size =
+            if contract.name == Kind::Batches.name() && n > 0 { self.first[1] } else { BATCH_ROWS as u64 };
         for (i, pair) in self.first.windows(2).enumerate() {
             let rows = pair[1] - pair[0];
             if rows == 0 || rows > size || (i + 1 < n && rows != size) {
@@ -404,14 +417,18 @@ impl TableReader {
     /// A column of row numbers in either width.
     pub fn row_numbers(&self, name: &str) -> Result<Vec<u64>> {
         match self.schema.field_with_name(name).map(|f| f.data_type()) {
-            Ok(DataType::UInt32) => Ok(self.numbers::<UInt32Type>(name)?.into_iter().map(u64::from).collect()),
+            Ok(DataType::UInt32) => {
+                Ok(self.numbers::<UInt32Type>(name)?.into_iter().map(u64::from).collect())
+            }
             _ => self.numbers::<UInt64Type>(name),
         }
     }
 
     pub fn texts(&self, name: &str) -> Result<Vec<String>> {
         let mut out = Vec::new();
-        self.each(name, |a| out.extend(a.as_string::<i32>().iter().map(|s| s.unwrap_or_default().to_string())))?;
+        self.each(name, |a| {
+            out.extend(a.as_string::<i32>().iter().map(|s| s.unwrap_or_default().to_string()))
+        })?;
         Ok(out)
     }
 
@@ -461,13 +478,15 @@ impl TableReader {
 
 /// Err(reason) unless `found` is a format of our major version.
 pub(super) fn check_format(found: Option<&str>) -> Result<(), String> {
-    let Some(found) = found else { return Err("has no `batchwright.format`: it is not a table of a plan".into()) };
+    let Some(found) = found else {
+        return Err("has no `batchwright.format`: it is not a table of a plan".into());
+    };
     let major = |v: &str| v.split_once('.').and_then(|(m, _)| m.parse::<u32>().ok());
     match (major(found), major(FORMAT)) {
         (Some(theirs), Some(ours)) if theirs == ours => Ok(()),
-        (Some(theirs), Some(ours)) if theirs > ours => {
-            Err(format!("has format {found}, newer than {FORMAT}, the newest this batchwright reads; update batchwright"))
-        }
+        (Some(theirs), Some(ours)) if theirs > ours => Err(format!(
+            "has format {found}, newer than {FORMAT}, the newest this batchwright reads; update batchwright"
+        )),
         _ => Err(format!("has format {found:?}; this batchwright reads {FORMAT}")),
     }
 }
@@ -492,7 +511,8 @@ fn check_block(
     if header[..4] != [0xff; 4] {
         return Err("its header has no mark".into());
     }
-    let message = arrow_ipc::root_as_message(&header[8..]).map_err(|e| format!("its header cannot be read ({e})"))?;
+    let message =
+        arrow_ipc::root_as_message(&header[8..]).map_err(|e| format!("its header cannot be read ({e})"))?;
     if message.version() != version || message.header_type() != MessageHeader::RecordBatch {
         return Err("its header is of another type".into());
     }
@@ -521,14 +541,23 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The next buffer, at least `bytes` long.
-    fn buffer(&mut self, bytes: Option<u64>) -> Result<(), String> {
+    /// The next buffer: `entries` numbers of `width` bytes, perhaps some more. The decoder reads list offsets without
+    /// looking at their alignment, so that is settled here.
+    fn buffer(&mut self, entries: u64, width: u64) -> Result<(), String> {
         let b = self.buffers.next().ok_or("a buffer is missing")?;
-        let (offset, length) = (u64::try_from(b.offset()), u64::try_from(b.length()));
-        match (offset, length, bytes) {
-            (Ok(o), Ok(n), Some(need)) if o.checked_add(n).is_some_and(|x| x <= self.body) && n >= need => Ok(()),
-            _ => Err("a buffer is too short or lies outside the file".into()),
+        let (Ok(offset), Ok(length)) = (u64::try_from(b.offset()), u64::try_from(b.length())) else {
+            return Err("a buffer lies outside the file".into());
+        };
+        if offset % 8 != 0 || (width > 0 && length % width != 0) {
+            return Err("a buffer is not aligned".into());
         }
+        if offset.checked_add(length).is_none_or(|end| end > self.body) {
+            return Err("a buffer lies outside the file".into());
+        }
+        if entries.checked_mul(width).is_none_or(|need| need > length) {
+            return Err("a buffer is too short".into());
+        }
+        Ok(())
     }
 
     fn field(&mut self, field: &Field, rows: Option<u64>) -> Result<(), String> {
@@ -541,19 +570,19 @@ impl Walk<'_> {
         if length > i64::MAX as u64 / 64 || nulls > length || (nulls > 0 && !field.is_nullable()) {
             return Err(format!("it has {nulls} nulls in {length} entries"));
         }
-        self.buffer(Some(if nulls > 0 { length.div_ceil(8) } else { 0 }))?;
-        let offsets = if length == 0 { Some(0) } else { (length + 1).checked_mul(4) };
+        self.buffer(if nulls > 0 { length.div_ceil(8) } else { 0 }, 1)?;
+        let offsets = if length == 0 { 0 } else { length + 1 };
         match field.data_type() {
-            DataType::Boolean => self.buffer(Some(length.div_ceil(8))),
-            DataType::UInt32 | DataType::Int32 | DataType::Float32 => self.buffer(length.checked_mul(4)),
-            DataType::UInt64 | DataType::Float64 => self.buffer(length.checked_mul(8)),
-            DataType::FixedSizeBinary(n) if *n >= 0 => self.buffer(length.checked_mul(*n as u64)),
+            DataType::Boolean => self.buffer(length.div_ceil(8), 1),
+            DataType::UInt32 | DataType::Int32 | DataType::Float32 => self.buffer(length, 4),
+            DataType::UInt64 | DataType::Float64 => self.buffer(length, 8),
+            DataType::FixedSizeBinary(n) if *n >= 0 => self.buffer(length, *n as u64),
             DataType::Utf8 => {
-                self.buffer(offsets)?;
-                self.buffer(Some(0))
+                self.buffer(offsets, 4)?;
+                self.buffer(0, 1)
             }
             DataType::List(item) => {
-                self.buffer(offsets)?;
+                self.buffer(offsets, 4)?;
                 self.field(item, None)
             }
             DataType::FixedSizeList(item, n) if *n >= 0 => {

@@ -17,7 +17,13 @@ pub const CONTRACT: Contract = Contract {
     absent: "",
     columns: &[
         Column::new("progress", Type::F32, "share u of the training done", "", "[0, 1], ascending"),
-        Column::new("beta", Type::F32, "weight of a row = exp(beta (centrality - 1/2)) x normaliser", "", "finite"),
+        Column::new(
+            "beta",
+            Type::F32,
+            "weight of a row = exp(beta (centrality - 1/2)) x normaliser",
+            "",
+            "finite",
+        ),
         Column::new("normaliser", Type::F32, "makes the mean weight of every modality 1", "", "(0, 1]"),
         Column::new(
             "effective_share",
