@@ -57,12 +57,7 @@ pub(crate) fn list(
     let (store, _) = store(&url, options).map_err(|e| bad(format!("cannot be opened: {e}")).because(e))?;
     let store: Arc<dyn ObjectStore> = store.into();
     let (_, path) = ObjectStoreScheme::parse(&url).map_err(|e| bad(format!("cannot be opened: {e}")))?;
-    let root = input
-        .trim_end_matches('/')
-        .strip_suffix(path.as_ref())
-        .unwrap_or(input)
-        .trim_end_matches('/')
-        .to_string();
+    let root = url[..url::Position::BeforePath].to_string();
     let blob = |path: Path, length: u64| Blob {
         name: format!("{root}/{path}"),
         place: Place::Remote(Object { store: store.clone(), path }),

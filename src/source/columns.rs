@@ -50,7 +50,19 @@ pub struct Columns {
     vectors: Vec<Vector>,
     /// Of the table, in request order; empty if none was asked for.
     schema: SchemaRef,
-    arrow_only: bool,
+    way: Way,
+}
+
+/// By which way vectors are read: tests compare them.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// From the pages, or through the arrow reader where that cannot be done.
+    #[default]
+    Best,
+    /// From the pages or not at all.
+    Pages,
+    Arrow,
 }
 
 #[derive(Clone, Debug)]
@@ -135,7 +147,7 @@ impl Columns {
             dataset: dataset.clone(),
             vectors,
             schema: Arc::new(Schema::new(fields)),
-            arrow_only: false,
+            way: Way::Best,
         })
     }
 
@@ -143,10 +155,10 @@ impl Columns {
         &self.dataset
     }
 
-    /// The same columns always through the arrow reader: the slow twin of the page path, for tests.
+    /// The same columns, their vectors read one way.
     #[doc(hidden)]
-    pub fn without_pages(mut self) -> Self {
-        self.arrow_only = true;
+    pub fn through(mut self, way: Way) -> Self {
+        self.way = way;
         self
     }
 
@@ -268,7 +280,7 @@ impl Columns {
         let file = self.dataset.opened(place.file);
         let root = file.root(&vector.name).expect("all files have the vector columns");
         let element = dataset::element(file, file.metadata.schema().field(root)).expect("a vector column");
-        let layout = Layout::new(file, root, element, vector.dims).filter(|_| !self.arrow_only);
+        let layout = Layout::new(file, root, element, vector.dims).filter(|_| self.way != Way::Arrow);
         let mut faults = Vec::new();
         let done = match layout {
             Some(layout) => {
@@ -278,6 +290,7 @@ impl Columns {
             None => false,
         };
         if !done {
+            assert!(self.way != Way::Pages, "`{}` cannot be read from the pages", vector.name);
             faults = through_arrow(file, reader, place.row_group, root, element, rows, out)?;
         }
         let mut known = faults.iter().map(|f| f.0).peekable();

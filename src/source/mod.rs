@@ -19,6 +19,8 @@ mod selection;
 mod values;
 
 pub use columns::Columns;
+#[doc(hidden)]
+pub use columns::Way;
 pub use dataset::{Dataset, Location};
 pub use fingerprint::sample_pass;
 pub use selection::Selection;
