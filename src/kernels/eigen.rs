@@ -363,7 +363,7 @@ mod tests {
         // The second difference matrix: 2 - 2 cos(j pi / (d + 1)).
         let d = 30;
         let a: Vec<f64> = (0..d * d)
-            .map(|t| match (t / d).abs_diff(t % d) {
+            .map(|t: usize| match (t / d).abs_diff(t % d) {
                 0 => 2.0,
                 1 => -1.0,
                 _ => 0.0,

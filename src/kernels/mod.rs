@@ -21,5 +21,6 @@ pub mod nearest;
 pub mod project;
 pub mod sketches;
 
+mod ranking;
 mod simd;
 pub use simd::{description, force_portable};

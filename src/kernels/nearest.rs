@@ -1,40 +1,225 @@
-//! The nearest of `k` centres for every row.
+//! The nearest of `k` centres for every row: ranked in `f32` (`ranking.rs`), settled by the canonical distance.
 
-use super::distance::squared;
+use super::distance::squared_inline;
+use super::ranking::{Aligned, Panels, Rows, at_most, limit, minimum};
+use super::simd::{Job, PANEL, Vector, dispatch};
 use crate::matrix::Matrix;
 
-/// Centres prepared for many searches.
+/// Centres prepared for many searches: packed once, O(k p) memory twice.
 #[derive(Clone, Debug)]
 pub struct Centers {
     centers: Matrix,
+    panels: Panels,
 }
 
 impl Centers {
+    /// Panics if there is no centre.
     pub fn new(centers: &Matrix) -> Self {
         assert!(centers.rows() > 0, "at least one centre");
-        Centers { centers: centers.clone() }
+        Centers { centers: centers.clone(), panels: Panels::new(centers) }
     }
 
+    /// For each of the `n` rows (row-major, `n x p`) the centre with the smallest canonical squared distance, ties to the
+    /// lower index. Numbers must be finite. O(n k p), on the calling thread.
     pub fn nearest(&self, rows: &[f32], out: &mut [u32]) {
-        for (row, out) in rows.chunks_exact(self.centers.cols().max(1)).zip(out) {
-            *out = settle(row, &self.centers).0;
-        }
+        self.search(rows, out, None);
     }
 
+    /// [`Centers::nearest`] and the canonical squared distance to it.
     pub fn nearest_with_distance(&self, rows: &[f32], out: &mut [u32], distance: &mut [f64]) {
-        for ((row, out), distance) in rows.chunks_exact(self.centers.cols().max(1)).zip(out).zip(distance) {
-            (*out, *distance) = settle(row, &self.centers);
+        assert_eq!(out.len(), distance.len());
+        self.search(rows, out, Some(distance));
+    }
+
+    fn search(&self, rows: &[f32], out: &mut [u32], distance: Option<&mut [f64]>) {
+        assert_eq!(rows.len(), out.len() * self.centers.cols(), "one answer a row");
+        if rows.is_empty() {
+            // No rows, or points without coordinates: all distances are 0.
+            out.fill(0);
+            distance.into_iter().for_each(|d| d.fill(0.0));
+            return;
+        }
+        dispatch(Search { centers: self, rows, out, distance });
+    }
+}
+
+struct Search<'a> {
+    centers: &'a Centers,
+    rows: &'a [f32],
+    out: &'a mut [u32],
+    distance: Option<&'a mut [f64]>,
+}
+
+impl Job for Search<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(mut self) {
+        let Centers { centers, panels } = self.centers;
+        let p = centers.cols();
+        let width = panels.len() * PANEL;
+        // Panels that fit the L2 cache stay there while tiles of rows pass; larger ones are read once per block of tiles,
+        // whose scores (at most 256 KiB) stay there instead.
+        let tiles =
+            if panels.len() * panels.panel_bytes() <= 512 << 10 { 1 } else { (64 << 10) / width / V::ROWS };
+        let block = V::ROWS * tiles.clamp(1, 12);
+        let mut prepared = Rows::new::<V>(panels, block);
+        let mut scores = Aligned::zeros(block * width);
+        for (b, rows) in self.rows.chunks(block * p).enumerate() {
+            prepared.fill(panels, rows);
+            prepared.scores::<V>(panels, 0..panels.len(), scores.slice_mut(), width);
+            for (r, row) in rows.chunks_exact(p).enumerate() {
+                let (best, known) = match prepared.slack[r] {
+                    Some(slack) => settle::<V>(row, centers, &scores.slice()[r * width..][..width], slack),
+                    None => {
+                        let (best, distance) = scan(row, centers);
+                        (best, Some(distance))
+                    }
+                };
+                let i = b * block + r;
+                self.out[i] = best;
+                if let Some(distance) = &mut self.distance {
+                    distance[i] = known.unwrap_or_else(|| squared_inline(row, centers.row(best as usize)));
+                }
+            }
         }
     }
 }
 
-fn settle(row: &[f32], centers: &Matrix) -> (u32, f64) {
+/// The canonically nearest centre among those that the bound cannot exclude; its distance if it was needed.
+#[inline(always)]
+fn settle<V: Vector>(row: &[f32], centers: &Matrix, scores: &[f32], slack: f64) -> (u32, Option<f64>) {
+    let mut best = (u32::MAX, None);
+    at_most::<V>(scores, limit(minimum::<V>(scores), slack), |j| {
+        if best.0 == u32::MAX {
+            best.0 = j as u32;
+            return;
+        }
+        let first = *best.1.get_or_insert_with(|| squared_inline(row, centers.row(best.0 as usize)));
+        let other = squared_inline(row, centers.row(j));
+        if other < first {
+            best = (j as u32, Some(other));
+        }
+    });
+    best
+}
+
+/// All centres by the canonical distance: for rows too large for scores.
+fn scan(row: &[f32], centers: &Matrix) -> (u32, f64) {
     let mut best = (0, f64::INFINITY);
     for (j, center) in centers.iter_rows().enumerate() {
-        let distance = squared(row, center);
+        let distance = squared_inline(row, center);
         if distance < best.1 {
             best = (j as u32, distance);
         }
     }
     best
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{naive, simd};
+    use super::*;
+    use crate::rng::{key, normal};
+
+    fn points(n: usize, p: usize, seed: u64) -> Matrix {
+        Matrix::from_vec(n, p, (0..n * p).map(|i| normal(key(seed, &[i as u64])) as f32).collect())
+    }
+
+    /// Against the slow twin, with the machine's vectors and without.
+    fn check(rows: &Matrix, centers: &Matrix) {
+        let prepared = Centers::new(centers);
+        let n = rows.rows();
+        for portable in [false, true] {
+            let (mut out, mut distance) = (vec![9; n], vec![0.0; n]);
+            let job = Search {
+                centers: &prepared,
+                rows: rows.as_slice(),
+                out: &mut out,
+                distance: Some(&mut distance),
+            };
+            if portable {
+                simd::portable(job)
+            } else {
+                dispatch(job)
+            }
+            for i in 0..n {
+                let (best, squared) = naive::nearest(rows.row(i), centers);
+                assert_eq!(
+                    (out[i], distance[i].to_bits()),
+                    (best, squared.to_bits()),
+                    "row {i}, portable {portable}"
+                );
+            }
+            let mut alone = vec![9; n];
+            prepared.nearest(rows.as_slice(), &mut alone);
+            assert_eq!(alone, out);
+        }
+    }
+
+    #[test]
+    fn equal_to_the_slow_twin() {
+        for p in [1, 2, 3, 8, 15, 16, 17, 33, 64] {
+            for k in [1, 2, 5, 16, 31, 32, 33, 70] {
+                check(&points(29, p, 1), &points(k, p, 2));
+            }
+        }
+        check(&points(40, 256, 1), &points(600, 256, 2)); // several tiles a block
+    }
+
+    #[test]
+    fn ties_go_to_the_lower_centre() {
+        let mut centers = points(6, 5, 3);
+        for j in [3, 4] {
+            let first = centers.row(1).to_vec();
+            centers.row_mut(j).copy_from_slice(&first);
+        }
+        check(&points(50, 5, 4), &centers);
+        // A grid: very many exact ties.
+        let grid = |n: usize, p: usize, m: u64| {
+            Matrix::from_vec(n, p, (0..n * p).map(|i| (key(m, &[i as u64]) % 3) as f32).collect())
+        };
+        check(&grid(100, 4, 1), &grid(70, 4, 2));
+    }
+
+    #[test]
+    fn near_ties_far_from_the_origin() {
+        // Here every f32 score is rounding noise; only the bound keeps the answers right.
+        for (offset, spread) in [(1e3, 1e-3), (1e4, 1e-2), (1e6, 1.0), (-300.0, 1e-4)] {
+            let far = |n, seed| {
+                let mut m = points(n, 7, seed);
+                m.as_mut_slice().iter_mut().for_each(|x| *x = *x * spread + offset);
+                m
+            };
+            check(&far(60, 5), &far(40, 6));
+            let mut two_sides = far(60, 5);
+            two_sides.as_mut_slice().iter_mut().step_by(2).for_each(|x| *x = -*x);
+            check(&far(60, 5), &two_sides);
+        }
+    }
+
+    #[test]
+    fn extreme_numbers() {
+        for scale in [1e19f32, 3e37, 1e-20, 1e-38, 1e-44] {
+            let scaled = |n, seed| {
+                let mut m = points(n, 6, seed);
+                m.as_mut_slice().iter_mut().for_each(|x| *x *= scale);
+                m
+            };
+            check(&scaled(20, 1), &scaled(9, 2));
+            check(&points(20, 6, 1), &scaled(9, 2));
+            check(&scaled(20, 1), &points(9, 6, 2));
+        }
+        check(&points(5, 3, 1), &Matrix::zeros(4, 3));
+        check(&Matrix::zeros(5, 3), &Matrix::zeros(4, 3));
+    }
+
+    #[test]
+    fn empty_shapes() {
+        let none: [f32; 0] = [];
+        Centers::new(&Matrix::zeros(2, 3)).nearest(&none, &mut []);
+        let (mut out, mut distance) = ([7; 4], [7.0; 4]);
+        Centers::new(&Matrix::zeros(2, 0)).nearest_with_distance(&none, &mut out, &mut distance);
+        assert_eq!((out, distance), ([0; 4], [0.0; 4]));
+    }
 }

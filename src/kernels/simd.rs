@@ -1,4 +1,9 @@
-//! Which vectors this machine has.
+//! Vectors of `f32` and the choice of the widest ones this machine has.
+//!
+//! A [`Job`] is written once over [`Vector`] and compiled three times, for AVX-512, AVX2 and plain arrays; [`dispatch`]
+//! runs the best one. Everything on the way is `#[inline(always)]`, so the whole job, its `f64` loops included, is
+//! compiled with the wide registers. Rust never contracts `a * b + c`, so those loops give the same bits everywhere.
+#![allow(unsafe_code)]
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,33 +17,278 @@ pub fn force_portable(portable: bool) {
 /// What the kernels run on: `avx512`, `avx2` or `portable`.
 pub fn description() -> &'static str {
     match Level::now() {
+        #[cfg(target_arch = "x86_64")]
         Level::Avx512 => "avx512",
+        #[cfg(target_arch = "x86_64")]
         Level::Avx2 => "avx2",
         Level::Portable => "portable",
     }
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Level {
+#[derive(Clone, Copy)]
+enum Level {
+    #[cfg(target_arch = "x86_64")]
     Avx512,
+    #[cfg(target_arch = "x86_64")]
     Avx2,
     Portable,
 }
 
 impl Level {
-    pub(super) fn now() -> Level {
+    fn now() -> Level {
         if PORTABLE.load(Ordering::Relaxed) {
             return Level::Portable;
         }
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("fma") {
+            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx512 = is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl");
+            if avx2 && avx512 {
                 return Level::Avx512;
             }
-            if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
+            if avx2 {
                 return Level::Avx2;
             }
         }
         Level::Portable
+    }
+}
+
+/// Work that can be compiled for any width. Implementations mark `run` with `#[inline(always)]`.
+pub(super) trait Job {
+    type Output;
+    fn run<V: Vector>(self) -> Self::Output;
+}
+
+pub(super) fn dispatch<J: Job>(job: J) -> J::Output {
+    match Level::now() {
+        // SAFETY: `Level::now` found these features.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx512 => unsafe { x86::with_avx512(job) },
+        // SAFETY: as above.
+        #[cfg(target_arch = "x86_64")]
+        Level::Avx2 => unsafe { x86::with_avx2(job) },
+        Level::Portable => job.run::<[f32; 8]>(),
+    }
+}
+
+/// Runs the portable instance whatever the machine has: for tests.
+#[cfg(test)]
+pub(super) fn portable<J: Job>(job: J) -> J::Output {
+    job.run::<[f32; 8]>()
+}
+
+/// `LANES` numbers. The implementations are reached through [`dispatch`] alone: that is what makes their instructions
+/// safe to use.
+pub(super) trait Vector: Copy {
+    const LANES: usize;
+    /// Rows of the register tile of `ranking.rs`; its width is two vectors.
+    const ROWS: usize;
+    fn splat(x: f32) -> Self;
+    /// # Safety
+    /// `from` can be read for `LANES` numbers.
+    unsafe fn load(from: *const f32) -> Self;
+    /// # Safety
+    /// `to` can be written for `LANES` numbers.
+    unsafe fn store(self, to: *mut f32);
+    /// `self + x y`, rounded once or twice.
+    fn add_product(self, x: Self, y: Self) -> Self;
+    fn min(self, other: Self) -> Self;
+    /// Bit `i` says whether number `i` is at most that of `bound`.
+    fn at_most(self, bound: Self) -> u32;
+    /// The register tile with as many rows as this machine has registers for.
+    ///
+    /// # Safety
+    /// As [`tile`].
+    unsafe fn tile(
+        x: *const f32,
+        stride: usize,
+        p: usize,
+        panel: *const f32,
+        out: *mut f32,
+        out_stride: usize,
+    );
+}
+
+/// Numbers of a panel line: a panel is 32 points wide at every machine.
+pub(super) const PANEL: usize = 32;
+
+/// `out[r][j] = panel[0][j] + sum_t x[r][t] * panel[1 + t][j]` for `ROWS` rows and two vectors of points, in registers.
+/// Twice as many loads as a square tile would need, but 28 of the 32 AVX-512 registers hold sums.
+///
+/// # Safety
+/// `x` is `ROWS` rows of `p` numbers, `stride` apart; `panel` is `1 + p` lines, [`PANEL`] apart, and `out` is `ROWS`
+/// rows, `out_stride` apart, of two vectors each.
+#[inline(always)]
+unsafe fn tile<V: Vector, const ROWS: usize>(
+    x: *const f32,
+    stride: usize,
+    p: usize,
+    panel: *const f32,
+    out: *mut f32,
+    out_stride: usize,
+) {
+    // SAFETY: the offsets below stay inside what the caller promises.
+    unsafe {
+        let mut left = [V::load(panel); ROWS];
+        let mut right = [V::load(panel.add(V::LANES)); ROWS];
+        let mut line = panel;
+        for t in 0..p {
+            line = line.add(PANEL);
+            let (a, b) = (V::load(line), V::load(line.add(V::LANES)));
+            for r in 0..ROWS {
+                let x = V::splat(*x.add(r * stride + t));
+                left[r] = left[r].add_product(x, a);
+                right[r] = right[r].add_product(x, b);
+            }
+        }
+        for r in 0..ROWS {
+            left[r].store(out.add(r * out_stride));
+            right[r].store(out.add(r * out_stride + V::LANES));
+        }
+    }
+}
+
+impl Vector for [f32; 8] {
+    const LANES: usize = 8;
+    const ROWS: usize = 2;
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        [x; 8]
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise; an array of f32 has the alignment of f32.
+        unsafe { *from.cast() }
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { *to.cast() = self }
+    }
+    #[inline(always)]
+    fn add_product(self, x: Self, y: Self) -> Self {
+        std::array::from_fn(|i| self[i] + x[i] * y[i])
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        std::array::from_fn(|i| if other[i] < self[i] { other[i] } else { self[i] })
+    }
+    #[inline(always)]
+    fn at_most(self, bound: Self) -> u32 {
+        (0..8).fold(0, |bits, i| bits | u32::from(self[i] <= bound[i]) << i)
+    }
+    #[inline(always)]
+    unsafe fn tile(
+        x: *const f32,
+        stride: usize,
+        p: usize,
+        panel: *const f32,
+        out: *mut f32,
+        out_stride: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { tile::<Self, 2>(x, stride, p, panel, out, out_stride) }
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Job, Vector, tile};
+    use std::arch::x86_64::*;
+
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+    pub fn with_avx512<J: Job>(job: J) -> J::Output {
+        job.run::<__m512>()
+    }
+
+    #[target_feature(enable = "avx2,fma")]
+    pub fn with_avx2<J: Job>(job: J) -> J::Output {
+        job.run::<__m256>()
+    }
+
+    // SAFETY, for every `unsafe` of the two implementations: the instructions exist, because `dispatch` alone names these
+    // types after it has found the features; the pointers are the caller's promise.
+
+    impl Vector for __m512 {
+        const LANES: usize = 16;
+        const ROWS: usize = 14;
+        #[inline(always)]
+        fn splat(x: f32) -> Self {
+            unsafe { _mm512_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            unsafe { _mm512_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { _mm512_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        fn add_product(self, x: Self, y: Self) -> Self {
+            unsafe { _mm512_fmadd_ps(x, y, self) }
+        }
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            unsafe { _mm512_min_ps(self, other) }
+        }
+        #[inline(always)]
+        fn at_most(self, bound: Self) -> u32 {
+            unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(self, bound)) }
+        }
+        #[inline(always)]
+        unsafe fn tile(
+            x: *const f32,
+            stride: usize,
+            p: usize,
+            panel: *const f32,
+            out: *mut f32,
+            out_stride: usize,
+        ) {
+            unsafe { tile::<Self, 14>(x, stride, p, panel, out, out_stride) }
+        }
+    }
+
+    impl Vector for __m256 {
+        const LANES: usize = 8;
+        const ROWS: usize = 6;
+        #[inline(always)]
+        fn splat(x: f32) -> Self {
+            unsafe { _mm256_set1_ps(x) }
+        }
+        #[inline(always)]
+        unsafe fn load(from: *const f32) -> Self {
+            unsafe { _mm256_loadu_ps(from) }
+        }
+        #[inline(always)]
+        unsafe fn store(self, to: *mut f32) {
+            unsafe { _mm256_storeu_ps(to, self) }
+        }
+        #[inline(always)]
+        fn add_product(self, x: Self, y: Self) -> Self {
+            unsafe { _mm256_fmadd_ps(x, y, self) }
+        }
+        #[inline(always)]
+        fn min(self, other: Self) -> Self {
+            unsafe { _mm256_min_ps(self, other) }
+        }
+        #[inline(always)]
+        fn at_most(self, bound: Self) -> u32 {
+            unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(self, bound)) as u32 }
+        }
+        #[inline(always)]
+        unsafe fn tile(
+            x: *const f32,
+            stride: usize,
+            p: usize,
+            panel: *const f32,
+            out: *mut f32,
+            out_stride: usize,
+        ) {
+            unsafe { tile::<Self, 6>(x, stride, p, panel, out, out_stride) }
+        }
     }
 }

@@ -1,0 +1,250 @@
+//! Scores that rank points by distance, in `f32`, with a proven error bound.
+//!
+//! The score of point `c` for row `x` is `|c|^2 - 2 x.c`, the squared distance without `|x|^2`. [`Panels`] holds the
+//! points 32 at a time, transposed and times -2, each panel led by its `|c|^2`, so that a score is one chain of `p`
+//! multiply-adds. Both sides are first moved by the points' mean if they lie far from the origin, which keeps the scores
+//! small and the bound sharp.
+//!
+//! **The bound.** With `u = 2^-24`, `X >= |x|` and `C >= |c|` for every point, after the move:
+//! - `|c|^2` is rounded once and passes `p` additions, a product one more rounding than those after it: the computed
+//!   score is within `g(p + 4) (C^2 + 2 X C)` of the exact one, `g(n) = n u / (1 - n u)` (Higham 2002, section 3.1),
+//!   plus `(4 p + 8) 2^-149` for underflow.
+//! - The move rounds every coordinate by at most `u`, so a distance changes by at most `u (X + C)` and its square by
+//!   `2 u (X + C)^2`.
+//! - The canonical `f64` distance (and its square root) is within `(p / 8 + 16) 2^-53 (X + C)^2` of the exact one.
+//!
+//! Let `e` be the sum. A point can be canonically nearest only if its score is at most the smallest plus `2 e`; it can be
+//! among the `k` nearest only if its score is at most the `k`-th smallest plus `2 e`. If `C^2 + 2 X C` comes near the
+//! largest `f32` there is no bound, and the row is settled without scores.
+#![allow(unsafe_code)]
+
+use super::simd::{PANEL, Vector};
+use crate::matrix::Matrix;
+
+const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// A cache line, so that no vector load crosses one.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line([f32; 16]);
+
+/// Numbers that start on a cache line.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Aligned(Vec<Line>);
+
+impl Aligned {
+    pub(super) fn zeros(len: usize) -> Self {
+        Aligned(vec![Line([0.0; 16]); len.div_ceil(16)])
+    }
+    #[inline(always)]
+    pub(super) fn slice(&self) -> &[f32] {
+        // SAFETY: `Line` is `repr(C)` and 64 bytes long: 16 numbers without padding.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+    }
+    #[inline(always)]
+    pub(super) fn slice_mut(&mut self) -> &mut [f32] {
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
+    }
+}
+
+/// Points prepared for ranking.
+#[derive(Clone, Debug)]
+pub(super) struct Panels {
+    points: usize,
+    p: usize,
+    /// The move: zeros, or the mean of the points.
+    shift: Vec<f32>,
+    moved: bool,
+    /// At least the length of every point, after the move.
+    largest: f64,
+    /// Panel after panel: a line of `|c|^2` (infinity where there is no point), then `p` lines of `-2 c`.
+    data: Aligned,
+}
+
+impl Panels {
+    /// Packs the points, moved if that makes them much shorter. O(n p).
+    pub(super) fn new(points: &Matrix) -> Self {
+        let zeros = vec![0.0; points.cols()];
+        let mut mean = vec![0.0f64; points.cols()];
+        for point in points.iter_rows() {
+            mean.iter_mut().zip(point).for_each(|(m, &x)| *m += f64::from(x));
+        }
+        let mean: Vec<f32> = mean.iter().map(|m| (m / points.rows().max(1) as f64) as f32).collect();
+        let moved = largest(points, &mean) < 0.5 * largest(points, &zeros);
+        Panels::pack(points, if moved { mean } else { zeros }, moved)
+    }
+
+    /// Some of the same points: their scores can be compared with those of all, and take the same [`Rows`].
+    pub(super) fn sample(&self, points: &Matrix) -> Self {
+        Panels::pack(points, self.shift.clone(), self.moved)
+    }
+
+    fn pack(points: &Matrix, shift: Vec<f32>, moved: bool) -> Self {
+        let (n, p) = (points.rows(), points.cols());
+        let lines = (p + 1) * PANEL;
+        let mut data = Aligned::zeros(n.div_ceil(PANEL) * lines);
+        let panels = data.slice_mut();
+        panels.chunks_exact_mut(lines).for_each(|panel| panel[..PANEL].fill(f32::INFINITY));
+        for (j, point) in points.iter_rows().enumerate() {
+            let panel = &mut panels[j / PANEL * lines + j % PANEL..];
+            let mut square = 0.0;
+            for (t, (&c, &s)) in point.iter().zip(&shift).enumerate() {
+                let c = c - s;
+                panel[(t + 1) * PANEL] = -2.0 * c;
+                square += f64::from(c) * f64::from(c);
+            }
+            panel[0] = square as f32;
+        }
+        Panels { points: n, p, largest: largest(points, &shift), shift, moved, data }
+    }
+
+    pub(super) fn points(&self) -> usize {
+        self.points
+    }
+
+    /// Number of panels of 32 points.
+    pub(super) fn len(&self) -> usize {
+        self.points.div_ceil(PANEL)
+    }
+
+    /// Bytes of one panel.
+    pub(super) fn panel_bytes(&self) -> usize {
+        (self.p + 1) * PANEL * 4
+    }
+
+    /// Twice the bound `e` of the module doc for a row with `|x| <= reach`; `None` if there is none.
+    #[inline(always)]
+    fn slack(&self, reach: f64) -> Option<f64> {
+        let (p, c) = (self.p as f64, self.largest);
+        let size = c * c + 2.0 * reach * c;
+        let n = (p + 4.0) * UNIT;
+        let relative = (p / 8.0 + 16.0) * 0.5 * f64::EPSILON + if self.moved { 2.001 * UNIT } else { 0.0 };
+        let tiny = (4.0 * p + 8.0) * 2f64.powi(-149);
+        let e = n / (1.0 - n) * size + relative * (reach + c) * (reach + c) + tiny;
+        // A millionth more than needed: the bound is computed in f64 too.
+        (size < 0.25 * f64::from(f32::MAX) && n < 0.5).then_some(2.000_001 * e)
+    }
+}
+
+/// At least the length of the longest point, after the move.
+fn largest(points: &Matrix, shift: &[f32]) -> f64 {
+    let square = |c: &[f32]| c.iter().zip(shift).map(|(c, s)| f64::from(c - s).powi(2)).sum();
+    points.iter_rows().map(square).fold(0.0, f64::max).sqrt() * (1.0 + 1e-9)
+}
+
+/// Rows prepared for ranking: moved, copied side by side, and filled up with zeros to whole tiles.
+pub(super) struct Rows {
+    stride: usize,
+    data: Aligned,
+    /// [`Panels::slack`] of every row.
+    pub(super) slack: Vec<Option<f64>>,
+}
+
+impl Rows {
+    /// Room for `count` rows.
+    pub(super) fn new<V: Vector>(panels: &Panels, count: usize) -> Self {
+        // Rows 4 KiB apart would share a few cache sets.
+        let stride = if panels.p.is_multiple_of(256) { panels.p + 16 } else { panels.p };
+        let data = Aligned::zeros(count.next_multiple_of(V::ROWS) * stride);
+        Rows { stride, data, slack: Vec::with_capacity(count) }
+    }
+
+    /// Takes the next rows; at most as many as there is room for.
+    #[inline(always)]
+    pub(super) fn fill(&mut self, panels: &Panels, rows: &[f32]) {
+        self.slack.clear();
+        let p = panels.p;
+        for (row, to) in rows.chunks_exact(p).zip(self.data.slice_mut().chunks_exact_mut(self.stride)) {
+            let mut sums = [0.0f32; 16];
+            let ((row, row_tail), (shift, shift_tail)) =
+                (row.as_chunks::<16>(), panels.shift.as_chunks::<16>());
+            let (to, to_tail) = to[..p].as_chunks_mut::<16>();
+            for ((to, x), s) in to.iter_mut().zip(row).zip(shift) {
+                for i in 0..16 {
+                    to[i] = x[i] - s[i];
+                    sums[i] += to[i] * to[i];
+                }
+            }
+            for ((to, x), s) in to_tail.iter_mut().zip(row_tail).zip(shift_tail) {
+                *to = x - s;
+                sums[0] += *to * *to;
+            }
+            let sum: f64 = sums.iter().copied().map(f64::from).sum();
+            // At most p roundings of a sum of squares, and squares that underflow to nothing.
+            let reach =
+                sum.sqrt() * (1.0 + 2.0 * (p as f64 + 4.0) * UNIT) + (p as f64).sqrt() * 2f64.powi(-70);
+            self.slack.push(panels.slack(reach));
+        }
+    }
+
+    /// Scores of the rows for the panels `which`: row `i` of `out` starts at `i * stride` and has 32 numbers a panel.
+    #[inline(always)]
+    pub(super) fn scores<V: Vector>(
+        &self,
+        panels: &Panels,
+        which: std::ops::Range<usize>,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let p = panels.p;
+        let count = self.slack.len().next_multiple_of(V::ROWS);
+        let lines = (p + 1) * PANEL;
+        assert!(which.end <= panels.len() && which.len() * PANEL <= stride && count * stride <= out.len());
+        assert!(count * self.stride <= self.data.slice().len() && p <= self.stride);
+        let (x, data, out) = (self.data.slice().as_ptr(), panels.data.slice().as_ptr(), out.as_mut_ptr());
+        for (place, panel) in which.enumerate() {
+            for first in (0..count).step_by(V::ROWS) {
+                for part in (0..PANEL).step_by(2 * V::LANES) {
+                    // SAFETY: by the assertions, `count` rows of x and out exist, panel and place lie inside.
+                    unsafe {
+                        V::tile(
+                            x.add(first * self.stride),
+                            self.stride,
+                            p,
+                            data.add(panel * lines + part),
+                            out.add(first * stride + place * PANEL + part),
+                            stride,
+                        );
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Smallest of a whole number of vectors.
+#[inline(always)]
+pub(super) fn minimum<V: Vector>(scores: &[f32]) -> f32 {
+    let mut best = V::splat(f32::INFINITY);
+    for part in scores.chunks_exact(V::LANES) {
+        // SAFETY: a chunk has that many numbers.
+        best = best.min(unsafe { V::load(part.as_ptr()) });
+    }
+    let mut lanes = [f32::INFINITY; 16];
+    // SAFETY: no vector is longer than 16.
+    unsafe { best.store(lanes.as_mut_ptr()) };
+    lanes.iter().copied().fold(f32::INFINITY, f32::min)
+}
+
+/// Calls `found` with the place of every score `<= limit`, in order.
+#[inline(always)]
+pub(super) fn at_most<V: Vector>(scores: &[f32], limit: f32, mut found: impl FnMut(usize)) {
+    let bound = V::splat(limit);
+    for (i, part) in scores.chunks_exact(V::LANES).enumerate() {
+        // SAFETY: a chunk has that many numbers.
+        let mut bits = unsafe { V::load(part.as_ptr()) }.at_most(bound);
+        while bits != 0 {
+            found(i * V::LANES + bits.trailing_zeros() as usize);
+            bits &= bits - 1;
+        }
+    }
+}
+
+/// The smallest `f32` that is at least `score + slack`.
+#[inline(always)]
+pub(super) fn limit(score: f32, slack: f64) -> f32 {
+    let exact = f64::from(score) + slack;
+    let rounded = exact as f32;
+    if f64::from(rounded) < exact { rounded.next_up() } else { rounded }
+}
