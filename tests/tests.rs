@@ -1,2 +1,3 @@
 //! One integration binary (one link step); one file per promise.
 mod layers;
+mod source;

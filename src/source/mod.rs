@@ -1,4 +1,30 @@
 //! Parquet in: which files and row groups make the dataset, and the columns of any range of its rows.
+//!
+//! [`Dataset::open`] reads footers and numbers the rows. [`Columns`] reads any rows of any columns: by parts
+//! ([`Read`](crate::parts::Read)) or chosen ones ([`Columns::gather`]). [`sample_pass`] does the latter together with the
+//! fingerprints of all row groups. [`Dataset::select`] turns an SQL condition into a [`Selection`] of rows, and
+//! [`Dataset::values`] lists what a column holds. Below them, `files` finds the files, `blob` (and `cloud`) reads bytes,
+//! and `pages` decodes vectors straight from the pages. The dataset is never in memory as a whole.
+
+mod blob;
+#[cfg(feature = "cloud")]
+mod cloud;
+mod columns;
+mod dataset;
+mod files;
+mod filter;
+mod fingerprint;
+mod pages;
+mod selection;
+mod values;
+
+pub use columns::Columns;
+#[doc(hidden)]
+pub use columns::Way;
+pub use dataset::{Dataset, Location};
+pub use fingerprint::sample_pass;
+pub use selection::Selection;
+pub use values::{numbers, text_value};
 
 use std::ops::Range;
 
@@ -38,7 +64,9 @@ pub enum Invalid {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
     /// List, FixedSizeList or FixedSizeBinary of f16, f32 or f64: `dims` numbers a row.
-    Vector { dims: usize },
+    Vector {
+        dims: usize,
+    },
     /// Any integer type, dates and timestamps included.
     Integer,
     /// f16, f32, f64, decimal.

@@ -1,0 +1,183 @@
+//! Bytes of one input file at any position: what everything above reads Parquet through.
+//!
+//! A [`Blob`] names a file and remembers its length. [`Blob::open`] gives a [`Reader`], whose reads carry their position
+//! (`pread` on a local file, a ranged GET on an object store), so that threads never share an offset. Nothing but the
+//! ranges asked for is read.
+
+use std::fs::File;
+use std::io::{BufReader, Read};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use parquet::errors::ParquetError;
+use parquet::file::reader::{ChunkReader, Length};
+
+#[cfg(feature = "cloud")]
+use super::cloud;
+use crate::error::{Error, Result};
+
+/// A page header is shorter than this, nearly always.
+const HEADER: usize = 8 << 10;
+
+/// Where a file lies.
+#[derive(Clone, Debug)]
+pub(crate) enum Place {
+    Local(PathBuf),
+    #[cfg(feature = "cloud")]
+    Remote(cloud::Object),
+}
+
+/// One input file of known length.
+#[derive(Clone, Debug)]
+pub(crate) struct Blob {
+    /// As the user would name it: for messages.
+    pub name: String,
+    pub place: Place,
+    pub length: u64,
+}
+
+impl Blob {
+    pub fn local(path: PathBuf) -> Result<Blob> {
+        let length = std::fs::metadata(&path).map_err(Error::io("read", &path))?.len();
+        Ok(Blob { name: path.display().to_string(), place: Place::Local(path), length })
+    }
+
+    /// Opens the file; an error if it is gone or no longer has the length it had.
+    pub fn open(&self) -> Result<Reader> {
+        let source = match &self.place {
+            Place::Local(path) => {
+                let file = File::open(path).map_err(Error::io("open", path))?;
+                let now = file.metadata().map_err(Error::io("read", path))?.len();
+                if now != self.length {
+                    let reason =
+                        format!("has changed while it was read: {} bytes before, {now} now", self.length);
+                    return Err(Error::input(
+                        &self.name,
+                        reason,
+                        "run again once nothing writes to it any more",
+                    ));
+                }
+                Source::Local(Arc::new(file))
+            }
+            #[cfg(feature = "cloud")]
+            Place::Remote(object) => Source::Remote(object.clone()),
+        };
+        Ok(Reader { source, length: self.length, held: Vec::new() })
+    }
+
+    /// What a failed read of this file means to the user.
+    pub fn error(&self, cause: ParquetError) -> Error {
+        let (reason, help) = match &cause {
+            ParquetError::EOF(_) => ("ends too early", "the file is damaged: write or download it again"),
+            ParquetError::NYI(_) => {
+                ("uses a Parquet feature that is not supported", "rewrite it, for example with pyarrow")
+            }
+            ParquetError::External(_) => {
+                ("cannot be read", "check that the file is still there and may be read")
+            }
+            _ => ("is damaged", "write or download it again"),
+        };
+        Error::input(&self.name, format!("{reason}: {cause}"), help).because(cause)
+    }
+}
+
+/// Reads any bytes of one file, from any thread.
+#[derive(Clone)]
+pub(crate) struct Reader {
+    source: Source,
+    length: u64,
+    /// Ranges already in memory, by their first byte: served from here instead of the file.
+    held: Vec<(u64, Bytes)>,
+}
+
+#[derive(Clone)]
+enum Source {
+    Local(Arc<File>),
+    #[cfg(feature = "cloud")]
+    Remote(cloud::Object),
+}
+
+impl Reader {
+    /// The same reader with bytes `start ..` of the file at hand.
+    pub fn holding(mut self, start: u64, bytes: Bytes) -> Self {
+        self.held.push((start, bytes));
+        self
+    }
+
+    /// Whether a read costs a request over the network.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.source, Source::Local(_))
+    }
+
+    fn held(&self, start: u64, length: usize) -> Option<Bytes> {
+        self.held.iter().find_map(|(first, bytes)| {
+            let from = usize::try_from(start.checked_sub(*first)?).ok()?;
+            (from.checked_add(length)? <= bytes.len()).then(|| bytes.slice(from..from + length))
+        })
+    }
+}
+
+impl Length for Reader {
+    fn len(&self) -> u64 {
+        self.length
+    }
+}
+
+impl ChunkReader for Reader {
+    type T = BufReader<Cursor>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        // A request costs milliseconds where a local read costs microseconds, so it asks for more at once.
+        let block = if self.is_remote() { 8 * HEADER } else { HEADER };
+        Ok(BufReader::with_capacity(block, Cursor { reader: self.clone(), at: start }))
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
+            let text = format!(
+                "bytes {start} to {} of a file of {}",
+                start.saturating_add(length as u64),
+                self.length
+            );
+            return Err(ParquetError::EOF(text));
+        }
+        if let Some(bytes) = self.held(start, length) {
+            return Ok(bytes);
+        }
+        match &self.source {
+            Source::Local(file) => {
+                let mut bytes = vec![0; length];
+                file.read_exact_at(&mut bytes, start).map_err(|e| ParquetError::External(Box::new(e)))?;
+                Ok(bytes.into())
+            }
+            #[cfg(feature = "cloud")]
+            Source::Remote(object) => object.range(start, length),
+        }
+    }
+}
+
+/// Reads onward from a position.
+pub(crate) struct Cursor {
+    reader: Reader,
+    at: u64,
+}
+
+impl Read for Cursor {
+    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
+        let left = self.reader.length.saturating_sub(self.at).min(into.len() as u64) as usize;
+        // Inside a held range, stop at its end rather than read beyond it.
+        let within = |(first, bytes): &(u64, Bytes)| {
+            self.at
+                .checked_sub(*first)
+                .map(|from| (bytes.len() as u64).saturating_sub(from))
+                .filter(|&n| n > 0)
+        };
+        let left = self.reader.held.iter().find_map(within).map_or(left, |n| left.min(n as usize));
+        let bytes = self.reader.get_bytes(self.at, left).map_err(std::io::Error::other)?;
+        into[..left].copy_from_slice(&bytes);
+        self.at += left as u64;
+        Ok(left)
+    }
+}

@@ -1,0 +1,556 @@
+//! Any rows of any columns: ranges by parts, or chosen rows gathered.
+//!
+//! Vector columns come from the pages where they can ([`pages`](super::pages)) and from the arrow reader where they
+//! cannot; all others come from the arrow reader as one record batch of unified types, whatever the files store:
+//!
+//! | kind | type in the table |
+//! |---|---|
+//! | integers, times of day, durations | Int64 (a duration or time in the unit of its file) |
+//! | dates | Date32 |
+//! | timestamps | Timestamp, unit and zone as stored (all files must agree) |
+//! | f16, f32, f64, decimals | Float64 |
+//! | booleans | Boolean |
+//! | Utf8 in any form, dictionaries of it | Utf8 |
+//!
+//! Keys of hive partitions are Int64 if all their values are integers, else Utf8.
+
+use std::ops::Range;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float16Type, Float32Type, Float64Type};
+use arrow_array::{
+    Array, ArrayRef, ArrowPrimitiveType, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+};
+use arrow_cast::{CastOptions, cast_with_options};
+use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_select::concat::{concat, concat_batches};
+use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
+use rayon::prelude::*;
+
+use super::blob::Reader;
+use super::dataset::{self, Dataset, Element, Opened};
+use super::pages::{self, Layout};
+use super::{Bad, Kind, RawRows, width};
+use crate::error::{Error, Result};
+use crate::matrix::Matrix;
+use crate::parts::{Local, Part, Read};
+
+/// A gather reads stretches of at most this many rows and copies the wanted ones out.
+const STRETCH: u64 = 4096;
+/// Wanted rows farther apart than this are read separately: a page is rarely longer.
+const GAP: u64 = 512;
+/// Rows decoded at a time on the arrow path.
+const BATCH: usize = 4096;
+
+/// Chosen columns of a dataset.
+#[derive(Clone, Debug)]
+pub struct Columns {
+    dataset: Dataset,
+    vectors: Vec<Vector>,
+    /// Of the table, in request order; empty if none was asked for.
+    schema: SchemaRef,
+    way: Way,
+}
+
+/// By which way vectors are read: tests compare them.
+#[doc(hidden)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Way {
+    /// From the pages, or through the arrow reader where that cannot be done.
+    #[default]
+    Best,
+    /// From the pages or not at all.
+    Pages,
+    Arrow,
+}
+
+#[derive(Clone, Debug)]
+struct Vector {
+    name: String,
+    dims: usize,
+}
+
+/// Rows of one row group, as offsets inside it.
+enum Wanted<'a> {
+    Range(Range<u64>),
+    Ascending(&'a [u64]),
+}
+
+impl Wanted<'_> {
+    fn count(&self) -> usize {
+        match self {
+            Wanted::Range(range) => width(range),
+            Wanted::Ascending(offsets) => offsets.len(),
+        }
+    }
+
+    fn selection(&self) -> RowSelection {
+        let mut selectors: Vec<RowSelector> = Vec::new();
+        let mut at = 0;
+        let mut select = |from: u64, count: usize| {
+            match selectors.last_mut() {
+                Some(last) if from == at => last.row_count += count,
+                _ => selectors.extend([RowSelector::skip((from - at) as usize), RowSelector::select(count)]),
+            }
+            at = from + count as u64;
+        };
+        match self {
+            Wanted::Range(range) => select(range.start, width(range)),
+            Wanted::Ascending(offsets) => offsets.iter().for_each(|&offset| select(offset, 1)),
+        }
+        selectors.into()
+    }
+}
+
+/// A row that cannot be used: its place among the rows read, and why.
+type Fault = (usize, String);
+
+impl Columns {
+    /// `vectors` are read as matrices, `table` as one record batch; both may be empty. Err if a column does not exist or
+    /// is of no kind that can be read this way.
+    pub fn new(dataset: &Dataset, vectors: Vec<String>, table: Vec<String>) -> Result<Self> {
+        let vector = |name: String| match dataset.column(&name, "features.columns")?.kind {
+            Kind::Vector { dims: 0 } => {
+                let help = "choose a column with numbers in it";
+                Err(Error::config(
+                    "features.columns",
+                    format!("column `{name}` has only null or empty lists"),
+                    help,
+                ))
+            }
+            Kind::Vector { dims } => Ok(Vector { name, dims }),
+            _ => {
+                let help = "a vector is a List, FixedSizeList or FixedSizeBinary of f16, f32 or f64";
+                Err(Error::config(
+                    "features.columns",
+                    format!("column `{name}` is not a vector column"),
+                    help,
+                ))
+            }
+        };
+        let field = |name: String| match dataset.column(&name, "columns")?.kind {
+            Kind::Vector { .. } | Kind::Other => {
+                let stored = dataset.data_type(&name).expect("the column is there");
+                let help = "choose a column of numbers, texts, booleans or dates";
+                Err(Error::config(
+                    "columns",
+                    format!("column `{name}` has type {stored}, which is not a plain value"),
+                    help,
+                ))
+            }
+            _ => Ok(Field::new(&name, dataset.data_type(&name).expect("the column is there").clone(), true)),
+        };
+        let vectors = vectors.into_iter().map(vector).collect::<Result<_>>()?;
+        let fields: Vec<Field> = table.into_iter().map(field).collect::<Result<_>>()?;
+        Ok(Columns {
+            dataset: dataset.clone(),
+            vectors,
+            schema: Arc::new(Schema::new(fields)),
+            way: Way::Best,
+        })
+    }
+
+    pub fn dataset(&self) -> &Dataset {
+        &self.dataset
+    }
+
+    /// The same columns, their vectors read one way.
+    #[doc(hidden)]
+    pub fn through(mut self, way: Way) -> Self {
+        self.way = way;
+        self
+    }
+
+    /// The rows named by `rows` (ascending global row numbers, each once), in parallel, reading only pages that hold
+    /// some of them. Memory: O(result) + a few thousand rows a thread.
+    pub fn gather(&self, rows: &[u64], engine: &Local) -> Result<RawRows> {
+        debug_assert!(rows.is_sorted_by(|a, b| a < b), "ascending rows");
+        let mut groups = Vec::new();
+        let mut rest = rows;
+        while let Some(&first) = rest.first() {
+            let group = self.dataset.group_of(first);
+            let end = self.dataset.row_groups()[group].first_row + self.dataset.row_groups()[group].rows;
+            let (inside, after) = rest.split_at(rest.partition_point(|&row| row < end));
+            groups.push((group, inside));
+            rest = after;
+        }
+        let one = |(group, rows): (usize, &[u64])| {
+            engine.progress().check()?;
+            let file = self.dataset.opened(self.dataset.row_groups()[group].file);
+            self.gather_group(group, rows, &file.blob.open()?)
+        };
+        let parts: Vec<Result<RawRows>> = engine.install(|| groups.into_par_iter().map(one).collect());
+        self.join(parts)
+    }
+
+    /// [`Columns::gather`] for rows of one row group.
+    pub(crate) fn gather_group(&self, group: usize, rows: &[u64], reader: &Reader) -> Result<RawRows> {
+        let first = self.dataset.row_groups()[group].first_row;
+        let offsets: Vec<u64> = rows.iter().map(|row| row - first).collect();
+        let mut out = self.empty(rows.len());
+        out.rows.extend(rows);
+        let mut faults = Vec::new();
+        let stretches = stretches(&offsets);
+        for (vector, matrix) in self.vectors.iter().zip(&mut out.vectors) {
+            let mut rest = matrix.as_mut_slice();
+            let mut tasks = Vec::with_capacity(stretches.len());
+            for places in &stretches {
+                let (into, after) = rest.split_at_mut(places.len() * vector.dims);
+                tasks.push((places.clone(), into));
+                rest = after;
+            }
+            let read = |(places, into): (Range<usize>, &mut [f32])| {
+                let offsets = &offsets[places.clone()];
+                let range = offsets[0]..offsets[offsets.len() - 1] + 1;
+                let mut all = vec![0.0; width(&range) * vector.dims];
+                let found = self.read_vectors(vector, group, reader, range.clone(), &mut all)?;
+                for (to, &offset) in into.chunks_exact_mut(vector.dims).zip(offsets) {
+                    let from = (offset - range.start) as usize * vector.dims;
+                    to.copy_from_slice(&all[from..from + vector.dims]);
+                }
+                let wanted = |(index, reason): Fault| {
+                    let place = offsets.binary_search(&(range.start + index as u64)).ok()?;
+                    Some((places.start + place, reason))
+                };
+                Ok(found.into_iter().filter_map(wanted).collect())
+            };
+            let found: Vec<Result<Vec<Fault>>> = tasks.into_par_iter().map(read).collect();
+            for found in found {
+                faults.extend(found?.into_iter().map(|(index, reason)| bad(index, vector, reason)));
+            }
+        }
+        mark(faults, &mut out);
+        if self.has_table() {
+            let columns = self.read_table(group, reader, &Wanted::Ascending(&offsets))?;
+            out.table = Some(self.batch(columns, rows.len())?);
+        }
+        Ok(out)
+    }
+
+    /// One after the other; the first error is the one told.
+    pub(crate) fn join(&self, parts: Vec<Result<RawRows>>) -> Result<RawRows> {
+        let parts: Vec<RawRows> = parts.into_iter().collect::<Result<_>>()?;
+        let mut out = self.empty(parts.iter().map(|p| p.rows.len()).sum());
+        let mut at = 0;
+        for part in &parts {
+            for (into, from) in out.vectors.iter_mut().zip(&part.vectors) {
+                let cols = into.cols();
+                into.as_mut_slice()[at * cols..][..from.as_slice().len()].copy_from_slice(from.as_slice());
+            }
+            out.bad.extend(part.bad.iter().map(|b| Bad { index: at + b.index, ..b.clone() }));
+            out.rows.extend(&part.rows);
+            at += part.rows.len();
+        }
+        if self.has_table() {
+            let batches: Vec<RecordBatch> = parts.into_iter().filter_map(|p| p.table).collect();
+            out.table = Some(concat_batches(&self.schema, &batches).map_err(too_large)?);
+        }
+        Ok(out)
+    }
+
+    fn has_table(&self) -> bool {
+        !self.schema.fields().is_empty()
+    }
+
+    fn empty(&self, rows: usize) -> RawRows {
+        RawRows {
+            rows: Vec::with_capacity(rows),
+            vectors: self.vectors.iter().map(|v| Matrix::zeros(rows, v.dims)).collect(),
+            table: self.has_table().then(|| RecordBatch::new_empty(self.schema.clone())),
+            bad: Vec::new(),
+        }
+    }
+
+    fn batch(&self, columns: Vec<ArrayRef>, rows: usize) -> Result<RecordBatch> {
+        let options = RecordBatchOptions::new().with_row_count(Some(rows));
+        RecordBatch::try_new_with_options(self.schema.clone(), columns, &options).map_err(too_large)
+    }
+
+    /// A stretch of one row group; faulty rows are zeroed.
+    fn read_vectors(
+        &self,
+        vector: &Vector,
+        group: usize,
+        reader: &Reader,
+        rows: Range<u64>,
+        out: &mut [f32],
+    ) -> Result<Vec<Fault>> {
+        let place = &self.dataset.row_groups()[group];
+        let file = self.dataset.opened(place.file);
+        let root = file.root(&vector.name).expect("all files have the vector columns");
+        let element = dataset::element(file, file.metadata.schema().field(root)).expect("a vector column");
+        let layout = Layout::new(file, root, element, vector.dims).filter(|_| self.way != Way::Arrow);
+        let mut faults = Vec::new();
+        let done = match layout {
+            Some(layout) => {
+                let maps = self.dataset.maps();
+                pages::read(maps, (place.file, file), reader, place.row_group, &layout, rows.clone(), out)?
+            }
+            None => false,
+        };
+        if !done {
+            assert!(self.way != Way::Pages, "`{}` cannot be read from the pages", vector.name);
+            faults = through_arrow(file, reader, place.row_group, root, element, rows, out)?;
+        }
+        let mut known = faults.iter().map(|f| f.0).peekable();
+        let mut strange = Vec::new();
+        for (i, row) in out.chunks_exact_mut(vector.dims).enumerate() {
+            if known.next_if_eq(&i).is_none() && !row.iter().all(|x| x.is_finite()) {
+                let place = row.iter().position(|x| !x.is_finite()).expect("one is not finite");
+                let what = match (row[place].is_nan(), element) {
+                    (true, _) => "NaN",
+                    (false, Element::F64) => "an infinite number, or one beyond the range of f32,",
+                    (false, _) => "an infinite number",
+                };
+                strange.push((i, format!("has {what} at place {place}")));
+                row.fill(0.0);
+            }
+        }
+        faults.extend(strange);
+        Ok(faults)
+    }
+
+    /// The table's columns of some rows of a row group, in request order.
+    fn read_table(&self, group: usize, reader: &Reader, wanted: &Wanted) -> Result<Vec<ArrayRef>> {
+        let place = &self.dataset.row_groups()[group];
+        let file = self.dataset.opened(place.file);
+        let rows = wanted.count();
+        let mut roots: Vec<usize> = self.schema.fields().iter().filter_map(|f| file.root(f.name())).collect();
+        roots.sort_unstable();
+        roots.dedup();
+        let mut batches: Vec<RecordBatch> = Vec::new();
+        if !roots.is_empty() {
+            let whole = rows as u64 == place.rows;
+            let selection = (!whole).then(|| wanted.selection());
+            for batch in file.batches(reader, place.row_group, &roots, selection, rows)? {
+                batches.push(batch?);
+            }
+            let got: usize = batches.iter().map(RecordBatch::num_rows).sum();
+            if got != rows {
+                let reason = format!("holds {got} of {rows} rows that its footer promises");
+                return Err(Error::input(&file.blob.name, reason, "the file is damaged: write it again"));
+            }
+        }
+        let column = |field: &Arc<Field>| -> Result<ArrayRef> {
+            if file.root(field.name()).is_none() {
+                let value = file.partition(field.name()).expect("a column is in the file or its partition");
+                return Ok(constant(value, field.data_type(), rows));
+            }
+            let parts =
+                batches.iter().map(|b| b.column_by_name(field.name()).expect("it was asked for").clone());
+            let parts: Vec<ArrayRef> = parts.map(|a| convert(&a, field, file)).collect::<Result<_>>()?;
+            joined(parts, field)
+        };
+        self.schema.fields().iter().map(column).collect()
+    }
+}
+
+impl Read for Columns {
+    type Item = RawRows;
+
+    /// Reads a part, on one thread. A part may span row groups and files. O(rows) whatever its place.
+    fn read(&self, part: &Part, into: &mut RawRows) -> Result<()> {
+        into.rows.clear();
+        into.rows.extend(part.range());
+        into.bad.clear();
+        into.vectors.resize_with(self.vectors.len(), Matrix::default);
+        for (vector, matrix) in self.vectors.iter().zip(&mut into.vectors) {
+            matrix.reset(part.rows, vector.dims);
+        }
+        let mut faults = Vec::new();
+        let mut columns = vec![Vec::new(); self.schema.fields().len()];
+        let mut row = part.range().start;
+        while row < part.range().end {
+            let group = self.dataset.group_of(row);
+            let place = &self.dataset.row_groups()[group];
+            let from = row - place.first_row;
+            let range = from..place.rows.min(part.range().end - place.first_row);
+            let reader = self.dataset.opened(place.file).blob.open()?;
+            let done = (row - part.first) as usize;
+            for (vector, matrix) in self.vectors.iter().zip(&mut into.vectors) {
+                let out = &mut matrix.as_mut_slice()[done * vector.dims..][..width(&range) * vector.dims];
+                let found = self.read_vectors(vector, group, &reader, range.clone(), out)?;
+                faults.extend(found.into_iter().map(|(index, reason)| bad(done + index, vector, reason)));
+            }
+            if self.has_table() {
+                let read = self.read_table(group, &reader, &Wanted::Range(range.clone()))?;
+                columns
+                    .iter_mut()
+                    .zip(read)
+                    .for_each(|(all, array): (&mut Vec<ArrayRef>, _)| all.push(array));
+            }
+            row = place.first_row + range.end;
+        }
+        mark(faults, into);
+        into.table = None;
+        if self.has_table() {
+            let fields = self.schema.fields().iter();
+            let columns = columns.into_iter().zip(fields).map(|(parts, field)| joined(parts, field));
+            into.table = Some(self.batch(columns.collect::<Result<_>>()?, part.rows)?);
+        }
+        Ok(())
+    }
+}
+
+fn bad(index: usize, vector: &Vector, reason: String) -> Bad {
+    Bad { index, column: vector.name.clone(), reason }
+}
+
+/// Ascending, one entry a row (of the first column in request order), and every vector of such a row zero.
+fn mark(mut faults: Vec<Bad>, rows: &mut RawRows) {
+    faults.sort_by_key(|bad| bad.index);
+    faults.dedup_by_key(|bad| bad.index);
+    for bad in &faults {
+        for matrix in &mut rows.vectors {
+            matrix.row_mut(bad.index).fill(0.0);
+        }
+    }
+    rows.bad = faults;
+}
+
+/// Places of neighbouring wanted rows that are read together.
+fn stretches(offsets: &[u64]) -> Vec<Range<usize>> {
+    let mut out: Vec<Range<usize>> = Vec::new();
+    for (i, &offset) in offsets.iter().enumerate() {
+        match out.last_mut() {
+            Some(last) if offset - offsets[last.start] < STRETCH && offset - offsets[i - 1] <= GAP => {
+                last.end = i + 1
+            }
+            _ => out.push(i..i + 1),
+        }
+    }
+    out
+}
+
+/// Vectors by way of Arrow arrays: finds the faulty rows, which are zeroed, and what is wrong with them.
+fn through_arrow(
+    file: &Opened,
+    reader: &Reader,
+    row_group: usize,
+    root: usize,
+    element: Element,
+    rows: Range<u64>,
+    out: &mut [f32],
+) -> Result<Vec<Fault>> {
+    let count = width(&rows);
+    let dims = out.len() / count.max(1);
+    out.fill(0.0);
+    let mut faults = Vec::new();
+    let mut at = 0;
+    let selection = Wanted::Range(rows).selection();
+    for batch in file.batches(reader, row_group, &[root], Some(selection), BATCH)? {
+        let batch = batch?;
+        let array = batch.column(0);
+        for i in 0..array.len() {
+            let into = &mut out[at * dims..(at + 1) * dims];
+            if let Err(reason) = vector_row(array, i, element, into) {
+                into.fill(0.0);
+                faults.push((at, reason));
+            }
+            at += 1;
+        }
+    }
+    if at != count {
+        let reason = format!("holds {at} of {count} rows that its footer promises");
+        return Err(Error::input(&file.blob.name, reason, "the file is damaged: write it again"));
+    }
+    Ok(faults)
+}
+
+/// One cell of a vector column, or why there is no vector.
+fn vector_row(array: &ArrayRef, i: usize, element: Element, into: &mut [f32]) -> Result<(), String> {
+    if array.is_null(i) {
+        return Err("is null".into());
+    }
+    let values = match array.data_type() {
+        DataType::FixedSizeBinary(_) => {
+            pages::numbers(array.as_fixed_size_binary().value(i), element, into);
+            return Ok(());
+        }
+        DataType::FixedSizeList(..) => array.as_fixed_size_list().value(i),
+        DataType::LargeList(_) => array.as_list::<i64>().value(i),
+        _ => array.as_list::<i32>().value(i),
+    };
+    if values.len() != into.len() {
+        return Err(format!("has {} numbers, not {}", values.len(), into.len()));
+    }
+    if let Some(place) = (0..values.len()).find(|&j| values.is_null(j)) {
+        return Err(format!("has null at place {place}"));
+    }
+    fn copy<T: ArrowPrimitiveType>(values: &ArrayRef, into: &mut [f32], number: impl Fn(T::Native) -> f32) {
+        let from = values.as_primitive::<T>().values();
+        into.iter_mut().zip(from).for_each(|(to, &x)| *to = number(x));
+    }
+    match element {
+        Element::F16 => copy::<Float16Type>(&values, into, |x| x.to_f32()),
+        Element::F32 => copy::<Float32Type>(&values, into, |x| x),
+        Element::F64 => copy::<Float64Type>(&values, into, |x| x as f32),
+    }
+    Ok(())
+}
+
+fn constant(value: Option<&str>, data_type: &DataType, rows: usize) -> ArrayRef {
+    match data_type {
+        DataType::Int64 => {
+            let number: Option<i64> = value.map(|v| v.parse().expect("all values were parsed at open"));
+            Arc::new(Int64Array::from(vec![number; rows]))
+        }
+        _ => Arc::new(StringArray::from(vec![value; rows])),
+    }
+}
+
+fn convert(array: &ArrayRef, field: &Field, file: &Opened) -> Result<ArrayRef> {
+    if array.data_type() == field.data_type() {
+        return Ok(array.clone());
+    }
+    let options = CastOptions { safe: false, ..Default::default() };
+    // Times of day go through the integer of their own width.
+    let step = match array.data_type() {
+        DataType::Time32(_) => cast_with_options(array, &DataType::Int32, &options),
+        _ => Ok(array.clone()),
+    };
+    step.and_then(|array| cast_with_options(&array, field.data_type(), &options)).map_err(|e| {
+        let reason = format!("has a value that {} cannot hold: {e}", field.data_type());
+        Error::input(&file.blob.name, reason, "rewrite the column in a smaller type, or leave it out")
+            .column(field.name())
+            .because(e)
+    })
+}
+
+fn joined(parts: Vec<ArrayRef>, field: &Field) -> Result<ArrayRef> {
+    match &parts[..] {
+        [] => Ok(arrow_array::new_empty_array(field.data_type())),
+        [one] => Ok(one.clone()),
+        all => concat(&all.iter().map(|a| a.as_ref()).collect::<Vec<_>>()).map_err(too_large),
+    }
+}
+
+/// More than 2 GiB of text in one column of one part.
+fn too_large(cause: arrow_schema::ArrowError) -> Error {
+    let help = "leave out columns of very long texts";
+    Error::input("the table", format!("does not fit into memory as one batch: {cause}"), help).because(cause)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stretches_are_short_and_dense() {
+        assert_eq!(stretches(&[]), Vec::<Range<usize>>::new());
+        assert_eq!(stretches(&[5, 6, 7]), [0..3]);
+        assert_eq!(stretches(&[5, 6, 6 + GAP, 7 + 2 * GAP]), [0..3, 3..4]);
+        let dense: Vec<u64> = (0..3 * STRETCH).collect();
+        let lengths: Vec<usize> = stretches(&dense).iter().map(|r| r.len()).collect();
+        assert_eq!(lengths, [STRETCH as usize; 3]);
+    }
+
+    #[test]
+    fn selections_join_neighbours() {
+        let selection = Wanted::Ascending(&[0, 1, 5, 6]).selection();
+        let expected =
+            RowSelection::from(vec![RowSelector::select(2), RowSelector::skip(3), RowSelector::select(2)]);
+        assert_eq!(selection, expected);
+    }
+}

@@ -1,0 +1,196 @@
+//! `--where`: an SQL condition over the columns that are not vectors, evaluated by polars on one part at a time.
+//!
+//! The condition must judge each row by itself. What looks at other rows (sums, windows, sorting) is refused, because a
+//! part is not the dataset. As in SQL, a row is in where the condition is true, not where it is false or null.
+
+use super::Selection;
+use super::dataset::Dataset;
+use crate::error::{Error, Result};
+use crate::parts::Local;
+
+/// The setting that holds the condition.
+const KEY: &str = "source.where";
+
+#[cfg(not(feature = "polars"))]
+impl Dataset {
+    /// This build cannot evaluate SQL: always an error.
+    pub fn select(&self, _condition: &str, _engine: &Local) -> Result<Selection> {
+        Err(Error::config(
+            KEY,
+            "this build cannot evaluate SQL",
+            "build with `--features polars`, or leave it out",
+        ))
+    }
+}
+
+#[cfg(feature = "polars")]
+impl Dataset {
+    /// The rows for which `condition` is true. Reads only the columns it names, by parts. Errors name `source.where`.
+    pub fn select(&self, condition: &str, engine: &Local) -> Result<Selection> {
+        use crate::parts::{Engine, parts};
+        let expression = polars::sql::sql_expr(condition).map_err(|e| {
+            let help = "write it like SQL's WHERE, for example: split = 'train' AND year >= 2020";
+            Error::config(KEY, format!("`{condition}` is not an SQL condition: {e}"), help)
+        })?;
+        with_polars::refuse_other_rows(&expression, condition)?;
+        let names = with_polars::columns(&expression);
+        for name in &names {
+            let column = self.column(name, KEY)?;
+            if matches!(column.kind, super::Kind::Vector { .. } | super::Kind::Other) {
+                let help = "use columns of numbers, texts, booleans or dates";
+                return Err(Error::config(
+                    KEY,
+                    format!("column `{name}` cannot be used in a condition"),
+                    help,
+                ));
+            }
+        }
+        let columns = super::columns::Columns::new(self, vec![], names)?;
+        let pass = with_polars::Condition { expression, condition, rows: self.rows() };
+        engine.run("where", &columns, &pass, &parts(self.rows(), super::values::TABLE_WIDTH))
+    }
+}
+
+#[cfg(feature = "polars")]
+mod with_polars {
+    use arrow_array::cast::AsArray;
+    use arrow_array::types::{Date32Type, Float64Type, Int64Type};
+    use arrow_array::{Array, ArrayRef};
+    use arrow_schema::{DataType, TimeUnit as ArrowUnit};
+    use polars::prelude::*;
+
+    use super::super::{RawRows, Selection};
+    use super::KEY;
+    use crate::error::{Error, Result};
+    use crate::parts::Pass;
+
+    /// Names of the columns of an expression, each once, sorted.
+    pub fn columns(expression: &Expr) -> Vec<String> {
+        let mut names: Vec<String> =
+            expression.clone().meta().root_names().into_iter().map(|name| name.to_string()).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    pub fn refuse_other_rows(expression: &Expr, condition: &str) -> Result<()> {
+        let of_other_rows = |e: &Expr| {
+            matches!(
+                e,
+                Expr::Agg(_)
+                    | Expr::Over { .. }
+                    | Expr::Sort { .. }
+                    | Expr::SortBy { .. }
+                    | Expr::Slice { .. }
+                    | Expr::Filter { .. }
+                    | Expr::Gather { .. }
+                    | Expr::Explode { .. }
+                    | Expr::Len
+            )
+        };
+        if expression.into_iter().any(of_other_rows) {
+            let help = "compute it beforehand and store it in a column";
+            let reason = format!("`{condition}` looks at more than one row at a time");
+            return Err(Error::config(KEY, reason, help));
+        }
+        Ok(())
+    }
+
+    pub struct Condition<'a> {
+        pub expression: Expr,
+        pub condition: &'a str,
+        pub rows: u64,
+    }
+
+    impl Condition<'_> {
+        fn error(&self, reason: impl std::fmt::Display) -> Error {
+            let help =
+                "compare columns with values of their own type: texts in single quotes, numbers without";
+            Error::config(KEY, format!("`{}` {reason}", self.condition), help)
+        }
+    }
+
+    impl Pass for Condition<'_> {
+        type Item = RawRows;
+        /// Words of the bitmap; parts begin at a multiple of 64 rows.
+        type Partial = Vec<u64>;
+        type Output = Selection;
+
+        fn partial(&self, item: &RawRows) -> Result<Vec<u64>> {
+            let rows = item.rows.len();
+            let mut series = vec![row_number(rows)];
+            if let Some(table) = &item.table {
+                let fields = table.schema();
+                series.extend(fields.fields().iter().zip(table.columns()).map(|(f, a)| column(f.name(), a)));
+            }
+            let frame = DataFrame::new(rows, series).map_err(|e| self.error(e))?;
+            let result = frame.lazy().select([self.expression.clone().alias(RESULT)]).collect();
+            let result = result.map_err(|e| self.error(format!("cannot be evaluated: {e}")))?;
+            let result = result.column(RESULT).map_err(|e| self.error(e))?;
+            let truth = result
+                .bool()
+                .map_err(|_| self.error(format!("gives {} and not true or false", result.dtype())))?;
+            let mut words = vec![0; rows.div_ceil(64)];
+            if truth.len() != rows && truth.len() != 1 {
+                return Err(self.error("does not give one answer a row"));
+            }
+            for i in 0..rows {
+                // A condition without columns has one answer for all rows.
+                let place = if truth.len() == 1 { 0 } else { i };
+                words[i / 64] |= u64::from(truth.get(place) == Some(true)) << (i % 64);
+            }
+            Ok(words)
+        }
+
+        fn merge(&self, mut left: Vec<u64>, right: Vec<u64>) -> Vec<u64> {
+            left.extend(right);
+            left
+        }
+
+        fn finish(&self, all: Option<Vec<u64>>) -> Result<Selection> {
+            Ok(Selection::from_words(self.rows, all.unwrap_or_default()))
+        }
+    }
+
+    /// Names that no user's column has: of the answer, and of the column that gives the frame its height.
+    const RESULT: &str = "batchwright: result";
+    const NUMBER: &str = "batchwright: row";
+
+    fn row_number(rows: usize) -> Column {
+        Column::new(NUMBER.into(), (0..rows as u64).collect::<Vec<_>>())
+    }
+
+    /// Of the types that [`Columns`](super::super::Columns) reads.
+    fn column(name: &str, array: &ArrayRef) -> Column {
+        let name: PlSmallStr = name.into();
+        match array.data_type() {
+            DataType::Int64 => {
+                Column::new(name, array.as_primitive::<Int64Type>().iter().collect::<Vec<_>>())
+            }
+            DataType::Float64 => {
+                Column::new(name, array.as_primitive::<Float64Type>().iter().collect::<Vec<_>>())
+            }
+            DataType::Boolean => Column::new(name, array.as_boolean().iter().collect::<Vec<_>>()),
+            DataType::Date32 => {
+                let days: Vec<Option<i32>> = array.as_primitive::<Date32Type>().iter().collect();
+                Int32Chunked::from_iter_options(name, days.into_iter()).into_date().into_column()
+            }
+            DataType::Timestamp(unit, _) => {
+                // Polars has no seconds.
+                let (factor, unit) = match unit {
+                    ArrowUnit::Second => (1000, TimeUnit::Milliseconds),
+                    ArrowUnit::Millisecond => (1, TimeUnit::Milliseconds),
+                    ArrowUnit::Microsecond => (1, TimeUnit::Microseconds),
+                    ArrowUnit::Nanosecond => (1, TimeUnit::Nanoseconds),
+                };
+                let ticks = arrow_cast::cast(array, &DataType::Int64).expect("a timestamp is an i64");
+                let ticks = ticks.as_primitive::<Int64Type>().iter().map(|t| t.map(|t| t * factor));
+                let ticks: Vec<Option<i64>> = ticks.collect();
+                Int64Chunked::from_iter_options(name, ticks.into_iter())
+                    .into_datetime(unit, None)
+                    .into_column()
+            }
+            _ => Column::new(name, array.as_string::<i32>().iter().collect::<Vec<_>>()),
+        }
+    }
+}

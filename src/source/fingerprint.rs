@@ -1,0 +1,128 @@
+//! Fingerprints: whether a row group still holds the bytes a plan was made from.
+
+use std::ops::Range;
+
+use parquet::errors::Result as ParquetResult;
+use parquet::file::reader::ChunkReader;
+use rayon::prelude::*;
+
+use super::RawRows;
+use super::blob::Reader;
+use super::columns::Columns;
+use super::dataset::{Dataset, Opened};
+use crate::error::Result;
+use crate::parts::Local;
+
+/// Bytes hashed at a time.
+const BLOCK: u64 = 4 << 20;
+/// Column chunks of a remote row group up to this size are fetched once and kept while the row group is worked on.
+const KEEP: u64 = 256 << 20;
+
+impl Dataset {
+    /// BLAKE3 (hex) of the encoded column chunks of a row group, dictionaries included, in the order of `columns` and as
+    /// they lie in the file; keys of hive partitions add their value. With it the number of bytes of the chunks.
+    /// Reading is streamed: O(bytes) time, O(1) memory.
+    pub fn fingerprint(&self, row_group: usize, columns: &[String]) -> Result<(String, u64)> {
+        let file = self.opened(self.row_groups()[row_group].file);
+        self.fingerprint_with(row_group, columns, &file.blob.open()?)
+    }
+
+    fn fingerprint_with(
+        &self,
+        row_group: usize,
+        columns: &[String],
+        reader: &Reader,
+    ) -> Result<(String, u64)> {
+        let place = &self.row_groups()[row_group];
+        let file = self.opened(place.file);
+        let mut hash = blake3::Hasher::new();
+        let mut bytes = 0;
+        for name in columns {
+            self.column(name, "columns")?;
+            if let Some(root) = file.root(name) {
+                for chunk in chunks(file, place.row_group, root) {
+                    update(&mut hash, reader, chunk.clone()).map_err(|e| file.blob.error(e))?;
+                    bytes += chunk.end - chunk.start;
+                }
+            } else {
+                let value = file.partition(name).expect("a column is in the file or its partition");
+                hash.update(&[u8::from(value.is_some())]);
+                hash.update(value.unwrap_or("").as_bytes());
+            }
+        }
+        Ok((hash.finalize().to_hex().to_string(), bytes))
+    }
+}
+
+/// The byte ranges of a root column's chunks.
+fn chunks(file: &Opened, row_group: usize, root: usize) -> impl Iterator<Item = Range<u64>> + '_ {
+    let group = file.metadata.metadata().row_group(row_group);
+    file.leaves(root).map(move |leaf| {
+        let (start, length) = group.column(leaf).byte_range();
+        start..start + length
+    })
+}
+
+fn update(hash: &mut blake3::Hasher, reader: &Reader, bytes: Range<u64>) -> ParquetResult<()> {
+    let mut at = bytes.start;
+    while at < bytes.end {
+        let length = BLOCK.min(bytes.end - at);
+        hash.update(&reader.get_bytes(at, length as usize)?);
+        at += length;
+    }
+    Ok(())
+}
+
+/// Gathers `rows` (ascending) and takes the fingerprint of every row group in one pass over the dataset, row groups in
+/// parallel: what is read for one is still at hand for the other. Progress: stage "sample", in rows.
+///
+/// Returns the rows, and of every row group its fingerprint and the bytes it covers.
+pub fn sample_pass(
+    columns: &Columns,
+    fingerprint_columns: &[String],
+    rows: &[u64],
+    engine: &Local,
+) -> Result<(RawRows, Vec<(String, u64)>)> {
+    let dataset = columns.dataset();
+    let stage = engine.progress().stage("sample", "rows", dataset.rows());
+    let one = |group: usize| {
+        let place = &dataset.row_groups()[group];
+        engine.progress().check()?;
+        let reader = reader(dataset, group, fingerprint_columns)?;
+        let print = dataset.fingerprint_with(group, fingerprint_columns, &reader)?;
+        let from = rows.partition_point(|&row| row < place.first_row);
+        let to = rows.partition_point(|&row| row < place.first_row + place.rows);
+        let gathered = columns.gather_group(group, &rows[from..to], &reader)?;
+        stage.advance(place.rows)?;
+        Ok((gathered, print))
+    };
+    let done: Vec<Result<_>> =
+        engine.install(|| (0..dataset.row_groups().len()).into_par_iter().map(one).collect());
+    let mut prints = Vec::with_capacity(done.len());
+    let mut parts = Vec::with_capacity(done.len());
+    for result in done {
+        let (gathered, print) = result?;
+        prints.push(print);
+        parts.push(Ok(gathered));
+    }
+    Ok((columns.join(parts)?, prints))
+}
+
+/// A reader of the row group's file. Over a network it brings the chunks along, so that they are fetched once.
+fn reader(dataset: &Dataset, group: usize, columns: &[String]) -> Result<Reader> {
+    let place = &dataset.row_groups()[group];
+    let file = dataset.opened(place.file);
+    let mut reader = file.blob.open()?;
+    if reader.is_remote() {
+        let roots = columns.iter().filter_map(|name| file.root(name));
+        let wanted: Vec<Range<u64>> = roots.flat_map(|root| chunks(file, place.row_group, root)).collect();
+        if wanted.iter().map(|c| c.end - c.start).sum::<u64>() <= KEEP {
+            for chunk in wanted {
+                let length = (chunk.end - chunk.start) as usize;
+                let bytes = reader.get_bytes(chunk.start, length).map_err(|e| file.blob.error(e))?;
+                reader = reader.holding(chunk.start, bytes);
+            }
+        }
+    }
+    Ok(reader)
+}
