@@ -120,27 +120,28 @@ impl Job for Block<'_> {
             }
         }
 
-        let mut settled: Vec<(u64, u32)> = Vec::new();
+        let (mut chosen, mut settled): (Vec<u32>, Vec<(u64, u32)>) = (Vec::new(), Vec::new());
         for (r, shortlist) in shortlists.iter_mut().enumerate() {
             let i = self.first + r;
-            let row = queries.row(i);
             let own = if *skip_self { i } else { usize::MAX };
-            // Of a distance >= 0, the bits are in the order of the numbers.
-            let mut settle = |j: u32| {
-                settled.push((squared_inline(row, points.row(j as usize)).sqrt().to_bits(), j));
-            };
             // Panels end with infinite scores of points that are not there.
             shortlist.retain(|&(_, j)| (j as usize) < panels.points() && j as usize != own);
+            chosen.clear();
             match candidates(shortlist, k, thresholds[r].0, prepared.slack[r]) {
-                Some(limit) => shortlist.iter().filter(|x| x.0 <= limit).for_each(|x| settle(x.1)),
-                None => (0..points.rows()).filter(|&j| j != own).for_each(|j| settle(j as u32)),
+                Some(limit) => chosen.extend(shortlist.iter().filter(|x| x.0 <= limit).map(|x| x.1)),
+                None => chosen.extend((0..points.rows()).filter(|&j| j != own).map(|j| j as u32)),
+            }
+            settled.clear();
+            for &j in &chosen {
+                // Of a distance >= 0, the bits are in the order of the numbers.
+                let distance = squared_inline(queries.row(i), points.row(j as usize)).sqrt();
+                settled.push((distance.to_bits(), j));
             }
             settled.sort_unstable();
             for (t, &(distance, j)) in settled[..k].iter().enumerate() {
                 self.index[r * k + t] = j;
                 self.distance[r * k + t] = f64::from_bits(distance);
             }
-            settled.clear();
         }
     }
 }

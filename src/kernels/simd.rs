@@ -86,6 +86,8 @@ pub(super) trait Vector: Copy {
     const LANES: usize;
     /// Rows of the register tile of `ranking.rs`; its width is two vectors.
     const ROWS: usize;
+    /// Whether the machine has fused multiply-add (in software it would be slow).
+    const FUSED: bool;
     fn splat(x: f32) -> Self;
     /// # Safety
     /// `from` can be read for `LANES` numbers.
@@ -154,6 +156,7 @@ unsafe fn tile<V: Vector, const ROWS: usize>(
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
     const ROWS: usize = 2;
+    const FUSED: bool = false;
     #[inline(always)]
     fn splat(x: f32) -> Self {
         [x; 8]
@@ -215,6 +218,7 @@ mod x86 {
     impl Vector for __m512 {
         const LANES: usize = 16;
         const ROWS: usize = 14;
+        const FUSED: bool = true;
         #[inline(always)]
         fn splat(x: f32) -> Self {
             unsafe { _mm512_set1_ps(x) }
@@ -255,6 +259,7 @@ mod x86 {
     impl Vector for __m256 {
         const LANES: usize = 8;
         const ROWS: usize = 6;
+        const FUSED: bool = true;
         #[inline(always)]
         fn splat(x: f32) -> Self {
             unsafe { _mm256_set1_ps(x) }
