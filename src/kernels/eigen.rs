@@ -383,6 +383,7 @@ fn rotate(low: &mut [f64], high: &mut [f64], c: f64, s: f64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::{Level, run_at};
     use super::*;
     use crate::rng::key;
 
@@ -417,7 +418,11 @@ mod tests {
     fn eigenvectors_of_random_matrices() {
         for d in [1, 2, 3, 5, 8, 17, 40] {
             let a = random_symmetric(d, d as u64);
-            check(&a, d, &symmetric(a.clone(), d), 1e-12 * d as f64);
+            let eigen = symmetric(a.clone(), d);
+            check(&a, d, &eigen, 1e-12 * d as f64);
+            for &level in Level::all() {
+                assert_eq!(eigen, run_at(level, Symmetric { a: &mut a.clone(), d }), "{level:?}");
+            }
         }
         assert_eq!(symmetric(vec![], 0), Eigen::default());
     }

@@ -1,13 +1,8 @@
 //! Rows onto axes, in the canonical order: the numbers are written to plans, so nothing here may be approximate.
 
 use super::distance::total;
-use super::simd::{Job, Vector, dispatch};
+use super::simd::{Aligned, Job, Vector, dispatch};
 use crate::matrix::Matrix;
-
-/// Eight `f64`, one for every lane of the canonical sum, on a cache line of their own.
-#[derive(Clone, Copy)]
-#[repr(C, align(64))]
-struct Lanes([f64; 8]);
 
 /// Rows and axes whose sums are kept in registers together.
 const TILE: (usize, usize) = (4, 4);
@@ -33,14 +28,18 @@ impl Job for Project<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let steps = self.axes.cols().div_ceil(8);
-        let p = self.axes.rows();
-        let axes = widen(self.axes, 0..p.next_multiple_of(TILE.1), steps);
+        // Axes, and rows four at a time, in f64: `stride` numbers each, a whole number of lanes.
+        let (d, p) = (self.axes.cols(), self.axes.rows());
+        let stride = d.next_multiple_of(8);
+        let mut axes = Aligned::zeros(p.next_multiple_of(TILE.1) * stride);
+        widen(self.axes.as_slice(), d, axes.slice_mut(), stride);
+        let mut tile = Aligned::zeros(TILE.0 * stride);
         for first in (0..self.rows.rows()).step_by(TILE.0) {
-            let rows = widen(self.rows, first..first + TILE.0, steps);
+            let last = (first + TILE.0).min(self.rows.rows());
+            widen(&self.rows.as_slice()[first * d..last * d], d, tile.slice_mut(), stride);
             for group in (0..p).step_by(TILE.1) {
-                let sums = dots::<V>(&rows, &axes[group * steps..][..TILE.1 * steps], steps);
-                for (i, sums) in (first..self.rows.rows()).zip(&sums) {
+                let sums = dots::<V>(tile.slice(), &axes.slice()[group * stride..], stride);
+                for (i, sums) in (first..last).zip(&sums) {
                     for (j, sum) in (group..p).zip(sums) {
                         self.out.row_mut(i)[j] = (total(*sum) - f64::from(self.offset[j])) as f32;
                     }
@@ -50,37 +49,30 @@ impl Job for Project<'_> {
     }
 }
 
-/// Rows in `f64`, in steps of eight, with zeros where there is no number: a lane is never -0, so adding 0 changes nothing.
+/// Rows of `d` numbers in `f64`, `stride` apart. What lies between stays 0: a lane is never -0, so adding 0 to it changes
+/// nothing.
 #[inline(always)]
-fn widen(matrix: &Matrix, which: std::ops::Range<usize>, steps: usize) -> Vec<Lanes> {
-    let mut out = vec![Lanes([0.0; 8]); which.len() * steps];
-    for (i, out) in which.zip(out.chunks_exact_mut(steps.max(1))) {
-        if i < matrix.rows() {
-            let (whole, tail) = matrix.row(i).as_chunks::<8>();
-            let (out_whole, out_tail) = out.split_at_mut(whole.len());
-            for (out, x) in out_whole.iter_mut().zip(whole) {
-                *out = Lanes(x.map(f64::from));
-            }
-            for out in out_tail {
-                out.0.iter_mut().zip(tail).for_each(|(out, &x)| *out = f64::from(x));
-            }
-        }
+fn widen(rows: &[f32], d: usize, to: &mut [f64], stride: usize) {
+    for (row, to) in rows.chunks_exact(d.max(1)).zip(to.chunks_exact_mut(stride.max(1))) {
+        to[..d].iter_mut().zip(row).for_each(|(to, &x)| *to = f64::from(x));
     }
-    out
 }
 
 /// The lanes of all products of a tile of rows and axes. Products of two `f32` are exact in `f64`: fusing changes no bit.
 #[inline(always)]
-fn dots<V: Vector>(rows: &[Lanes], axes: &[Lanes], steps: usize) -> [[[f64; 8]; TILE.1]; TILE.0] {
+fn dots<V: Vector>(rows: &[f64], axes: &[f64], stride: usize) -> [[[f64; 8]; TILE.1]; TILE.0] {
     // Slices of a length the compiler knows, so that no check stands between the sums and their registers.
-    let rows: [&[Lanes]; TILE.0] = std::array::from_fn(|r| &rows[r * steps..][..steps]);
-    let axes: [&[Lanes]; TILE.1] = std::array::from_fn(|a| &axes[a * steps..][..steps]);
+    let steps = stride / 8;
+    let rows: [&[[f64; 8]]; TILE.0] =
+        std::array::from_fn(|r| &rows[r * stride..][..stride].as_chunks().0[..steps]);
+    let axes: [&[[f64; 8]]; TILE.1] =
+        std::array::from_fn(|a| &axes[a * stride..][..stride].as_chunks().0[..steps]);
     let mut sums = [[[0.0; 8]; TILE.1]; TILE.0];
     for t in 0..steps {
-        let axes = axes.map(|axis| axis[t].0);
+        let axes = axes.map(|axis| axis[t]);
         for (sums, row) in sums.iter_mut().zip(rows) {
             for (sums, axis) in sums.iter_mut().zip(axes) {
-                for ((sum, x), y) in sums.iter_mut().zip(row[t].0).zip(axis) {
+                for ((sum, x), y) in sums.iter_mut().zip(row[t]).zip(axis) {
                     *sum = if V::FUSED { x.mul_add(y, *sum) } else { *sum + x * y };
                 }
             }
@@ -105,10 +97,13 @@ mod tests {
             };
             let (axes, rows) = (random(p, 1), random(n, 2));
             let offset: Vec<f32> = (0..p).map(|j| j as f32 - 0.3).collect();
-            let (mut out, mut portable) = (Matrix::default(), Matrix::zeros(n, p));
+            let mut out = Matrix::default();
             project(&axes, &offset, &rows, &mut out);
-            simd::portable(Project { axes: &axes, offset: &offset, rows: &rows, out: &mut portable });
-            assert_eq!(out, portable);
+            for &level in simd::Level::all() {
+                let mut again = Matrix::zeros(n, p);
+                simd::run_at(level, Project { axes: &axes, offset: &offset, rows: &rows, out: &mut again });
+                assert_eq!(out, again, "{level:?}");
+            }
             for i in 0..n {
                 for j in 0..p {
                     let expected = (dot(axes.row(j), rows.row(i)) - f64::from(offset[j])) as f32;
