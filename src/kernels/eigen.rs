@@ -5,7 +5,10 @@
 //! contiguous memory: one triangle is read row by row, and the eigenvectors are rows from the start, so a plane
 //! rotation combines two rows. [`leading`] is subspace iteration for matrices too large for that.
 
+use rayon::prelude::*;
+
 use super::distance::total;
+use super::simd::{Job, Vector, dispatch};
 use crate::matrix::Matrix;
 use crate::rng::{Stream, mix64, normal};
 
@@ -30,22 +33,19 @@ pub fn mean(points: &Matrix) -> Vec<f64> {
     sums
 }
 
-/// `d x d` covariance about `mean`, divided by `n`. O(n d^2).
+/// `d x d` covariance about `mean`, divided by `n`. Every entry is one sequential sum over the rows; parallel over entries.
+/// O(n d^2).
 pub fn covariance(points: &Matrix, mean: &[f64]) -> Vec<f64> {
     let d = points.cols();
     assert_eq!(mean.len(), d);
     let mut sums = vec![0.0; d * d];
-    let mut centred = vec![0.0; d];
-    for row in points.iter_rows() {
-        for ((c, &x), &m) in centred.iter_mut().zip(row).zip(mean) {
-            *c = f64::from(x) - m;
-        }
-        for (i, sums) in sums.chunks_exact_mut(d).enumerate() {
-            let a = centred[i];
-            for (sum, &b) in sums[..=i].iter_mut().zip(&centred) {
-                *sum += a * b;
-            }
-        }
+    let mut centred = Vec::new();
+    for rows in points.as_slice().chunks((256 * d).max(1)) {
+        centred.clear();
+        rows.chunks_exact(d)
+            .for_each(|row| centred.extend(row.iter().zip(mean).map(|(&x, m)| f64::from(x) - m)));
+        // The lower triangle, and what the tiles cover beyond it.
+        add_products(&centred, d, &centred, d, &mut sums, true);
     }
     let n = points.rows().max(1) as f64;
     for i in 0..d {
@@ -61,13 +61,28 @@ pub fn covariance(points: &Matrix, mean: &[f64]) -> Vec<f64> {
 /// about `9 d^3` flops; meant for `d <= 1024`.
 pub fn symmetric(mut a: Vec<f64>, d: usize) -> Eigen {
     assert_eq!(a.len(), d * d);
-    let (mut diagonal, mut beside, mut vectors) = tridiagonalise(&mut a, d);
-    implicit_ql(&mut diagonal, &mut beside, &mut vectors);
-    sorted(diagonal, &vectors)
+    dispatch(Symmetric { a: &mut a, d })
+}
+
+struct Symmetric<'a> {
+    a: &'a mut [f64],
+    d: usize,
+}
+
+impl Job for Symmetric<'_> {
+    type Output = Eigen;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Eigen {
+        let (mut diagonal, mut beside, mut vectors) = tridiagonalise(self.a, self.d);
+        implicit_ql(&mut diagonal, &mut beside, &mut vectors);
+        sorted(diagonal, &vectors)
+    }
 }
 
 /// `a = Q T Q'`. Gives the diagonal of `T`, what stands beside it (`beside[i]` couples `i - 1` and `i`; `beside[0] = 0`)
 /// and `Q'`. `a` is overwritten by the Householder vectors.
+#[inline(always)]
 fn tridiagonalise(a: &mut [f64], d: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     let (mut beside, mut scale, mut image) = (vec![0.0; d], vec![0.0; d], vec![0.0; d]);
     // From the last row up: row i is reflected onto its last entry, then the leading i x i block is updated.
@@ -116,6 +131,7 @@ fn tridiagonalise(a: &mut [f64], d: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
 }
 
 /// Eigenvalues of the tridiagonal matrix into `diagonal`; the rows of `vectors` are rotated along.
+#[inline(always)]
 fn implicit_ql(diagonal: &mut [f64], beside: &mut [f64], vectors: &mut [f64]) {
     let d = diagonal.len();
     if d == 0 {
@@ -197,7 +213,7 @@ pub fn leading(a: &[f64], d: usize, p: usize, key: u64) -> Eigen {
     orthonormalise(&mut basis, d);
     let mut before = vec![0.0; p];
     for round in 0.. {
-        let image = times_symmetric(&basis, a, d);
+        let image = combine(&basis, d, a, d);
         // Rayleigh-Ritz: the small matrix basis a basis' and its eigenvectors.
         let mut small = vec![0.0; width * width];
         for i in 0..width {
@@ -218,39 +234,109 @@ pub fn leading(a: &[f64], d: usize, p: usize, key: u64) -> Eigen {
     unreachable!("the last round returns")
 }
 
-/// Rows of `x` times the symmetric `a`.
-fn times_symmetric(x: &[f64], a: &[f64], d: usize) -> Vec<f64> {
-    combine(x, d, a, d)
-}
-
 /// Row `i` of the result is `sum_t weights[i][t] * rows[t]`, summed in the order of `t`.
 fn combine(weights: &[f64], width: usize, rows: &[f64], d: usize) -> Vec<f64> {
-    let mut out = vec![0.0; weights.len() / width * d];
-    for (weights, out) in weights.chunks_exact(width).zip(out.chunks_exact_mut(d)) {
-        for (&w, row) in weights.iter().zip(rows.chunks_exact(d)) {
-            add_scaled(out, row, w);
-        }
+    let count = weights.len() / width;
+    let mut out = vec![0.0; count * d];
+    let mut turned = Vec::new();
+    for first in (0..width).step_by(256) {
+        let some = first..(first + 256).min(width);
+        turned.clear();
+        some.clone().for_each(|t| turned.extend((0..count).map(|i| weights[i * width + t])));
+        add_products(&turned, count, &rows[some.start * d..some.end * d], d, &mut out, false);
     }
     out
 }
 
-/// Modified Gram-Schmidt on rows, twice ("twice is enough": Giraud, Langou & Rozloznik 2005). A row that depends on the
-/// rows before it becomes zero.
-fn orthonormalise(rows: &mut [f64], d: usize) {
-    let count = rows.len() / d.max(1);
-    for i in 0..count {
-        let (done, rest) = rows.split_at_mut(i * d);
-        let row = &mut rest[..d];
-        let before = dot(row, row);
-        for _ in 0..2 {
-            for other in done.chunks_exact(d) {
-                let s = dot(row, other);
-                add_scaled(row, other, -s);
+/// `out[i][j] += sum_t a[t][i] b[t][j]` in the order of `t`, starting from what `out` holds; with `lower`, only for `j <= i`
+/// and what else a tile covers. `a` has rows of `m`, `b` and `out` of `n` numbers. Parallel over rows of `out`.
+fn add_products(a: &[f64], m: usize, b: &[f64], n: usize, out: &mut [f64], lower: bool) {
+    const ROWS: usize = 32;
+    out.par_chunks_mut((ROWS * n).max(1)).enumerate().for_each(|(c, out)| {
+        dispatch(AddProducts { a, m, b, n, out, first: c * ROWS, lower });
+    });
+}
+
+/// Rows `first ..` of [`add_products`].
+struct AddProducts<'a> {
+    a: &'a [f64],
+    m: usize,
+    b: &'a [f64],
+    n: usize,
+    out: &'a mut [f64],
+    first: usize,
+    lower: bool,
+}
+
+impl Job for AddProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        // Four rows of two times eight sums stay in registers.
+        let Self { a, m, b, n, out, first, lower } = self;
+        for (r, out) in out.chunks_mut(4 * n).enumerate() {
+            let i = first + 4 * r;
+            let rows = out.len() / n;
+            let end = if lower { (i + rows).min(n) } else { n };
+            for j in (0..end).step_by(16) {
+                if rows == 4 && j + 16 <= n {
+                    let mut sums: [[f64; 16]; 4] =
+                        std::array::from_fn(|r| std::array::from_fn(|s| out[r * n + j + s]));
+                    for (a, b) in a.chunks_exact(m).zip(b.chunks_exact(n)) {
+                        let (a, b) = (&a[i..i + 4], &b[j..j + 16]);
+                        for r in 0..4 {
+                            for s in 0..16 {
+                                sums[r][s] += a[r] * b[s];
+                            }
+                        }
+                    }
+                    for (r, sums) in sums.iter().enumerate() {
+                        out[r * n + j..][..16].copy_from_slice(sums);
+                    }
+                } else {
+                    for (r, out) in out.chunks_mut(n).enumerate() {
+                        for (a, b) in a.chunks_exact(m).zip(b.chunks_exact(n)) {
+                            add_scaled(&mut out[j..(j + 16).min(n)], &b[j..(j + 16).min(n)], a[i + r]);
+                        }
+                    }
+                }
             }
         }
-        let square = dot(row, row);
-        let factor = if square > 1e-28 * before { 1.0 / square.sqrt() } else { 0.0 };
-        row.iter_mut().for_each(|x| *x *= factor);
+    }
+}
+
+/// Modified Gram-Schmidt on rows of `d` numbers, twice ("twice is enough": Giraud, Langou & Rozloznik 2005). A row that
+/// depends on the rows before it becomes zero.
+fn orthonormalise(rows: &mut [f64], d: usize) {
+    dispatch(Orthonormalise { rows, d });
+}
+
+struct Orthonormalise<'a> {
+    rows: &'a mut [f64],
+    d: usize,
+}
+
+impl Job for Orthonormalise<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let Self { rows, d } = self;
+        for i in 0..rows.len() / d {
+            let (done, rest) = rows.split_at_mut(i * d);
+            let row = &mut rest[..d];
+            let before = dot(row, row);
+            for _ in 0..2 {
+                for other in done.chunks_exact(d) {
+                    let s = dot(row, other);
+                    add_scaled(row, other, -s);
+                }
+            }
+            let square = dot(row, row);
+            let factor = if square > 1e-28 * before { 1.0 / square.sqrt() } else { 0.0 };
+            row.iter_mut().for_each(|x| *x *= factor);
+        }
     }
 }
 
@@ -297,6 +383,7 @@ fn rotate(low: &mut [f64], high: &mut [f64], c: f64, s: f64) {
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::{Level, run_at};
     use super::*;
     use crate::rng::key;
 
@@ -331,7 +418,11 @@ mod tests {
     fn eigenvectors_of_random_matrices() {
         for d in [1, 2, 3, 5, 8, 17, 40] {
             let a = random_symmetric(d, d as u64);
-            check(&a, d, &symmetric(a.clone(), d), 1e-12 * d as f64);
+            let eigen = symmetric(a.clone(), d);
+            check(&a, d, &eigen, 1e-12 * d as f64);
+            for &level in Level::all() {
+                assert_eq!(eigen, run_at(level, Symmetric { a: &mut a.clone(), d }), "{level:?}");
+            }
         }
         assert_eq!(symmetric(vec![], 0), Eigen::default());
     }

@@ -9,8 +9,8 @@ use rayon::prelude::*;
 
 use super::distance::squared_inline;
 use super::nearest::Centers;
-use super::ranking::{Aligned, Panels, Rows, at_most, limit};
-use super::simd::{Job, PANEL, Vector, dispatch};
+use super::ranking::{Panels, Rows, at_most, limit};
+use super::simd::{Aligned, Job, Level, PANEL, Vector, run_at};
 use crate::matrix::Matrix;
 use crate::rng::mix64;
 
@@ -32,13 +32,13 @@ pub struct Neighbours {
 /// The `k` nearest other rows of every row; `k < points.rows()`. O(n^2 p + n k (p + log k)), parallel over rows.
 pub fn knn(points: &Matrix, k: usize) -> Neighbours {
     assert!(k == 0 || k < points.rows(), "{k} neighbours among {} rows", points.rows());
-    search(points, points, k, true)
+    search(points, points, k, true, Level::now())
 }
 
 /// The `k` nearest points of every query; `k <= points.rows()`. Costs as [`knn`].
 pub fn knn_among(queries: &Matrix, points: &Matrix, k: usize) -> Neighbours {
     assert!(k <= points.rows(), "{k} neighbours among {} points", points.rows());
-    search(queries, points, k, false)
+    search(queries, points, k, false, Level::now())
 }
 
 /// For every query the nearest point, ties to the lower row. Parallel over queries.
@@ -53,7 +53,7 @@ pub fn nearest_of(queries: &Matrix, points: &Matrix) -> Vec<u32> {
     out
 }
 
-fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool) -> Neighbours {
+fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool, level: Level) -> Neighbours {
     assert_eq!(queries.cols(), points.cols());
     let mut out =
         Neighbours { k, index: vec![0; queries.rows() * k], distance: vec![0.0; queries.rows() * k] };
@@ -68,7 +68,7 @@ fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool) -> Neigh
     let shared = Shared { queries, points, k, skip_self, panels, sample };
     let blocks = out.index.par_chunks_mut(BLOCK * k).zip(out.distance.par_chunks_mut(BLOCK * k));
     blocks.enumerate().for_each(|(b, (index, distance))| {
-        dispatch(Block { shared: &shared, first: b * BLOCK, index, distance });
+        run_at(level, Block { shared: &shared, first: b * BLOCK, index, distance });
     });
     out
 }
@@ -120,27 +120,28 @@ impl Job for Block<'_> {
             }
         }
 
-        let mut settled: Vec<(u64, u32)> = Vec::new();
+        let (mut chosen, mut settled): (Vec<u32>, Vec<(u64, u32)>) = (Vec::new(), Vec::new());
         for (r, shortlist) in shortlists.iter_mut().enumerate() {
             let i = self.first + r;
-            let row = queries.row(i);
             let own = if *skip_self { i } else { usize::MAX };
-            // Of a distance >= 0, the bits are in the order of the numbers.
-            let mut settle = |j: u32| {
-                settled.push((squared_inline(row, points.row(j as usize)).sqrt().to_bits(), j));
-            };
             // Panels end with infinite scores of points that are not there.
             shortlist.retain(|&(_, j)| (j as usize) < panels.points() && j as usize != own);
+            chosen.clear();
             match candidates(shortlist, k, thresholds[r].0, prepared.slack[r]) {
-                Some(limit) => shortlist.iter().filter(|x| x.0 <= limit).for_each(|x| settle(x.1)),
-                None => (0..points.rows()).filter(|&j| j != own).for_each(|j| settle(j as u32)),
+                Some(limit) => chosen.extend(shortlist.iter().filter(|x| x.0 <= limit).map(|x| x.1)),
+                None => chosen.extend((0..points.rows()).filter(|&j| j != own).map(|j| j as u32)),
+            }
+            settled.clear();
+            for &j in &chosen {
+                // Of a distance >= 0, the bits are in the order of the numbers.
+                let distance = squared_inline(queries.row(i), points.row(j as usize)).sqrt();
+                settled.push((distance.to_bits(), j));
             }
             settled.sort_unstable();
             for (t, &(distance, j)) in settled[..k].iter().enumerate() {
                 self.index[r * k + t] = j;
                 self.distance[r * k + t] = f64::from_bits(distance);
             }
-            settled.clear();
         }
     }
 }
@@ -181,7 +182,7 @@ fn candidates(shortlist: &mut [(f32, u32)], k: usize, threshold: f32, slack: Opt
 
 #[cfg(test)]
 mod tests {
-    use super::super::{force_portable, naive};
+    use super::super::naive;
     use super::*;
     use crate::rng::{key, normal};
 
@@ -191,10 +192,8 @@ mod tests {
 
     fn check(queries: &Matrix, points: &Matrix, k: usize, own: bool) {
         let mut before = None;
-        for portable in [false, true] {
-            force_portable(portable);
-            let got = if own { knn(points, k) } else { knn_among(queries, points, k) };
-            force_portable(false);
+        for &level in Level::all() {
+            let got = search(queries, points, k, own, level);
             for i in 0..queries.rows() {
                 let expected = naive::neighbours(queries.row(i), points, k, own.then_some(i));
                 for (t, &(distance, j)) in expected.iter().enumerate() {
@@ -244,6 +243,8 @@ mod tests {
     fn odd_shapes() {
         let m = points(10, 4, 1);
         assert_eq!(knn(&m, 0), Neighbours::default());
+        assert_eq!(knn(&m, 3), search(&m, &m, 3, true, Level::Portable));
+        assert_eq!(knn_among(&m, &m, 3).index[3], 1, "a query that is a point finds itself");
         assert_eq!(knn_among(&Matrix::zeros(0, 4), &m, 3).index.len(), 0);
         assert_eq!(nearest_of(&m, &m), (0..10).collect::<Vec<u32>>());
         let queries = points(2100, 3, 4);

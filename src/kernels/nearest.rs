@@ -1,8 +1,8 @@
 //! The nearest of `k` centres for every row: ranked in `f32` (`ranking.rs`), settled by the canonical distance.
 
 use super::distance::squared_inline;
-use super::ranking::{Aligned, Panels, Rows, at_most, limit, minimum};
-use super::simd::{Job, PANEL, Vector, dispatch};
+use super::ranking::{Panels, Rows, at_most, limit, minimum};
+use super::simd::{Aligned, Job, PANEL, Vector, dispatch};
 use crate::matrix::Matrix;
 
 /// Centres prepared for many searches: packed once, O(k p) memory twice.
@@ -126,11 +126,11 @@ mod tests {
         Matrix::from_vec(n, p, (0..n * p).map(|i| normal(key(seed, &[i as u64])) as f32).collect())
     }
 
-    /// Against the slow twin, with the machine's vectors and without.
+    /// Against the slow twin, at every level this machine can run.
     fn check(rows: &Matrix, centers: &Matrix) {
         let prepared = Centers::new(centers);
         let n = rows.rows();
-        for portable in [false, true] {
+        for &level in simd::Level::all() {
             let (mut out, mut distance) = (vec![9; n], vec![0.0; n]);
             let job = Search {
                 centers: &prepared,
@@ -138,18 +138,10 @@ mod tests {
                 out: &mut out,
                 distance: Some(&mut distance),
             };
-            if portable {
-                simd::portable(job)
-            } else {
-                dispatch(job)
-            }
+            simd::run_at(level, job);
             for i in 0..n {
                 let (best, squared) = naive::nearest(rows.row(i), centers);
-                assert_eq!(
-                    (out[i], distance[i].to_bits()),
-                    (best, squared.to_bits()),
-                    "row {i}, portable {portable}"
-                );
+                assert_eq!((out[i], distance[i].to_bits()), (best, squared.to_bits()), "row {i}, {level:?}");
             }
             let mut alone = vec![9; n];
             prepared.nearest(rows.as_slice(), &mut alone);

@@ -18,35 +18,10 @@
 //! largest `f32` there is no bound, and the row is settled without scores.
 #![allow(unsafe_code)]
 
-use super::simd::{PANEL, Vector};
+use super::simd::{Aligned, PANEL, Vector};
 use crate::matrix::Matrix;
 
 const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
-
-/// A cache line, so that no vector load crosses one.
-#[derive(Clone, Copy, Debug)]
-#[repr(C, align(64))]
-struct Line([f32; 16]);
-
-/// Numbers that start on a cache line.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Aligned(Vec<Line>);
-
-impl Aligned {
-    pub(super) fn zeros(len: usize) -> Self {
-        Aligned(vec![Line([0.0; 16]); len.div_ceil(16)])
-    }
-    #[inline(always)]
-    pub(super) fn slice(&self) -> &[f32] {
-        // SAFETY: `Line` is `repr(C)` and 64 bytes long: 16 numbers without padding.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
-    }
-    #[inline(always)]
-    pub(super) fn slice_mut(&mut self) -> &mut [f32] {
-        // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
-    }
-}
 
 /// Points prepared for ranking.
 #[derive(Clone, Debug)]
@@ -59,7 +34,7 @@ pub(super) struct Panels {
     /// At least the length of every point, after the move.
     largest: f64,
     /// Panel after panel: a line of `|c|^2` (infinity where there is no point), then `p` lines of `-2 c`.
-    data: Aligned,
+    data: Aligned<f32>,
 }
 
 impl Panels {
@@ -136,7 +111,7 @@ fn largest(points: &Matrix, shift: &[f32]) -> f64 {
 /// Rows prepared for ranking: moved, copied side by side, and filled up with zeros to whole tiles.
 pub(super) struct Rows {
     stride: usize,
-    data: Aligned,
+    data: Aligned<f32>,
     /// [`Panels::slack`] of every row.
     pub(super) slack: Vec<Option<f64>>,
 }
@@ -173,7 +148,7 @@ impl Rows {
             let sum: f64 = sums.iter().copied().map(f64::from).sum();
             // At most p roundings of a sum of squares, and squares that underflow to nothing.
             let reach =
-                sum.sqrt() * (1.0 + 2.0 * (p as f64 + 4.0) * UNIT) + (p as f64).sqrt() * 2f64.powi(-70);
+                sum.sqrt() * (1.0 + 2.0 * (p as f64 + 8.0) * UNIT) + (p as f64).sqrt() * 2f64.powi(-70);
             self.slack.push(panels.slack(reach));
         }
     }
@@ -224,7 +199,18 @@ pub(super) fn minimum<V: Vector>(scores: &[f32]) -> f32 {
     let mut lanes = [f32::INFINITY; 16];
     // SAFETY: no vector is longer than 16.
     unsafe { best.store(lanes.as_mut_ptr()) };
-    lanes.iter().copied().fold(f32::INFINITY, f32::min)
+    fold(lanes, |a, b| if b < a { b } else { a })
+}
+
+/// Sixteen numbers into one, halves first: shorter than one after the other.
+#[inline(always)]
+fn fold(mut lanes: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
+    for half in [8, 4, 2, 1] {
+        for i in 0..half {
+            lanes[i] = f(lanes[i], lanes[i + half]);
+        }
+    }
+    lanes[0]
 }
 
 /// Calls `found` with the place of every score `<= limit`, in order.

@@ -25,8 +25,9 @@ pub fn description() -> &'static str {
     }
 }
 
-#[derive(Clone, Copy)]
-enum Level {
+/// What a [`Job`] is compiled for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Level {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -35,10 +36,13 @@ enum Level {
 }
 
 impl Level {
-    fn now() -> Level {
-        if PORTABLE.load(Ordering::Relaxed) {
-            return Level::Portable;
-        }
+    /// The best that is allowed now.
+    pub(super) fn now() -> Level {
+        if PORTABLE.load(Ordering::Relaxed) { Level::Portable } else { Level::all()[0] }
+    }
+
+    /// All that this machine can run, best first.
+    pub(super) fn all() -> &'static [Level] {
         #[cfg(target_arch = "x86_64")]
         {
             let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
@@ -46,13 +50,13 @@ impl Level {
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
             if avx2 && avx512 {
-                return Level::Avx512;
+                return &[Level::Avx512, Level::Avx2, Level::Portable];
             }
             if avx2 {
-                return Level::Avx2;
+                return &[Level::Avx2, Level::Portable];
             }
         }
-        Level::Portable
+        &[Level::Portable]
     }
 }
 
@@ -62,9 +66,16 @@ pub(super) trait Job {
     fn run<V: Vector>(self) -> Self::Output;
 }
 
+/// Runs the job on the best vectors that are allowed now.
 pub(super) fn dispatch<J: Job>(job: J) -> J::Output {
-    match Level::now() {
-        // SAFETY: `Level::now` found these features.
+    run_at(Level::now(), job)
+}
+
+/// Runs the job at one of [`Level::all`].
+pub(super) fn run_at<J: Job>(level: Level, job: J) -> J::Output {
+    assert!(Level::all().contains(&level), "{level:?} on a machine without it");
+    match level {
+        // SAFETY: this machine has the features (just checked).
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { x86::with_avx512(job) },
         // SAFETY: as above.
@@ -74,18 +85,14 @@ pub(super) fn dispatch<J: Job>(job: J) -> J::Output {
     }
 }
 
-/// Runs the portable instance whatever the machine has: for tests.
-#[cfg(test)]
-pub(super) fn portable<J: Job>(job: J) -> J::Output {
-    job.run::<[f32; 8]>()
-}
-
-/// `LANES` numbers. The implementations are reached through [`dispatch`] alone: that is what makes their instructions
+/// `LANES` numbers. The implementations are reached through [`run_at`] alone: that is what makes their instructions
 /// safe to use.
 pub(super) trait Vector: Copy {
     const LANES: usize;
     /// Rows of the register tile of `ranking.rs`; its width is two vectors.
     const ROWS: usize;
+    /// Whether the machine has fused multiply-add (in software it would be slow).
+    const FUSED: bool;
     fn splat(x: f32) -> Self;
     /// # Safety
     /// `from` can be read for `LANES` numbers.
@@ -110,6 +117,36 @@ pub(super) trait Vector: Copy {
         out: *mut f32,
         out_stride: usize,
     );
+}
+
+/// One cache line of `f32`, two of `f64`.
+#[derive(Clone, Copy, Debug)]
+#[repr(C, align(64))]
+struct Line<T>([T; 16]);
+
+/// Numbers that start on a cache line, so that no vector load crosses one.
+#[derive(Clone, Debug)]
+pub(super) struct Aligned<T>(Vec<Line<T>>);
+
+impl<T: Copy + Default> Aligned<T> {
+    /// `len` zeros, and more up to a whole line.
+    pub(super) fn zeros(len: usize) -> Self {
+        Aligned(vec![Line([T::default(); 16]); len.div_ceil(16)])
+    }
+
+    #[inline(always)]
+    pub(super) fn slice(&self) -> &[T] {
+        const { assert!(size_of::<Line<T>>() == 16 * size_of::<T>()) };
+        // SAFETY: a `Line` is 16 numbers without padding (just checked), in the order of `repr(C)`.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+    }
+
+    #[inline(always)]
+    pub(super) fn slice_mut(&mut self) -> &mut [T] {
+        const { assert!(size_of::<Line<T>>() == 16 * size_of::<T>()) };
+        // SAFETY: as above.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
+    }
 }
 
 /// Numbers of a panel line: a panel is 32 points wide at every machine.
@@ -154,6 +191,7 @@ unsafe fn tile<V: Vector, const ROWS: usize>(
 impl Vector for [f32; 8] {
     const LANES: usize = 8;
     const ROWS: usize = 2;
+    const FUSED: bool = false;
     #[inline(always)]
     fn splat(x: f32) -> Self {
         [x; 8]
@@ -209,12 +247,13 @@ mod x86 {
         job.run::<__m256>()
     }
 
-    // SAFETY, for every `unsafe` of the two implementations: the instructions exist, because `dispatch` alone names these
+    // SAFETY, for every `unsafe` of the two implementations: the instructions exist, because `run_at` alone names these
     // types after it has found the features; the pointers are the caller's promise.
 
     impl Vector for __m512 {
         const LANES: usize = 16;
         const ROWS: usize = 14;
+        const FUSED: bool = true;
         #[inline(always)]
         fn splat(x: f32) -> Self {
             unsafe { _mm512_set1_ps(x) }
@@ -255,6 +294,7 @@ mod x86 {
     impl Vector for __m256 {
         const LANES: usize = 8;
         const ROWS: usize = 6;
+        const FUSED: bool = true;
         #[inline(always)]
         fn splat(x: f32) -> Self {
             unsafe { _mm256_set1_ps(x) }

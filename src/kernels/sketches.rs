@@ -91,6 +91,9 @@ mod tests {
     fn value_stability() {
         let mut x = [1.0, 12.5, 12_345.678];
         cosines(&mut x);
-        println!("{:x?}", x.map(f64::to_bits));
+        assert_eq!(
+            x.map(f64::to_bits),
+            [0x3FE1_4A28_0FB5_068C, 0x3FEF_EDF6_A822_7774, 0x3FE6_B94C_3BBE_24B8]
+        );
     }
 }

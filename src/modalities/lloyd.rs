@@ -4,7 +4,7 @@
 use rayon::prelude::*;
 
 use crate::kernels::distance::squared;
-use crate::kernels::nearest::Centers;
+use crate::kernels::knn::nearest_of;
 use crate::matrix::Matrix;
 use crate::rng::{key, uniform};
 
@@ -26,13 +26,13 @@ pub struct Clusters {
 pub fn kmeans(points: &Matrix, k: usize, steps: usize, seed: u64) -> Clusters {
     assert!(points.rows() > 0 && k > 0, "k-means needs rows and at least one cell");
     let mut centers = plus_plus(points, k, seed);
-    let mut labels = nearest(points, &centers);
+    let mut labels = nearest_of(points, &centers);
     for _ in 0..steps {
         let cells = centers.rows();
         let (means, rows) = means(points, &labels, cells);
         centers = means;
         restart_empty(points, &labels, &rows, &mut centers);
-        let new = nearest(points, &centers);
+        let new = nearest_of(points, &centers);
         let settled = new == labels;
         labels = new;
         if settled {
@@ -43,18 +43,6 @@ pub fn kmeans(points: &Matrix, k: usize, steps: usize, seed: u64) -> Clusters {
     let inertia =
         labels.iter().zip(points.iter_rows()).map(|(&c, x)| squared(x, centers.row(c as usize))).sum();
     Clusters { centers, labels, inertia }
-}
-
-/// Nearest centre of every row, in parallel over rows.
-pub fn nearest(points: &Matrix, centers: &Matrix) -> Vec<u32> {
-    const ROWS: usize = 256;
-    let index = Centers::new(centers);
-    let mut out = vec![0; points.rows()];
-    let width = points.cols();
-    out.par_chunks_mut(ROWS)
-        .zip(points.as_slice().par_chunks(ROWS * width))
-        .for_each(|(out, rows)| index.nearest(rows, out));
-    out
 }
 
 /// Means of the cells (f64 in row order, rounded once) and their numbers of rows; an empty cell's mean is 0.
@@ -181,7 +169,7 @@ mod tests {
         for i in 4..400 {
             assert_eq!(found.labels[i], found.labels[i % 4]);
         }
-        assert_eq!(found.labels, nearest(&points, &found.centers));
+        assert_eq!(found.labels, nearest_of(&points, &found.centers));
         let (means, rows) = means(&points, &found.labels, 4);
         assert_eq!(rows, [100; 4]);
         assert_eq!(means, found.centers);

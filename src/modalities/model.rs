@@ -3,8 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use arrow_array::RecordBatch;
-
 use crate::error::{Error, Result};
 use crate::features::{Points, State};
 use crate::ids::NONE;
@@ -175,10 +173,10 @@ impl ColumnIds {
     /// The number of every planned row's value; null is the value "null". Values must be those the dictionary was made
     /// of, so one that is not there means that the files changed meanwhile.
     pub fn of(&self, points: &Points, out: &mut Vec<u32>) -> Result<()> {
-        let table = points.table.as_ref().map(RecordBatch::clone);
-        let values = table.as_ref().and_then(|t| t.column_by_name(&self.column)).unwrap_or_else(|| {
-            panic!("the column `{}` was not read along with the points", self.column);
-        });
+        let values =
+            points.table.as_ref().and_then(|t| t.column_by_name(&self.column)).unwrap_or_else(|| {
+                panic!("the column `{}` was not read along with the points", self.column);
+            });
         out.clear();
         let mut last: Option<(String, u32)> = None;
         for (i, state) in points.state.iter().enumerate() {
@@ -202,5 +200,95 @@ impl ColumnIds {
             out.push(last.as_ref().expect("just set").1);
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use arrow_array::{RecordBatch, StringArray};
+
+    use super::*;
+    use crate::modalities::Projection;
+
+    /// Four rows on a line, the third one filtered out.
+    struct Line;
+    impl Read for Line {
+        type Item = Points;
+        fn read(&self, part: &Part, into: &mut Points) -> Result<()> {
+            into.rows = part.range().collect();
+            into.points = Matrix::from_vec(4, 2, vec![0.0, 3.0, 9.0, 4.0, 0.0, 0.0, 6.0, -4.0]);
+            into.state = vec![State::Planned, State::Planned, State::Filtered, State::Planned];
+            let kind = StringArray::from(vec![Some("b"), None, Some("unseen"), Some("b")]);
+            into.table = Some(RecordBatch::try_from_iter([("kind", Arc::new(kind) as _)]).unwrap());
+            Ok(())
+        }
+    }
+
+    const PART: Part = Part { index: 0, first: 0, rows: 4 };
+
+    fn model() -> Model {
+        Model {
+            // The first coordinate less 1.
+            projection: Some(Projection { axes: Matrix::from_vec(1, 2, vec![1.0, 0.0]), offset: vec![1.0] }),
+            prototypes: Matrix::from_vec(3, 1, vec![-1.0, 5.0, 8.0]),
+            modality: vec![1, 0, 0],
+            stratum: vec![4, 5, 6],
+            centers: Matrix::from_vec(2, 2, vec![9.0, 0.0, 0.0, 0.0]),
+        }
+    }
+
+    fn read(model: &Model, modality: Option<ColumnIds>, strata: Strata) -> Result<Assigned> {
+        let mut item = Assigned { prototype: vec![9; 77], distance: vec![1.0; 2], ..Default::default() };
+        AssignedReader::new(Line, model, modality, strata).read(&PART, &mut item)?;
+        Ok(item)
+    }
+
+    fn kind() -> ColumnIds {
+        ColumnIds::new("kind", ["a", "b", "null"].map(String::from))
+    }
+
+    #[test]
+    fn rows_belong_to_their_nearest_prototype() {
+        let got = read(&model(), None, Strata::Prototype).unwrap();
+        assert_eq!(got.z().as_slice(), [-1.0, 8.0, -1.0, 5.0]);
+        assert_eq!(got.prototype, [0, 2, NONE, 1]);
+        assert_eq!(got.modality, [1, 0, NONE, 0]);
+        assert_eq!(got.stratum, [4, 6, NONE, 5]);
+        assert_eq!((&got.distance[..2], got.distance[3]), (&[3.0, 4.0][..], 5.0));
+        assert!(got.distance[2].is_nan());
+        let mut alone = Assigned { points: got.points.clone(), ..Default::default() };
+        model().assign(&mut alone);
+        assert_eq!((alone.prototype, alone.stratum), (got.prototype, got.stratum));
+    }
+
+    #[test]
+    fn columns_can_name_strata_and_modalities() {
+        assert_eq!(read(&model(), None, Strata::Column(kind())).unwrap().stratum, [1, 2, NONE, 1]);
+        assert_eq!(read(&model(), None, Strata::Cross(kind())).unwrap().stratum, [4, 2, NONE, 1]);
+        let by_column =
+            Model { projection: None, centers: Matrix::from_vec(3, 2, vec![0.0; 6]), ..Default::default() };
+        let got = read(&by_column, Some(kind()), Strata::Prototype).unwrap();
+        assert_eq!((&got.modality[..], &got.prototype[..]), (&[1, 2, NONE, 1][..], &[NONE; 4][..]));
+        assert_eq!(got.stratum, got.modality);
+        assert_eq!(got.distance[0], 3.0);
+    }
+
+    #[test]
+    fn an_unknown_value_is_told() {
+        let short = ColumnIds::new("kind", ["b".to_string()]);
+        let error = read(&model(), None, Strata::Column(short)).unwrap_err();
+        assert!(error.to_string().contains("`null`") && error.to_string().contains("row 1"), "{error}");
+    }
+
+    #[test]
+    fn centers_are_means_of_sample_rows() {
+        let sample = Sample {
+            rows: vec![3, 4, 8],
+            points: Matrix::from_vec(3, 1, vec![1.0, 2.0, 9.0]),
+            ..Default::default()
+        };
+        assert_eq!(centers(&sample, &[0, 0, 2], 3).as_slice(), [1.5, 4.0, 9.0]);
     }
 }

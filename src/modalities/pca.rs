@@ -66,13 +66,13 @@ pub(crate) fn apply(projection: Option<&Projection>, rows: &Matrix) -> Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::normal;
+    use crate::rng::{key, normal};
 
     #[test]
     fn the_first_component_is_the_longest_direction() {
         let data: Vec<f32> = (0..600)
             .flat_map(|i| {
-                let [a, b, c] = [0, 1, 2].map(|j| normal(3 * i + j));
+                let [a, b, c] = [0, 1, 2].map(|j| normal(key(4, &[i, j])));
                 [(5.0 * a + 7.0) as f32, (0.5 * b) as f32, (5.0 * a + 0.1 * c) as f32]
             })
             .collect();

@@ -67,6 +67,7 @@ fn counts(rows: &[usize]) -> Vec<usize> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::knn::nearest_of;
     use crate::modalities::estimators::tests::mixture;
     use crate::modalities::{EstimatorSpec, Params};
     use crate::progress::Progress;
@@ -89,7 +90,7 @@ mod tests {
         assert_eq!(prototypes.sample_rows.iter().sum::<u64>(), 400);
         assert!(prototypes.sample_rows.iter().all(|&n| n > 0));
         let z = pca::apply(found.projection.as_ref(), &sample.points);
-        let nearest = lloyd::nearest(&z, &prototypes.centers);
+        let nearest = nearest_of(&z, &prototypes.centers);
         for (i, &c) in nearest.iter().enumerate() {
             assert_eq!(prototypes.modality[c as usize], found.labels[i], "row {i} of {}", truth[i]);
         }

@@ -5,6 +5,7 @@ use serde_json::json;
 use super::information::Information;
 use super::neighbours::Halves;
 use crate::error::{Error, Result};
+use crate::kernels::knn::nearest_of;
 use crate::matrix::Matrix;
 use crate::modalities::lloyd::{self, Clusters};
 use crate::modalities::{Fit, ModalityEstimator, Sample, pca, renumber};
@@ -83,8 +84,8 @@ fn agreement(sample: &Sample, z: &Matrix, count: usize, seed: u64) -> f64 {
         let runs = starts.map(|start| lloyd::kmeans(&points[h], count, STEPS, start));
         runs.reduce(|best, run| if run.inertia < best.inertia { run } else { best }).expect("there is a run")
     });
-    let ways = [0, 1]
-        .map(|h| Information::between(&fits[h].labels, &lloyd::nearest(&points[h], &fits[1 - h].centers)));
+    let ways =
+        [0, 1].map(|h| Information::between(&fits[h].labels, &nearest_of(&points[h], &fits[1 - h].centers)));
     Information::mean(&ways).expect("there are two ways").share()
 }
 

@@ -46,7 +46,7 @@ impl Neighbours {
     }
 
     pub fn rows(&self) -> usize {
-        if self.k == 0 { 0 } else { self.index.len() / self.k }
+        self.index.len().checked_div(self.k).unwrap_or(0)
     }
 
     pub fn of(&self, row: usize) -> &[u32] {

@@ -16,8 +16,9 @@ use super::information::Information;
 use super::modes::Field;
 use super::neighbours::{Halves, Neighbours};
 use crate::error::{Error, Result};
+use crate::kernels::knn::nearest_of;
 use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Projection, Sample, lloyd, pca, renumber};
+use crate::modalities::{Criterion, Fit, ModalityEstimator, Projection, Sample, pca, renumber};
 use crate::progress::Progress;
 use crate::rng::Stream;
 
@@ -150,8 +151,7 @@ impl Grid {
         for group in groups {
             let rows = &group[0];
             let points = gather(sample, rows);
-            let widest = self.components.iter().copied().filter(|&p| p < self.dims).max();
-            let projection = widest.and_then(|p| pca::projection(&points, p, seed));
+            let projection = self.projection(&points, seed);
             let splits: Vec<Halves> = (table.len()..table.len() + group.len())
                 .map(|b| {
                     let bit =
@@ -174,6 +174,12 @@ impl Grid {
             table.extend(seen);
         }
         Ok(table)
+    }
+
+    /// The principal components of a block, as many as any cell uses; None if all cells use the points as they are.
+    fn projection(&self, points: &Matrix, seed: u64) -> Option<Projection> {
+        let most = self.components.iter().copied().filter(|&p| p < self.dims).max()?;
+        pca::projection(points, most, seed)
     }
 
     /// A block in its first `p` components, or as it is if `p` is the number of dimensions.
@@ -312,13 +318,7 @@ impl<'a> Choice<'a> {
         let block = self.block(table);
         // The block's space is made again: keeping the labels of every cell would cost more than this one.
         let points = gather(sample, &blocks[block]);
-        let projection = pca::projection(
-            &points,
-            grid.components.iter().copied().filter(|&p| p < grid.dims).max().unwrap_or(p),
-            seed,
-        )
-        .filter(|_| p < grid.dims)
-        .map(|all| all.first(p));
+        let projection = grid.projection(&points, seed).filter(|_| p < grid.dims).map(|all| all.first(p));
         let space = grid.space(&points, projection.as_ref(), p);
         let field = Field::new(&space.neighbours, k, k.min(GRAPH));
         let modes = field.modes(tau, (k / 2).max(4), &space.neighbours, &space.points);
@@ -361,7 +361,7 @@ fn carry(
     }
     if !others.is_empty() {
         let z = pca::apply(projection, &sample.points.gather(others.iter().copied()));
-        for (i, j) in others.into_iter().zip(lloyd::nearest(&z, space)) {
+        for (i, j) in others.into_iter().zip(nearest_of(&z, space)) {
             all[i] = labels[j as usize];
         }
     }
