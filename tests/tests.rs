@@ -1,3 +1,5 @@
 //! One integration binary (one link step); one file per promise.
+#[cfg(feature = "cli")]
+mod cli;
 mod layers;
 mod reference;

@@ -252,7 +252,11 @@ fn auto_or_number(text: &str) -> Result<Value, String> {
 fn auto_or_numbers(text: &str) -> Result<Value, String> {
     match text {
         "auto" => Ok(text.into()),
-        _ => text.split(',').map(|n| number(n.trim())).collect::<Result<Vec<_>, _>>().map(Value::Array)
+        _ => text
+            .split(',')
+            .map(|n| number(n.trim()))
+            .collect::<Result<Vec<_>, _>>()
+            .map(Value::Array)
             .map_err(|e| format!("{e}s such as 128,256,512, or auto")),
     }
 }

@@ -53,7 +53,8 @@ struct Modality {
 
 fn manifest(plan: &Path) -> Result<Value> {
     let path = plan.join("plan.json");
-    let damaged = |reason: String| Error::plan(plan, reason, "give the directory that `batchwright plan -o` wrote");
+    let damaged =
+        |reason: String| Error::plan(plan, reason, "give the directory that `batchwright plan -o` wrote");
     let text = std::fs::read_to_string(&path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory => {
             damaged("is not a plan: it has no plan.json".into())
@@ -65,7 +66,9 @@ fn manifest(plan: &Path) -> Result<Value> {
     let format = manifest["format"].as_str().unwrap_or("");
     match format.split('.').next() {
         Some("1") => Ok(manifest),
-        _ => Err(Error::plan(plan, format!("has format `{format}`, expected 1.x"), "use a newer batchwright")),
+        _ => {
+            Err(Error::plan(plan, format!("has format `{format}`, expected 1.x"), "use a newer batchwright"))
+        }
     }
 }
 
@@ -94,7 +97,8 @@ fn rows(batch: &RecordBatch, out: &mut Vec<Modality>) -> Option<()> {
     let prominence = column("prominence")?.as_primitive_opt::<Float32Type>()?;
     let (kind, name) = (column("kind")?.as_string_opt::<i32>()?, column("name")?.as_string_opt::<i32>()?);
     for i in 0..batch.num_rows() {
-        let text = |a: &arrow_array::StringArray| if a.is_null(i) { String::new() } else { a.value(i).into() };
+        let text =
+            |a: &arrow_array::StringArray| if a.is_null(i) { String::new() } else { a.value(i).into() };
         out.push(Modality {
             modality: modality.value(i),
             name: text(name),
@@ -117,7 +121,12 @@ fn facts(dir: &Path, plan: &Value) -> Vec<(String, String)> {
         line("plan", format!("{} ({})", dir.display(), style::shorten(&text(&plan["plan"]), 13))),
         line(
             "written by",
-            format!("{} {}, format {}", text(&plan["tool"]["name"]), text(&plan["tool"]["version"]), text(&plan["format"])),
+            format!(
+                "{} {}, format {}",
+                text(&plan["tool"]["name"]),
+                text(&plan["tool"]["version"]),
+                text(&plan["format"])
+            ),
         ),
         line(
             "data",
@@ -166,14 +175,20 @@ fn facts(dir: &Path, plan: &Value) -> Vec<(String, String)> {
     };
     lines.push(line(
         "scores",
-        format!("{} representative samples an update, modality share {share:.2}", float(&plan["information_threshold"])),
+        format!(
+            "{} representative samples an update, modality share {share:.2}",
+            float(&plan["information_threshold"])
+        ),
     ));
     let gain = match &plan["gain"] {
         Value::Object(o) => ["ratio", "value"].iter().find_map(|k| o.get(*k)).map_or(f64::NAN, float),
         value => float(value),
     };
     if gain.is_finite() {
-        lines.push(line("gain", format!("early gradient variance {gain:.2} times that of random batches (predicted)")));
+        lines.push(line(
+            "gain",
+            format!("early gradient variance {gain:.2} times that of random batches (predicted)"),
+        ));
     }
     let files = plan["files"].as_array().map_or(&[][..], Vec::as_slice);
     let bytes: u64 = files.iter().filter_map(|f| f["bytes"].as_u64()).sum();
@@ -181,7 +196,10 @@ fn facts(dir: &Path, plan: &Value) -> Vec<(String, String)> {
     let largest = largest.map_or(String::new(), |f| {
         format!("; the largest is {} ({})", text(&f["path"]), style::bytes(f["bytes"].as_u64().unwrap_or(0)))
     });
-    lines.push(line("files", format!("{}, {}{largest}", style::plural(files.len() as u64, "file"), style::bytes(bytes))));
+    lines.push(line(
+        "files",
+        format!("{}, {}{largest}", style::plural(files.len() as u64, "file"), style::bytes(bytes)),
+    ));
     lines
 }
 
@@ -210,7 +228,8 @@ fn table(modalities: &[Modality], limit: usize, width: usize, paint: Paint) -> S
                 style::percent(m.share),
             ];
             if details {
-                let prominence = if m.prominence.is_nan() { "-".into() } else { format!("{:.2}", m.prominence) };
+                let prominence =
+                    if m.prominence.is_nan() { "-".into() } else { format!("{:.2}", m.prominence) };
                 cells.extend([format!("{:.3}", m.rms_radius), prominence, style::shorten(&m.kind, 12)]);
             }
             if bars {
@@ -247,7 +266,10 @@ mod tests {
         for width in [45, 60, 75, 80, 100, 160] {
             let text = table(&modalities, 20, width, Paint::stdout());
             let widest = text.lines().map(|l| l.chars().count()).max().unwrap();
-            assert!(widest <= width + 15 * usize::from(width == 60 || width < 60), "{widest} > {width}\n{text}");
+            assert!(
+                widest <= width + 15 * usize::from(width == 60 || width < 60),
+                "{widest} > {width}\n{text}"
+            );
             assert!(text.contains("and 5 more"), "{text}");
         }
     }

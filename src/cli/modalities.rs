@@ -41,7 +41,14 @@ fn describe(c: &Counted, paint: Paint) -> String {
             "modalities",
             super::plan::modality_count(c.modalities, c.confidence, c.interval, c.clear, &c.estimator),
         ),
-        line("sample", format!("{}, blocks of {}", style::plural(c.sample_rows, "row"), style::count(c.resolution.into()))),
+        line(
+            "sample",
+            format!(
+                "{}, blocks of {}",
+                style::plural(c.sample_rows, "row"),
+                style::count(c.resolution.into())
+            ),
+        ),
         line("time", style::seconds(c.seconds)),
     ];
     let plain = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
@@ -54,11 +61,17 @@ fn describe(c: &Counted, paint: Paint) -> String {
     let sizes: Vec<Vec<String>> = (c.sizes.iter().enumerate().take(SHOWN))
         .map(|(m, &n)| {
             let share = n as f64;
-            vec![m.to_string(), style::count(n), style::percent(share / total), style::bar(share / most, cells)]
+            vec![
+                m.to_string(),
+                style::count(n),
+                style::percent(share / total),
+                style::bar(share / most, cells),
+            ]
         })
         .collect();
     out += "\n";
-    out += &style::table(&["modality", "sample rows", "share", ""], &[true, true, true, false], &sizes, paint);
+    out +=
+        &style::table(&["modality", "sample rows", "share", ""], &[true, true, true, false], &sizes, paint);
     out += &more(c.sizes.len(), paint);
 
     if !c.curve.is_empty() {
@@ -97,7 +110,8 @@ mod tests {
             ..Counted::default()
         };
         let text = describe(&counted, Paint::stdout());
-        for expected in ["likely 2 to 4", "no clear number", "50,000 rows", "and 5 more", "1.2500  p=32 k=64"] {
+        for expected in ["likely 2 to 4", "no clear number", "50,000 rows", "and 5 more", "1.2500  p=32 k=64"]
+        {
             assert!(text.contains(expected), "no `{expected}` in\n{text}");
         }
     }

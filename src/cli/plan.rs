@@ -41,7 +41,11 @@ pub fn run(flags: Flags, context: &Context) -> Result<String> {
     let paint = Paint::stdout();
     if flags.dry_run {
         let estimate = pipeline::estimate(&flags.inputs, config, run, progress)?;
-        return Ok(if flags.json { super::json(&estimate) } else { style::facts(&forecast(&estimate), paint) });
+        return Ok(if flags.json {
+            super::json(&estimate)
+        } else {
+            style::facts(&forecast(&estimate), paint)
+        });
     }
     let summary = pipeline::plan(&flags.inputs, config, run, progress)?;
     match (flags.json, context.quiet) {
@@ -59,9 +63,15 @@ fn line(name: &str, text: impl Into<String>) -> (String, String) {
 
 fn forecast(e: &Estimate) -> Lines {
     let mut lines = vec![
-        line("data", format!("{}, {}", style::plural(e.rows, "row"), style::plural(e.dims as u64, "dimension"))),
+        line(
+            "data",
+            format!("{}, {}", style::plural(e.rows, "row"), style::plural(e.dims as u64, "dimension")),
+        ),
         line("would read", style::bytes(e.bytes_read)),
-        line("would write", format!("{} ({} free)", style::bytes(e.bytes_written), style::bytes(e.disk_free))),
+        line(
+            "would write",
+            format!("{} ({} free)", style::bytes(e.bytes_written), style::bytes(e.disk_free)),
+        ),
         line("memory", format!("up to {}", style::bytes(e.memory_needed))),
     ];
     lines.extend(e.lines.iter().cloned());
@@ -70,7 +80,13 @@ fn forecast(e: &Estimate) -> Lines {
 }
 
 /// "M = 50, confidence 93 % (90 % interval 48 to 53), counted by rim"
-pub fn modality_count(m: u32, confidence: f64, (low, high): (u32, u32), clear: bool, estimator: &str) -> String {
+pub fn modality_count(
+    m: u32,
+    confidence: f64,
+    (low, high): (u32, u32),
+    clear: bool,
+    estimator: &str,
+) -> String {
     let how = match estimator {
         "kmeans" => return format!("{m} (fixed, by k-means)"),
         "column" => return format!("{m} (the values of a column)"),
@@ -120,7 +136,12 @@ fn facts(s: &Summary) -> Lines {
     lines.push(line("strata", style::count(s.strata.into())));
     lines.push(line(
         "batch size",
-        format!("{} = {:.2} a modality: {}", style::count(s.batch_size), s.samples_per_modality, s.batch_size_why),
+        format!(
+            "{} = {:.2} a modality: {}",
+            style::count(s.batch_size),
+            s.samples_per_modality,
+            s.batch_size_why
+        ),
     ));
     lines.push(line(
         "  coverage",
@@ -140,7 +161,10 @@ fn facts(s: &Summary) -> Lines {
             sizes.join(" ")
         ),
     ));
-    lines.push(line("update", format!("at {} representative samples", style::count(s.information_threshold as u64))));
+    lines.push(line(
+        "update",
+        format!("at {} representative samples", style::count(s.information_threshold as u64)),
+    ));
     lines.push(line(
         "gain",
         match s.gain {
@@ -154,7 +178,8 @@ fn facts(s: &Summary) -> Lines {
             None => "not predicted".into(),
         },
     ));
-    lines.push(line("files", format!("{}, {}", style::plural(s.files as u64, "file"), style::bytes(s.bytes))));
+    lines
+        .push(line("files", format!("{}, {}", style::plural(s.files as u64, "file"), style::bytes(s.bytes))));
     // The stages that took at least a twentieth of the time.
     let slow: Vec<String> = (s.stages.iter())
         .filter(|(_, t)| *t >= 0.05 * s.seconds)

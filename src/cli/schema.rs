@@ -25,7 +25,11 @@ pub fn run(flags: Flags) -> Result<String> {
             let path = dir.join(format!("{kind}.json"));
             std::fs::write(&path, text).map_err(Error::io("write", &path))?;
         }
-        return Ok(format!("{} written to {}\n", style::plural(documents.len() as u64, "schema"), dir.display()));
+        return Ok(format!(
+            "{} written to {}\n",
+            style::plural(documents.len() as u64, "schema"),
+            dir.display()
+        ));
     }
     let names = || documents.iter().map(|(kind, _)| kind.as_str());
     match flags.kind {

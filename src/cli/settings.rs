@@ -25,7 +25,10 @@ fn variable(long: &str) -> String {
 pub fn with_environment(command: Command) -> Command {
     let command = command.mut_args(|arg| match arg.get_long().map(variable) {
         // Only settings: their id is the key they set.
-        Some(name) if is_setting(arg.get_id().as_str()) && std::env::var_os(&name).is_some_and(|v| !v.is_empty()) => {
+        Some(name)
+            if is_setting(arg.get_id().as_str())
+                && std::env::var_os(&name).is_some_and(|v| !v.is_empty()) =>
+        {
             arg.env(name).hide_env(true)
         }
         _ => arg,
@@ -131,10 +134,16 @@ fn from_flags(flags: &impl Serialize, command: &Command, matches: &ArgMatches) -
 /// Shares of the strata from a JSON or TOML file: a list, or a table from the number of a stratum to its share.
 fn shares(path: &str) -> Result<Value> {
     let wrong = |reason: String| {
-        Error::config("--allocation", reason, "a file holds a list of shares, or a table from stratum number to share")
+        Error::config(
+            "--allocation",
+            reason,
+            "a file holds a list of shares, or a table from stratum number to share",
+        )
     };
     let text = std::fs::read_to_string(path).map_err(|e| {
-        wrong(format!("is `{path}`, which is none of proportional, equal, tau, nor a file that can be read ({e})"))
+        wrong(format!(
+            "is `{path}`, which is none of proportional, equal, tau, nor a file that can be read ({e})"
+        ))
     })?;
     let value = serde_json::from_str(&text)
         .or_else(|_| toml::from_str::<Value>(&text))

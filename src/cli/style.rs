@@ -19,10 +19,6 @@ impl Paint {
         if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
-    pub fn bold(self, text: &str) -> String {
-        self.wrap("1", text)
-    }
-
     pub fn dim(self, text: &str) -> String {
         self.wrap("2", text)
     }
@@ -116,7 +112,8 @@ pub fn percent(share: f64) -> String {
 
 /// A bar of `cells` characters, in eighths of a character.
 pub fn bar(share: f64, cells: usize) -> String {
-    let eighths = ((share.clamp(0.0, 1.0) * cells as f64 * 8.0).round() as usize).max(usize::from(share > 0.0));
+    let eighths =
+        ((share.clamp(0.0, 1.0) * cells as f64 * 8.0).round() as usize).max(usize::from(share > 0.0));
     let mut out = "█".repeat(eighths / 8);
     if let Some(rest) = (eighths % 8).checked_sub(1) {
         out.push(['▏', '▎', '▍', '▌', '▋', '▊', '▉'][rest]);
@@ -168,7 +165,9 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
 /// A table whose columns are as wide as their widest cell. `right` columns hold numbers.
 pub fn table(head: &[&str], right: &[bool], rows: &[Vec<String>], paint: Paint) -> String {
     let widths: Vec<usize> = (0..head.len())
-        .map(|j| rows.iter().map(|r| r[j].chars().count()).chain([head[j].chars().count()]).max().unwrap_or(0))
+        .map(|j| {
+            rows.iter().map(|r| r[j].chars().count()).chain([head[j].chars().count()]).max().unwrap_or(0)
+        })
         .collect();
     let line = |cells: &[String]| {
         let cells: Vec<String> = (cells.iter().zip(&widths).zip(right))
@@ -192,20 +191,15 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([(1, "row"), (2, "batch"), (3, "modality")].map(|(n, w)| plural(n, w)), [
-            "1 row",
-            "2 batches",
-            "3 modalities"
-        ]);
+        assert_eq!(
+            [(1, "row"), (2, "batch"), (3, "modality")].map(|(n, w)| plural(n, w)),
+            ["1 row", "2 batches", "3 modalities"]
+        );
         assert_eq!([0, 1023, 1024, 4 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "4.0 GiB"]);
-        assert_eq!([0.421, 9.999, 59.97, 185.2, 3599.6, 7620.0].map(seconds), [
-            "0.42 s",
-            "10.0 s",
-            "1 min 00 s",
-            "3 min 05 s",
-            "1 h 00 min",
-            "2 h 07 min"
-        ]);
+        assert_eq!(
+            [0.421, 9.999, 59.97, 185.2, 3599.6, 7620.0].map(seconds),
+            ["0.42 s", "10.0 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 07 min"]
+        );
         assert_eq!([0.0, 0.5, 0.0123, 0.00001].map(percent), ["0.0 %", "50.0 %", "1.23 %", "0.0010 %"]);
     }
 
