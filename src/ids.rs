@@ -1,13 +1,17 @@
 //! Row numbers. Global: files in path order, then row groups, then rows. Stored as `UInt32` while the dataset has fewer
 //! than 2^32 rows, else as `UInt64`.
 
+use std::ops::Range;
+
+use arrow_buffer::{ArrowNativeType, ScalarBuffer};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// "No modality, stratum or prototype": a row that `--where` leaves out or `--invalid drop` drops.
 pub const NONE: u32 = u32::MAX;
 
 /// How row numbers are stored in this plan.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RowType {
     #[serde(rename = "UInt32")]
     U32,
@@ -29,18 +33,28 @@ impl RowType {
     }
 }
 
-/// A borrowed list of row numbers in either width, for example the members column of `strata.arrow`.
+/// log2 of the rows of a chunk of [`RowIds::Chunks32`] and [`RowIds::Chunks64`]: a record batch of `strata.arrow`.
+pub const CHUNK_BITS: u32 = 20;
+
+/// A borrowed list of row numbers in either width, for example the members column of `strata.arrow`. Row numbers that lie
+/// in the record batches of a file are chunks of 2^20 (the last one shorter).
 #[derive(Clone, Copy, Debug)]
 pub enum RowIds<'a> {
     U32(&'a [u32]),
     U64(&'a [u64]),
+    /// Entries `first .. first + len` of the chunks.
+    Chunks32 { chunks: &'a [ScalarBuffer<u32>], first: usize, len: usize },
+    Chunks64 { chunks: &'a [ScalarBuffer<u64>], first: usize, len: usize },
 }
+
+const CHUNK_MASK: usize = (1 << CHUNK_BITS) - 1;
 
 impl<'a> RowIds<'a> {
     pub fn len(&self) -> usize {
         match self {
             RowIds::U32(x) => x.len(),
             RowIds::U64(x) => x.len(),
+            RowIds::Chunks32 { len, .. } | RowIds::Chunks64 { len, .. } => *len,
         }
     }
 
@@ -48,18 +62,80 @@ impl<'a> RowIds<'a> {
         self.len() == 0
     }
 
+    /// Panics if `i` is not below the length.
     #[inline]
     pub fn get(&self, i: usize) -> u64 {
         match self {
             RowIds::U32(x) => x[i] as u64,
             RowIds::U64(x) => x[i],
+            RowIds::Chunks32 { chunks, first, len } => {
+                assert!(i < *len, "entry {i} of {len}");
+                chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK] as u64
+            }
+            RowIds::Chunks64 { chunks, first, len } => {
+                assert!(i < *len, "entry {i} of {len}");
+                chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
+            }
         }
     }
 
-    pub fn slice(&self, range: std::ops::Range<usize>) -> RowIds<'a> {
+    /// A part of the list. A part that lies in one chunk becomes a plain slice, so `get` is fast where it is hot.
+    pub fn slice(&self, range: Range<usize>) -> RowIds<'a> {
         match self {
             RowIds::U32(x) => RowIds::U32(&x[range]),
             RowIds::U64(x) => RowIds::U64(&x[range]),
+            RowIds::Chunks32 { chunks, first, len } => {
+                assert!(range.start <= range.end && range.end <= *len, "entries {range:?} of {len}");
+                let (start, n) = (first + range.start, range.len());
+                match in_one_chunk(chunks, start, n) {
+                    Some(x) => RowIds::U32(x),
+                    None => RowIds::Chunks32 { chunks, first: start, len: n },
+                }
+            }
+            RowIds::Chunks64 { chunks, first, len } => {
+                assert!(range.start <= range.end && range.end <= *len, "entries {range:?} of {len}");
+                let (start, n) = (first + range.start, range.len());
+                match in_one_chunk(chunks, start, n) {
+                    Some(x) => RowIds::U64(x),
+                    None => RowIds::Chunks64 { chunks, first: start, len: n },
+                }
+            }
         }
+    }
+
+    pub fn iter(self) -> impl ExactSizeIterator<Item = u64> + 'a {
+        (0..self.len()).map(move |i| self.get(i))
+    }
+}
+
+fn in_one_chunk<T: ArrowNativeType>(chunks: &[ScalarBuffer<T>], start: usize, len: usize) -> Option<&[T]> {
+    if len == 0 {
+        return Some(&[]);
+    }
+    let chunk = start >> CHUNK_BITS;
+    let at = start & CHUNK_MASK;
+    ((start + len - 1) >> CHUNK_BITS == chunk).then(|| &chunks[chunk][at..at + len])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn chunks_read_like_one_list() {
+        let n = (1 << CHUNK_BITS) + 10;
+        let all: Vec<u32> = (0..n as u32).map(|i| i.wrapping_mul(2_654_435_761)).collect();
+        let chunks: Vec<ScalarBuffer<u32>> =
+            all.chunks(1 << CHUNK_BITS).map(|c| ScalarBuffer::from(c.to_vec())).collect();
+        let flat = RowIds::U32(&all);
+        let rows = RowIds::Chunks32 { chunks: &chunks, first: 0, len: n };
+        for range in [0..n, 5..9, n - 12..n - 8, n - 10..n, n..n, 7..n - 1] {
+            let (a, b) = (flat.slice(range.clone()), rows.slice(range.clone()));
+            assert_eq!(a.len(), b.len());
+            assert!(a.iter().eq(b.iter()), "{range:?}");
+            let inner = b.len() / 3..b.len();
+            assert!(a.slice(inner.clone()).iter().eq(b.slice(inner).iter()), "{range:?}");
+        }
+        assert!(matches!(rows.slice(3..9), RowIds::U32(_)));
     }
 }

@@ -2,4 +2,6 @@
 #[cfg(feature = "cli")]
 mod cli;
 mod layers;
+mod format;
+mod hostile;
 mod reference;

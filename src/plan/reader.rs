@@ -1,0 +1,376 @@
+//! Opens a finished plan and hands out its tables.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
+use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+
+use crate::error::{Error, Result};
+use crate::matrix::Matrix;
+use crate::modalities::{Criterion, Model, Projection};
+
+use super::batches::Batches;
+use super::features::Feature;
+use super::manifest::{MANIFEST, Manifest, RUN, RunInfo};
+use super::modalities::Modality;
+use super::profile::ProfileRow;
+use super::prototypes::Prototypes;
+use super::reference::Reference;
+use super::sample::SampleRow;
+use super::samples::Samples;
+use super::sources::Source;
+use super::statistics::Statistic;
+use super::strata::Members;
+use super::weights::Knot;
+use super::{Kind, TableReader, batches};
+
+const AGAIN: &str = "write the plan again (`batchwright plan ... --force`), or copy it again from where it is whole";
+
+/// A plan on disk. Tables are mapped when they are asked for.
+#[derive(Debug)]
+pub struct Plan {
+    path: PathBuf,
+    manifest: Manifest,
+    samples: OnceLock<Samples>,
+    sources: OnceLock<Vec<Source>>,
+}
+
+/// Where a row lies in the dataset.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RowPlace {
+    /// Index into `inputs` of plan.json.
+    pub file: u32,
+    pub row_group: u32,
+    /// Row in the row group, from 0.
+    pub offset: u64,
+}
+
+/// A row group as the dataset has it now, see [`Plan::check_sources`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FoundSource {
+    pub file: String,
+    pub row_group: i32,
+    pub rows: u64,
+    /// None: not computed (only footers were read), so not compared.
+    pub fingerprint: Option<String>,
+}
+
+impl Plan {
+    /// Reads plan.json, compares every file's size and checks its footer: milliseconds, O(files + record batches). A plan
+    /// that a killed run had moved aside is moved back first. Errors: [`Error::Plan`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Plan> {
+        let path = path.as_ref();
+        let place = path.join(MANIFEST);
+        if !path.exists() {
+            super::staging::recover(path)?;
+        }
+        let text = match fs::read_to_string(&place) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound || e.kind() == std::io::ErrorKind::NotADirectory => {
+                let hint = "name the directory that `batchwright plan --out` wrote";
+                return Err(Error::plan(path, "is not a plan: it has no plan.json", hint));
+            }
+            Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(Error::plan(&place, "is damaged: it is not text", AGAIN));
+            }
+            Err(e) => return Err(Error::io("read", &place)(e)),
+        };
+        let manifest = Manifest::from_json(&text, &place)?;
+        let plan = Plan { path: path.into(), manifest, samples: OnceLock::new(), sources: OnceLock::new() };
+        plan.check_files()?;
+        Ok(plan)
+    }
+
+    fn check_files(&self) -> Result<()> {
+        for file in &self.manifest.files {
+            let place = self.path.join(&file.path);
+            let bytes = match fs::metadata(&place) {
+                Ok(m) => m.len(),
+                Err(e) if e.kind() == std::io::ErrorKind::NotFound => {
+                    return Err(Error::plan(&place, "is missing", AGAIN));
+                }
+                Err(e) => return Err(Error::io("read", &place)(e)),
+            };
+            if bytes != file.bytes {
+                let reason = format!("is damaged: it has {bytes} bytes, not {}", file.bytes);
+                return Err(Error::plan(&place, reason, AGAIN));
+            }
+            // A kind that this version does not know was added by a later minor version.
+            let Some(kind) = Kind::from_name(&file.kind) else { continue };
+            let table = TableReader::open(&place, kind)?;
+            if table.rows() != file.rows {
+                return Err(table.damaged(format!("it has {} rows, not {}", table.rows(), file.rows)));
+            }
+        }
+        let m = &self.manifest;
+        for (kind, rows) in [
+            (Kind::Sources, None),
+            (Kind::Modalities, Some(m.modalities as u64)),
+            (Kind::Samples, Some(m.rows)),
+            (Kind::Strata, Some(m.rows_planned)),
+        ] {
+            match m.file(kind.path()) {
+                None => return Err(Error::plan(self.path.join(kind.path()), "is not listed in plan.json", AGAIN)),
+                Some(f) if rows.is_some_and(|r| r != f.rows) || f.kind != kind.name() => {
+                    let reason = format!("has {} rows of {}, which does not fit plan.json", f.rows, f.kind);
+                    return Err(Error::plan(self.path.join(kind.path()), reason, AGAIN));
+                }
+                Some(_) => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Hashes every file and the plan's id, O(bytes), in parallel over files. The first difference is the error.
+    pub fn verify(&self) -> Result<()> {
+        let m = &self.manifest;
+        if m.id() != m.plan {
+            return Err(Error::plan(self.path.join(MANIFEST), "is damaged: the plan's id does not fit its files", AGAIN));
+        }
+        let checked: Vec<Result<()>> = m
+            .files
+            .par_iter()
+            .map(|file| {
+                let place = self.path.join(&file.path);
+                let hash = blake3::hash(super::map::map(&place)?.as_slice()).to_hex();
+                if hash.as_str() == file.blake3 {
+                    return Ok(());
+                }
+                Err(Error::plan(&place, "is damaged: its BLAKE3 is not that of plan.json", AGAIN))
+            })
+            .collect();
+        checked.into_iter().collect()
+    }
+
+    /// Does the dataset still have the row groups that the plan was made from? `found` in row order; the error names the
+    /// first difference.
+    pub fn check_sources(&self, found: &[FoundSource]) -> Result<()> {
+        let differs = |reason: String| {
+            let help = "`batchwright check` tells whether the plan still fits, `batchwright update` adapts it";
+            Err(Error::plan(&self.path, format!("was made from other data: {reason}"), help))
+        };
+        let planned = self.sources()?;
+        for (p, f) in planned.iter().zip(found) {
+            let place = format!("row group {} of {}", p.row_group, p.file);
+            if (&p.file, p.row_group) != (&f.file, f.row_group) {
+                return differs(format!("{place} is now row group {} of {}", f.row_group, f.file));
+            }
+            if p.rows != f.rows {
+                return differs(format!("{place} has {} rows, not {}", f.rows, p.rows));
+            }
+            if f.fingerprint.as_ref().is_some_and(|now| *now != p.fingerprint) {
+                return differs(format!("{place} has other contents"));
+            }
+        }
+        if planned.len() != found.len() {
+            return differs(format!("it has {} row groups, not {}", found.len(), planned.len()));
+        }
+        Ok(())
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// run.json; None if it is not there.
+    pub fn run_info(&self) -> Result<Option<RunInfo>> {
+        let place = self.path.join(RUN);
+        match fs::read_to_string(&place) {
+            Ok(text) => serde_json::from_str(&text)
+                .map(Some)
+                .map_err(|e| Error::plan(&place, format!("is damaged: {e}"), "delete it; a plan does without")),
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(e) => Err(Error::io("read", &place)(e)),
+        }
+    }
+
+    /// Maps a table; None if the plan has none (see [`super::Contract::absent`]). For batches use [`Plan::batches`].
+    pub fn table(&self, kind: Kind) -> Result<Option<TableReader>> {
+        match self.manifest.file(kind.path()) {
+            None => Ok(None),
+            Some(file) => TableReader::open(&self.path.join(&file.path), kind).map(Some),
+        }
+    }
+
+    fn need(&self, kind: Kind) -> Result<TableReader> {
+        self.table(kind)?
+            .ok_or_else(|| Error::plan(self.path.join(kind.path()), "is not listed in plan.json", AGAIN))
+    }
+
+    /// The row groups, read once.
+    pub fn sources(&self) -> Result<&[Source]> {
+        cached(&self.sources, || {
+            let table = self.need(Kind::Sources)?;
+            let sources = super::sources::decode(&table)?;
+            if sources.iter().map(|s| s.rows).sum::<u64>() != self.manifest.rows {
+                return Err(table.damaged(format!("its row groups do not have {} rows in all", self.manifest.rows)));
+            }
+            Ok(sources)
+        })
+        .map(Vec::as_slice)
+    }
+
+    pub fn modalities(&self) -> Result<Vec<Modality>> {
+        let table = self.need(Kind::Modalities)?;
+        self.check_dims(&table, "center")?;
+        super::modalities::decode(&table)
+    }
+
+    /// None: one embedding column as it is.
+    pub fn features(&self) -> Result<Option<Vec<Feature>>> {
+        self.table(Kind::Features)?.map(|t| super::features::decode(&t)).transpose()
+    }
+
+    /// None: prototypes live in the feature space.
+    pub fn projection(&self) -> Result<Option<Projection>> {
+        let Some(table) = self.table(Kind::Projection)? else { return Ok(None) };
+        self.check_dims(&table, "axis")?;
+        super::projection::decode(&table).map(Some)
+    }
+
+    /// None: modalities are the values of a column.
+    pub fn prototypes(&self) -> Result<Option<Prototypes>> {
+        let Some(table) = self.table(Kind::Prototypes)? else { return Ok(None) };
+        let all = super::prototypes::decode(&table)?;
+        let m = &self.manifest;
+        if all.modality.iter().any(|&x| x >= m.modalities) || all.stratum.iter().any(|&x| x >= m.strata) {
+            return Err(table.damaged("it names a modality or stratum that the plan does not have"));
+        }
+        Ok(Some(all))
+    }
+
+    fn check_dims(&self, table: &TableReader, column: &str) -> Result<()> {
+        let (found, want) = (table.width(column), self.manifest.dims as usize);
+        if found == want { Ok(()) } else { Err(table.damaged(format!("`{column}` has {found} numbers, not {want}"))) }
+    }
+
+    /// What assigns a new row: projection, prototypes, centres.
+    pub fn model(&self) -> Result<Model> {
+        let modalities = self.modalities()?;
+        let dims = self.manifest.dims as usize;
+        let centers = modalities.iter().flat_map(|m| m.center.iter().copied()).collect();
+        let projection = self.projection()?;
+        let prototypes = self.prototypes()?.unwrap_or_default();
+        let p = projection.as_ref().map_or(dims, |p| p.axes.rows());
+        if prototypes.centers.rows() > 0 && prototypes.centers.cols() != p {
+            let reason = format!("is damaged: prototypes have {} numbers, not {p}", prototypes.centers.cols());
+            return Err(Error::plan(self.path.join(Kind::Prototypes.path()), reason, AGAIN));
+        }
+        Ok(Model {
+            projection,
+            prototypes: prototypes.centers,
+            modality: prototypes.modality,
+            stratum: prototypes.stratum,
+            centers: Matrix::from_vec(modalities.len(), dims, centers),
+        })
+    }
+
+    /// All rows, mapped once.
+    pub fn samples(&self) -> Result<&Samples> {
+        cached(&self.samples, || Samples::decode(&self.need(Kind::Samples)?))
+    }
+
+    /// The members of the strata.
+    pub fn strata(&self) -> Result<Members> {
+        let table = self.need(Kind::Strata)?;
+        let members = Members::decode(&table)?;
+        if members.strata() != self.manifest.strata as usize {
+            return Err(table.damaged(format!("it has {} strata, not {}", members.strata(), self.manifest.strata)));
+        }
+        Ok(members)
+    }
+
+    /// The written batches; None if this epoch was not written (it can be computed from [`Plan::strata`]).
+    pub fn batches(&self, batch_size: u32, epoch: u32) -> Result<Option<Batches>> {
+        match self.manifest.file(&batches::path(batch_size, epoch)) {
+            None => Ok(None),
+            Some(f) => Batches::decode(&TableReader::open(&self.path.join(&f.path), Kind::Batches)?).map(Some),
+        }
+    }
+
+    pub fn weights(&self) -> Result<Vec<Knot>> {
+        super::weights::decode(&self.need(Kind::Weights)?)
+    }
+
+    pub fn statistics(&self) -> Result<Vec<Statistic>> {
+        super::statistics::decode(&self.need(Kind::Statistics)?)
+    }
+
+    pub fn reference(&self) -> Result<Option<Reference>> {
+        self.table(Kind::Reference)?.map(|t| super::reference::decode(&t)).transpose()
+    }
+
+    pub fn profile(&self) -> Result<Option<Vec<ProfileRow>>> {
+        self.table(Kind::Profile)?.map(|t| super::profile::decode(&t)).transpose()
+    }
+
+    pub fn sample(&self) -> Result<Option<Vec<SampleRow>>> {
+        self.table(Kind::Sample)?.map(|t| super::sample::decode(&t)).transpose()
+    }
+
+    pub fn curve(&self) -> Result<Option<Vec<Criterion>>> {
+        self.table(Kind::Curve)?.map(|t| super::evidence::decode(&t)).transpose()
+    }
+
+    pub fn evidence(&self) -> Result<Option<Vec<Criterion>>> {
+        self.table(Kind::Evidence)?.map(|t| super::evidence::decode(&t)).transpose()
+    }
+
+    fn check_row(&self, row: u64) -> Result<()> {
+        if row < self.manifest.rows {
+            return Ok(());
+        }
+        let reason = format!("row {row} of a dataset of {} rows", self.manifest.rows);
+        Err(Error::config("rows", reason, "row numbers count from 0 over all files in order"))
+    }
+
+    /// None for a row that is not planned.
+    pub fn modality(&self, row: u64) -> Result<Option<u32>> {
+        self.check_row(row)?;
+        Ok(self.samples()?.get(row).map(|s| s.modality))
+    }
+
+    /// None for a row that is not planned.
+    pub fn centrality(&self, row: u64) -> Result<Option<f32>> {
+        self.check_row(row)?;
+        Ok(self.samples()?.centrality(row))
+    }
+
+    /// Where the rows lie in the Parquet files. O(rows log row groups).
+    pub fn locate(&self, rows: &[u64]) -> Result<Vec<RowPlace>> {
+        let sources = self.sources()?;
+        let mut files = Vec::with_capacity(sources.len());
+        for s in sources {
+            let file = self.manifest.inputs.iter().position(|i| i.path == s.file).ok_or_else(|| {
+                Error::plan(
+                    self.path.join(Kind::Sources.path()),
+                    format!("is damaged: {} is not among the inputs of plan.json", s.file),
+                    AGAIN,
+                )
+            })?;
+            files.push(file as u32);
+        }
+        rows.iter()
+            .map(|&row| {
+                self.check_row(row)?;
+                let i = sources.partition_point(|s| s.first_row <= row) - 1;
+                let s = &sources[i];
+                Ok(RowPlace { file: files[i], row_group: s.row_group as u32, offset: row - s.first_row })
+            })
+            .collect()
+    }
+}
+
+/// Fills the cell at the first call; an error is not kept.
+fn cached<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+    if let Some(value) = cell.get() {
+        return Ok(value);
+    }
+    let value = make()?;
+    Ok(cell.get_or_init(|| value))
+}

@@ -1,0 +1,202 @@
+//! `strata.arrow`: the planned rows grouped by stratum, ascending inside each: the members that batches are dealt from.
+
+use std::ops::Range;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, RecordBatch, UInt32Array, UInt64Array};
+use arrow_buffer::ScalarBuffer;
+use arrow_schema::SchemaRef;
+
+use crate::error::Result;
+use crate::ids::{RowIds, RowType};
+
+use super::columns::{Column, Contract, Shape, Type};
+use super::manifest::FileEntry;
+use super::samples::missing;
+use super::table::{BATCH_BITS, row_array};
+use super::{Kind, Metadata, TableReader, TableWriter};
+
+pub const CONTRACT: Contract = Contract {
+    name: "strata",
+    path: "strata.arrow",
+    one_row_per: "planned row, grouped by stratum, ascending inside",
+    absent: "",
+    columns: &[Column::new("row", Type::Row, "global row number", "row", "0 .. rows")],
+    metadata: &[
+        ("offsets", "JSON list of strata + 1 numbers: stratum h is the rows offsets[h] .. offsets[h + 1] of this table"),
+        (
+            "dendrogram",
+            "JSON list of strata - 1 merges [left, right, height, size] in the order of average linkage; strata are nodes 0 .. strata, merge i makes node strata + i",
+        ),
+    ],
+};
+
+/// One merge of the dendrogram: left node, right node, height (a distance in projected space), strata below it.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Merge {
+    pub left: u32,
+    pub right: u32,
+    pub height: f64,
+    pub size: u32,
+}
+
+/// Streams the members to disk, stratum after stratum.
+pub struct StrataWriter {
+    table: TableWriter,
+    schema: SchemaRef,
+    row_type: RowType,
+    rows: u64,
+    expected: u64,
+}
+
+impl StrataWriter {
+    /// `offsets`: strata + 1 ascending numbers from 0 to the number of planned rows.
+    pub fn create(root: &Path, row_type: RowType, offsets: &[u64], dendrogram: &[Merge]) -> Result<Self> {
+        assert!(
+            offsets.first() == Some(&0) && offsets.is_sorted() && dendrogram.len() + 2 == offsets.len().max(2),
+            "offsets rise from 0, and a dendrogram of S strata has S - 1 merges"
+        );
+        let merges: Vec<_> = dendrogram.iter().map(|m| (m.left, m.right, m.height, m.size)).collect();
+        let metadata = Metadata::from([
+            ("offsets".to_string(), json(&offsets)),
+            ("dendrogram".to_string(), json(&merges)),
+        ]);
+        let schema = CONTRACT.schema(&Shape { row: row_type, ..Shape::default() }, &[], metadata);
+        let table = TableWriter::create(root, CONTRACT.path, Kind::Strata, schema.clone())?;
+        let expected = offsets.last().copied().unwrap_or_default();
+        Ok(StrataWriter { table, schema: Arc::new(schema), row_type, rows: 0, expected })
+    }
+
+    /// The next members, any number at a time.
+    pub fn push(&mut self, rows: RowIds<'_>) -> Result<()> {
+        let column: ArrayRef = match (rows, self.row_type) {
+            (RowIds::U32(x), RowType::U32) => Arc::new(UInt32Array::from(x.to_vec())),
+            (RowIds::U64(x), RowType::U64) => Arc::new(UInt64Array::from(x.to_vec())),
+            (other, _) => row_array(other.iter(), self.row_type),
+        };
+        self.rows += rows.len() as u64;
+        let batch = RecordBatch::try_new(self.schema.clone(), vec![column]).expect("one column, as in the contract");
+        self.table.push(&batch)
+    }
+
+    /// Panics if the number of rows is not the last offset.
+    pub fn finish(self) -> Result<FileEntry> {
+        assert_eq!(self.rows, self.expected, "strata.arrow holds as many rows as its offsets say");
+        self.table.finish()
+    }
+}
+
+fn json(value: &impl serde::Serialize) -> String {
+    serde_json::to_string(value).expect("numbers are always JSON")
+}
+
+#[derive(Debug)]
+enum Chunks {
+    U32(Vec<ScalarBuffer<u32>>),
+    U64(Vec<ScalarBuffer<u64>>),
+}
+
+/// The members of all strata, mapped.
+#[derive(Debug)]
+pub struct Members {
+    chunks: Chunks,
+    offsets: Vec<u64>,
+    dendrogram: Vec<Merge>,
+}
+
+impl Members {
+    /// O(record batches + strata). Errors if the offsets or the dendrogram do not fit the table.
+    pub fn decode(table: &TableReader) -> Result<Members> {
+        let text = |key: &str| table.metadata(key).ok_or_else(|| table.damaged(format!("it has no `{key}`")));
+        let offsets: Vec<u64> = serde_json::from_str(text("offsets")?)
+            .map_err(|e| table.damaged(format!("`offsets` cannot be read ({e})")))?;
+        if offsets.first() != Some(&0) || offsets.last() != Some(&table.rows()) || !offsets.is_sorted() {
+            return Err(table.damaged("`offsets` does not rise from 0 to the number of rows"));
+        }
+        let strata = offsets.len() - 1;
+        let merges: Vec<(f64, f64, f64, f64)> = serde_json::from_str(text("dendrogram")?)
+            .map_err(|e| table.damaged(format!("`dendrogram` cannot be read ({e})")))?;
+        let mut used = vec![false; 2 * strata];
+        let mut dendrogram = Vec::with_capacity(merges.len());
+        for (i, &(left, right, height, size)) in merges.iter().enumerate() {
+            for node in [left, right] {
+                let fits = node >= 0.0 && node < (strata + i) as f64 && node.fract() == 0.0;
+                if !fits || std::mem::replace(&mut used[node as usize], true) {
+                    return Err(table.damaged(format!("`dendrogram` merge {i} names node {node}")));
+                }
+            }
+            dendrogram.push(Merge { left: left as u32, right: right as u32, height, size: size as u32 });
+        }
+        if dendrogram.len() + 1 != strata.max(1) {
+            return Err(table.damaged(format!("{} merges do not join {strata} strata", dendrogram.len())));
+        }
+        let wide = table.schema().field_with_name("row").is_ok_and(|f| f.data_type() == &arrow_schema::DataType::UInt64);
+        let mut narrow_chunks = Vec::new();
+        let mut wide_chunks = Vec::new();
+        for i in 0..table.batches() {
+            let batch = table.batch(i)?;
+            let column = batch.column_by_name("row").ok_or_else(|| missing(table, "row"))?;
+            if wide {
+                wide_chunks.push(column.as_primitive::<UInt64Type>().values().clone());
+            } else {
+                narrow_chunks.push(column.as_primitive::<UInt32Type>().values().clone());
+            }
+        }
+        let chunks = if wide { Chunks::U64(wide_chunks) } else { Chunks::U32(narrow_chunks) };
+        Ok(Members { chunks, offsets, dendrogram })
+    }
+
+    pub fn strata(&self) -> usize {
+        self.offsets.len() - 1
+    }
+
+    /// Planned rows.
+    pub fn len(&self) -> u64 {
+        self.offsets[self.strata()]
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// strata + 1 numbers.
+    pub fn offsets(&self) -> &[u64] {
+        &self.offsets
+    }
+
+    pub fn dendrogram(&self) -> &[Merge] {
+        &self.dendrogram
+    }
+
+    /// All members, stratum after stratum.
+    pub fn rows(&self) -> RowIds<'_> {
+        let len = self.len() as usize;
+        match &self.chunks {
+            Chunks::U32(chunks) => RowIds::Chunks32 { chunks, first: 0, len },
+            Chunks::U64(chunks) => RowIds::Chunks64 { chunks, first: 0, len },
+        }
+        .slice(0..len)
+    }
+
+    /// Members of stratum `h`, ascending.
+    pub fn stratum(&self, h: usize) -> RowIds<'_> {
+        self.rows().slice(self.range(h))
+    }
+
+    fn range(&self, h: usize) -> Range<usize> {
+        self.offsets[h] as usize..self.offsets[h + 1] as usize
+    }
+
+    /// Member `i` of the whole list: chunk i >> 20, place i & (2^20 - 1).
+    #[inline]
+    pub fn get(&self, i: u64) -> u64 {
+        let (chunk, at) = ((i >> BATCH_BITS) as usize, (i & ((1 << BATCH_BITS) - 1)) as usize);
+        match &self.chunks {
+            Chunks::U32(c) => c[chunk][at] as u64,
+            Chunks::U64(c) => c[chunk][at],
+        }
+    }
+}
