@@ -246,7 +246,7 @@ fn unknown(key: &str, origin: &Origin, known: &Layer) -> Error {
     let near = known
         .keys()
         .find(|k| k.rsplit('.').next() == Some(last))
-        .or_else(|| nearest(key, known.keys()))
+        .or_else(|| nearest(&key.replace('-', "_"), known.keys()))
         .map_or(String::new(), |k| format!("did you mean `{k}`? "));
     let here: Vec<&str> =
         known.keys().filter(|k| table(k) == table(key)).map(|k| k.rsplit('.').next().unwrap_or(k)).collect();

@@ -17,7 +17,6 @@
 //! ```
 
 use std::fs::{self, File};
-use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -372,7 +371,7 @@ fn write_file(
     // The Parquet library wraps what the system said, for example that the disk is full.
     let failed = |e: ParquetError| Error::io("write", path)(std::io::Error::other(e));
     let schema = schema(params);
-    let file = BufWriter::new(File::create(path).map_err(Error::io("create", path))?);
+    let file = File::create(path).map_err(Error::io("create", path))?;
     let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(params))).map_err(failed)?;
     let (mut writer, factory) = writer.into_serialized_writer().map_err(failed)?;
     let groups: Vec<(usize, u64)> = rows.clone().step_by(params.row_group).enumerate().collect();

@@ -166,7 +166,7 @@ fn mistakes_in_settings_are_named() {
         &with("[batch_size]\n# larger\nsise = 64\n"),
         &["batch_size.sise", "batchwright.toml:3", "`batch_size.size`"],
     );
-    contains(&with("batch-size = 64\n"), &["batch-size (batchwright.toml:1)", "seed"]);
+    contains(&with("batch-size = 64\n"), &["batch-size (batchwright.toml:1)", "`batch_size.size`"]);
     contains(&with("seed = \"many\"\n"), &["seed (batchwright.toml:1)", "many"]);
     contains(&with("seed = \n"), &["batchwright.toml:1"]);
     contains(&with("[run]\nmemory = \"much\"\n"), &["run.memory (batchwright.toml:2)", "4GiB"]);

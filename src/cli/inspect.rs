@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::style::{self, Paint};
+use super::style::{self, Look};
 use crate::error::Result;
 use crate::plan::manifest::GainKind;
 use crate::plan::modalities::Modality;
@@ -31,10 +31,10 @@ pub fn run(flags: Flags) -> Result<String> {
         let modalities: Vec<Value> = modalities.iter().enumerate().map(as_json).collect();
         return Ok(super::json(&json!({"plan": manifest, "modalities": modalities})));
     }
-    let paint = Paint::stdout();
+    let look = Look::stdout();
     let limit = if flags.all { usize::MAX } else { 20 };
-    let facts = style::facts(&facts(&flags.plan, manifest), paint);
-    Ok(facts + "\n" + &table(&modalities, limit, style::width(), paint))
+    let facts = style::facts(&facts(&flags.plan, manifest), look);
+    Ok(facts + "\n" + &table(&modalities, limit, look))
 }
 
 /// A modality without its centre, which has as many numbers as the features have dimensions.
@@ -108,7 +108,8 @@ fn facts(dir: &Path, m: &Manifest) -> Vec<(String, String)> {
 }
 
 /// What fits in `width` columns: names get what numbers and bars leave; details only on wide terminals.
-fn table(modalities: &[Modality], limit: usize, width: usize, paint: Paint) -> String {
+fn table(modalities: &[Modality], limit: usize, look: Look) -> String {
+    let width = look.width;
     const NUMBERS: usize = 35;
     const BAR: usize = 12;
     const DETAILS: usize = 36;
@@ -146,9 +147,9 @@ fn table(modalities: &[Modality], limit: usize, width: usize, paint: Paint) -> S
             cells
         })
         .collect();
-    let mut out = style::table(&head, &right, &rows, paint);
+    let mut out = style::table(&head, &right, &rows, look);
     if modalities.len() > limit {
-        out += &paint.dim(&format!("and {} more: --all shows them", modalities.len() - limit));
+        out += &look.dim(&format!("and {} more: --all shows them", modalities.len() - limit));
         out.push('\n');
     }
     out
@@ -172,7 +173,7 @@ mod tests {
             })
             .collect();
         for width in [45, 60, 75, 80, 100, 160] {
-            let text = table(&modalities, 20, width, Paint::stdout());
+            let text = table(&modalities, 20, Look { width, ..Look::plain() });
             let widest = text.lines().map(|l| l.chars().count()).max().unwrap();
             assert!(widest <= width, "{widest} > {width}\n{text}");
             assert!(text.contains("and 5 more"), "{text}");

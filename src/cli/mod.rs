@@ -187,20 +187,20 @@ fn json(value: &impl Serialize) -> String {
 
 /// What happened, why, and what to do about it.
 fn explain(error: &Error) -> String {
-    let paint = style::Paint::stderr();
+    let look = style::Look::stderr();
     let mut said = error.to_string();
-    let mut text = format!("{} {said}\n", paint.red("error:"));
+    let mut text = format!("{} {said}\n", look.red("error:"));
     let mut cause = std::error::Error::source(error);
     while let Some(e) = cause {
         let message = e.to_string();
         if !said.contains(&message) {
-            text += &format!("  {} {message}\n", paint.dim("cause:"));
+            text += &format!("  {} {message}\n", look.dim("cause:"));
         }
         said = message;
         cause = e.source();
     }
     if !error.help().is_empty() {
-        text += &format!("  {} {}\n", paint.cyan("help:"), error.help());
+        text += &format!("  {} {}\n", look.cyan("help:"), error.help());
     }
     text
 }

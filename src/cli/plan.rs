@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::flags::PlanFlags;
-use super::style::{self, Paint};
+use super::style::{self, Look};
 use super::{ConfigFile, Context};
 use crate::error::Result;
 use crate::pipeline::{self, Estimate, Summary};
@@ -38,20 +38,20 @@ pub struct Flags {
 pub fn run(flags: Flags, context: &Context) -> Result<String> {
     let settings = context.settings(&flags.file, &flags.flags)?;
     let (config, run, progress) = (&settings.config, &settings.run, &context.progress);
-    let paint = Paint::stdout();
+    let look = Look::stdout();
     if flags.dry_run {
         let estimate = pipeline::estimate(&flags.inputs, config, run, progress)?;
         return Ok(if flags.json {
             super::json(&estimate)
         } else {
-            style::facts(&forecast(&estimate), paint)
+            style::facts(&forecast(&estimate), look)
         });
     }
     let summary = pipeline::plan(&flags.inputs, config, run, progress)?;
     match (flags.json, context.quiet) {
         (true, _) => Ok(super::json(&summary)),
         (false, true) => Ok(String::new()),
-        (false, false) => Ok(style::facts(&facts(&summary), paint)),
+        (false, false) => Ok(style::facts(&facts(&summary), look)),
     }
 }
 
@@ -96,6 +96,22 @@ pub fn modality_count(
     match clear {
         true => format!("{m} ({sure})"),
         false => format!("{m} ({sure})\nno clear number: the fine strata carry the stratification"),
+    }
+}
+
+/// In words: the ratio, and whether a label was there to predict it from.
+pub fn predicted_gain(gain: Option<(f64, bool)>) -> String {
+    match gain {
+        Some((ratio, true)) => {
+            format!(
+                "early gradient variance {ratio:.2} times that of random batches (predicted from the label)"
+            )
+        }
+        Some((ratio, false)) => format!(
+            "early gradient variance at best {ratio:.2} times that of random batches (an optimistic guess: a plan \
+             made with --label has a prediction)"
+        ),
+        None => "not predicted".into(),
     }
 }
 
@@ -165,19 +181,7 @@ fn facts(s: &Summary) -> Lines {
         "update",
         format!("at {} representative samples", style::count(s.information_threshold as u64)),
     ));
-    lines.push(line(
-        "gain",
-        match s.gain {
-            Some((ratio, true)) => format!(
-                "early gradient variance {ratio:.2} times that of random batches (predicted from the label)"
-            ),
-            Some((ratio, false)) => format!(
-                "early gradient variance at best {ratio:.2} times that of random batches (an optimistic guess: \
-                 give --label for a prediction)"
-            ),
-            None => "not predicted".into(),
-        },
-    ));
+    lines.push(line("gain", predicted_gain(s.gain)));
     lines
         .push(line("files", format!("{}, {}", style::plural(s.files as u64, "file"), style::bytes(s.bytes))));
     // The stages that took at least a twentieth of the time.
@@ -223,7 +227,7 @@ mod tests {
             warnings: vec!["a column is constant".into()],
             ..Summary::default()
         };
-        let text = style::facts(&facts(&summary), Paint::stdout());
+        let text = style::facts(&facts(&summary), Look::plain());
         for expected in [
             "990,000 planned, 10,000 by --where",
             "50 (confidence 93.0 %, likely 48 to 53, counted by rim)",

@@ -37,13 +37,19 @@ pub fn with_environment(command: Command) -> Command {
 }
 
 fn is_setting(id: &str) -> bool {
-    id == "seed" || id == "config" || id.contains('.')
+    ["seed", "config", "progress"].contains(&id) || id.contains('.')
+}
+
+/// The flags that are settings, with their variables.
+fn settings(command: &Command) -> impl Iterator<Item = (&clap::Arg, String)> {
+    let settings = command.get_arguments().filter(|a| is_setting(a.get_id().as_str()));
+    settings.filter_map(|a| Some((a, variable(a.get_long()?))))
 }
 
 /// Variables that look like settings but are none: most likely misspelt.
 pub fn unknown_variables(command: &Command) -> Vec<String> {
     fn collect(command: &Command, names: &mut Vec<OsString>) {
-        names.extend(command.get_arguments().filter_map(|a| a.get_long()).map(|l| variable(l).into()));
+        names.extend(settings(command).map(|(_, name)| OsString::from(name)));
         command.get_subcommands().for_each(|c| collect(c, names));
     }
     let mut known = Vec::new();
