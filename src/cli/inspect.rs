@@ -173,7 +173,9 @@ mod tests {
             })
             .collect();
         for width in [45, 60, 75, 80, 100, 160] {
-            let text = table(&modalities, 20, Look { width, ..Look::plain() });
+            let mut look = Look::plain();
+            look.width = width;
+            let text = table(&modalities, 20, look);
             let widest = text.lines().map(|l| l.chars().count()).max().unwrap();
             assert!(widest <= width, "{widest} > {width}\n{text}");
             assert!(text.contains("and 5 more"), "{text}");

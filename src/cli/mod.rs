@@ -108,11 +108,6 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
-/// The whole command with its environment variables.
-fn command() -> Command {
-    settings::with_environment(Cli::command())
-}
-
 /// The `batchwright` program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(run(args))
@@ -121,7 +116,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Runs one command line (the first argument is the program's name) and returns its exit code. Stops at SIGINT and
 /// SIGTERM after cleaning up; a second SIGINT ends the process.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let mut command = command();
+    let mut command = settings::prepare(Cli::command());
     let matches = match command.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
         Err(e) => {
@@ -219,5 +214,58 @@ fn on_signal(switch: Arc<AtomicBool>) {
             }
             eprintln!("stopping; press Ctrl-C again to stop at once");
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_is_explained() {
+        fn walk(command: &Command) {
+            assert!(command.get_about().is_some(), "{} says nothing", command.get_name());
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(|h| h.to_string()).unwrap_or_default();
+                assert!(
+                    !help.is_empty() && !help.ends_with('.'),
+                    "{} {}: `{help}`",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        let mut command = settings::prepare(Cli::command());
+        command.build();
+        command.debug_assert();
+        walk(&command);
+    }
+
+    #[test]
+    fn every_flag_of_plan_sets_a_key() {
+        let known = Settings::new(&[]).expect("defaults are valid").values;
+        let command = Cli::command();
+        let plan = command.find_subcommand("plan").expect("there is `plan`");
+        let ids: Vec<&str> = plan.get_arguments().map(|a| a.get_id().as_str()).collect();
+        for id in ids.iter().filter(|id| id.contains('.')) {
+            assert!(known.contains_key(*id), "--{id} sets nothing");
+        }
+        // And every key has a flag, but for what --allocation FILE reads.
+        for key in known.keys().filter(|k| *k != "batches.shares") {
+            assert!(ids.contains(&key.as_str()), "no flag sets {key}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_why_and_what_to_do() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let text = explain(&Error::io("read", "x.parquet")(denied));
+        assert_eq!(
+            text,
+            "error: cannot read x.parquet: permission denied\n  help: check the permissions of this path\n"
+        );
+        let text = explain(&Error::input("x.parquet", "is no Parquet file", "").because("bad magic"));
+        assert_eq!(text, "error: x.parquet: is no Parquet file\n  cause: bad magic\n");
     }
 }

@@ -21,19 +21,19 @@ fn variable(long: &str) -> String {
     PREFIX.to_string() + &long.to_uppercase().replace('-', "_")
 }
 
-/// Lets every setting also be given by its environment variable. An empty variable counts as not set.
-pub fn with_environment(command: Command) -> Command {
-    let command = command.mut_args(|arg| match arg.get_long().map(variable) {
-        // Only settings: their id is the key they set.
-        Some(name)
-            if is_setting(arg.get_id().as_str())
-                && std::env::var_os(&name).is_some_and(|v| !v.is_empty()) =>
-        {
-            arg.env(name).hide_env(true)
+/// Lets every setting also be given by its environment variable (an empty one counts as not set), and every number be
+/// negative, so that it is refused by its name and not as an unknown flag.
+pub fn prepare(command: Command) -> Command {
+    let command = command.mut_args(|arg| {
+        let given =
+            arg.get_long().map(variable).filter(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()));
+        match given {
+            Some(name) if is_setting(arg.get_id().as_str()) => arg.env(name).hide_env(true),
+            _ => arg,
         }
-        _ => arg,
+        .allow_negative_numbers(true)
     });
-    command.mut_subcommands(with_environment)
+    command.mut_subcommands(prepare)
 }
 
 fn is_setting(id: &str) -> bool {
