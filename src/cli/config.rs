@@ -25,13 +25,13 @@ enum Verb {
 /// Takes the flags of `plan`. The output is a config file: save it as batchwright.toml and edit it.
 #[derive(Args)]
 struct Show {
-    /// Print one JSON object: key to value and origin
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    file: ConfigFile,
     #[command(flatten)]
     flags: PlanFlags,
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print one JSON object: key to value and origin
+    #[arg(long, help_heading = "Messages")]
+    json: bool,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<String> {

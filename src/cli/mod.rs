@@ -36,7 +36,7 @@ of rows there are; not image and text), and writes a plan: stratified batches, r
 plain Arrow files that any training loop reads.";
 
 const AFTER_HELP: &str = "\
-Settings: a flag wins over its environment variable (--batch-size is BATCHWRIGHT_BATCH_SIZE), that over the file
+Settings: a flag wins over its environment variable (--batch-size is BATCHWRIGHT_BATCH_SIZE), that over the file \
 batchwright.toml, that over the default. `batchwright config show` tells where each value comes from.
 
 Exit codes: 0 done, 2 wrong usage or settings, 3 unreadable or invalid input, 130 interrupted.";
@@ -108,6 +108,11 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
+/// The whole command, as help, man pages, completions and the parser see it.
+fn command() -> Command {
+    settings::prepare(Cli::command(), &settings::defaults())
+}
+
 /// The `batchwright` program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
     ExitCode::from(run(args))
@@ -116,7 +121,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// Runs one command line (the first argument is the program's name) and returns its exit code. Stops at SIGINT and
 /// SIGTERM after cleaning up; a second SIGINT ends the process.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
-    let mut command = settings::prepare(Cli::command());
+    let mut command = command();
     let matches = match command.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
         Err(e) => {
@@ -236,10 +241,10 @@ mod tests {
             }
             command.get_subcommands().for_each(walk);
         }
-        let mut command = settings::prepare(Cli::command());
+        let mut command = command();
         command.build();
-        command.debug_assert();
         walk(&command);
+        command.debug_assert();
     }
 
     #[test]

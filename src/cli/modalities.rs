@@ -16,13 +16,13 @@ pub struct Flags {
     /// Parquet files or directories of them
     #[arg(required = true, value_name = "DATA")]
     inputs: Vec<String>,
+    #[command(flatten)]
+    flags: CountFlags,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Print one JSON object
     #[arg(long, help_heading = "Messages")]
     json: bool,
-    #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    flags: CountFlags,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<String> {

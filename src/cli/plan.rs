@@ -8,31 +8,32 @@ use super::{ConfigFile, Context};
 use crate::error::Result;
 use crate::pipeline::{self, Estimate, Summary};
 
+const EXAMPLES: &str = "\
+Examples:
+  batchwright plan data/*.parquet -o plan
+  batchwright plan data/ -o plan --label class --where \"split = 'train'\" --world-size 64
+  batchwright plan data/ --dry-run";
+
 /// Count the modalities of a dataset and build a plan
 ///
 /// Reads the dataset once or twice and writes a directory that training loops read. The same data, settings and seed
 /// give the same bytes, on any number of threads.
-///
-/// Examples:
-///   batchwright plan data/*.parquet -o plan
-///   batchwright plan data/ -o plan --label class --where "split = 'train'" --world-size 64
-///   batchwright plan data/ --dry-run
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Flags {
     /// Parquet files or directories of them
     #[arg(required = true, value_name = "DATA")]
     inputs: Vec<String>,
+    #[command(flatten)]
+    flags: PlanFlags,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Only say what would be read and written, and how much disk and memory it takes
     #[arg(long, help_heading = "Run")]
     dry_run: bool,
     /// Print the summary as one JSON object
     #[arg(long, help_heading = "Messages")]
     json: bool,
-    #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    flags: PlanFlags,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<String> {

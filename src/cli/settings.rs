@@ -1,8 +1,10 @@
 //! Puts the settings together: flag > environment > file > default, each value with its origin.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::builder::StyledStr;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use serde::Serialize;
@@ -21,19 +23,41 @@ fn variable(long: &str) -> String {
     PREFIX.to_string() + &long.to_uppercase().replace('-', "_")
 }
 
-/// Lets every setting also be given by its environment variable (an empty one counts as not set), and every number be
-/// negative, so that it is refused by its name and not as an unknown flag.
-pub fn prepare(command: Command) -> Command {
-    let command = command.mut_args(|arg| {
-        let given =
-            arg.get_long().map(variable).filter(|v| std::env::var_os(v).is_some_and(|v| !v.is_empty()));
-        match given {
-            Some(name) if is_setting(arg.get_id().as_str()) => arg.env(name).hide_env(true),
-            _ => arg,
+/// What the definitions of the flags leave out: the defaults in their help, taken from the config; the environment
+/// variables of settings (an empty one counts as not set); and that numbers may be negative, so that -1 is refused as
+/// a value and not as an unknown flag.
+pub fn prepare(command: Command, defaults: &BTreeMap<String, String>) -> Command {
+    let command = command.mut_args(|mut arg| {
+        if let Some(default) = defaults.get(arg.get_id().as_str()) {
+            let add = |help: &StyledStr| format!("{help} [default: {default}]");
+            if let Some(help) = arg.get_long_help().map(add) {
+                arg = arg.long_help(help);
+            }
+            if let Some(help) = arg.get_help().map(add) {
+                arg = arg.help(help);
+            }
         }
-        .allow_negative_numbers(true)
+        let variable = arg.get_long().map(variable).filter(|_| is_setting(arg.get_id().as_str()));
+        if let Some(name) = variable.filter(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty())) {
+            arg = arg.env(name).hide_env(true);
+        }
+        if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
     });
-    command.mut_subcommands(prepare)
+    command.mut_subcommands(|inner| prepare(inner, defaults))
+}
+
+/// The defaults worth a word in the help; where none is one value, the flag's text says what happens.
+pub fn defaults() -> BTreeMap<String, String> {
+    let values = Settings::new(&[]).expect("defaults are valid").values;
+    let text = |value: Value| match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let spoken = ["run.threads", "run.memory"];
+    (values.into_iter().filter(|(key, _)| !spoken.contains(&key.as_str())))
+        .filter_map(|(key, (value, _))| Some((key, text(value)?)))
+        .collect()
 }
 
 fn is_setting(id: &str) -> bool {
