@@ -162,7 +162,7 @@ impl Settings {
             *slot = (value.clone(), origin.clone());
         }
         imply(&mut values);
-        let (config, run) = build(&values).or_else(|e| Err(culprit(&values).unwrap_or(e)))?;
+        let (config, run) = build(&values).map_err(|e| culprit(&values).unwrap_or(e))?;
         config.check().map_err(|e| with_origin(e, &values))?;
         Ok(Settings { config, run, values })
     }
