@@ -56,8 +56,8 @@ impl Default for Run {
 }
 
 impl Config {
-    /// Finds settings that contradict each other, before any data is read. O(1).
-    pub fn check(&self) -> Result<()> {
+    /// Finds settings that contradict each other or are out of range, before any data is read; returns warnings.
+    pub fn check(&self) -> Result<Vec<String>> {
         use modalities::EstimatorSpec::{Column, Kmeans};
         let m = &self.modalities;
         let contradiction = |flag: &str, reason: &str, help: &str| Err(Error::config(flag, reason, help));
@@ -105,8 +105,8 @@ impl Config {
         self.batch_size.check()?;
         self.strata.check()?;
         self.batches.check()?;
-        self.weights.check()?;
-        self.scores.check()
+        self.scores.check()?;
+        self.weights.check()
     }
 }
 
@@ -152,10 +152,9 @@ impl Settings {
     /// Puts `layers` over the defaults, later ones winning, and checks the result. An unknown key or a value of the
     /// wrong kind is an error that names the key and where it was set.
     pub fn new(layers: &[Layer]) -> Result<Settings> {
-        let defaults = serde_json::to_value(Config::default()).expect("a config of plain values");
-        let mut tree = defaults;
+        let mut tree = serde_json::to_value(Config::default()).expect("a config of plain values");
         tree["run"] = serde_json::to_value(Run::default()).expect("a run of plain values");
-        // plan.json leaves it out where it is empty.
+        // plan.json leaves this key out while it is empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
         let mut values: Layer = leaves(&tree).into_iter().map(|(k, v)| (k, (v, Origin::Default))).collect();
         for (key, (value, origin)) in layers.iter().flatten() {
@@ -163,7 +162,7 @@ impl Settings {
             *slot = (value.clone(), origin.clone());
         }
         imply(&mut values);
-        let (config, run) = build(&values).or_else(|e| Err(culprit(&values).unwrap_or(e)))?;
+        let (config, run) = build(&values).map_err(|e| culprit(&values).unwrap_or(e))?;
         config.check().map_err(|e| with_origin(e, &values))?;
         Ok(Settings { config, run, values })
     }
@@ -173,7 +172,9 @@ impl Settings {
 fn with_origin(error: Error, values: &Layer) -> Error {
     match error {
         Error::Config { key, reason, help } => match values.get(&key) {
-            Some((_, origin)) if *origin != Origin::Default => Error::config(format!("{key} ({origin})"), reason, help),
+            Some((_, origin)) if *origin != Origin::Default => {
+                Error::config(format!("{key} ({origin})"), reason, help)
+            }
             _ => Error::config(key, reason, help),
         },
         other => other,
@@ -215,7 +216,10 @@ fn build(values: &Layer) -> Result<(Config, Run)> {
     }
     let run = tree.remove("run").unwrap_or_default();
     let wrong = |e: serde_json::Error| Error::config("config", e.to_string(), "");
-    Ok((serde_json::from_value(Value::Object(tree)).map_err(wrong)?, serde_json::from_value(run).map_err(wrong)?))
+    Ok((
+        serde_json::from_value(Value::Object(tree)).map_err(wrong)?,
+        serde_json::from_value(run).map_err(wrong)?,
+    ))
 }
 
 /// serde does not say which key it stumbled over: try each value alone over the defaults.
@@ -242,7 +246,7 @@ fn unknown(key: &str, origin: &Origin, known: &Layer) -> Error {
     let near = known
         .keys()
         .find(|k| k.rsplit('.').next() == Some(last))
-        .or_else(|| nearest(key, known.keys()))
+        .or_else(|| nearest(&key.replace('-', "_"), known.keys()))
         .map_or(String::new(), |k| format!("did you mean `{k}`? "));
     let here: Vec<&str> =
         known.keys().filter(|k| table(k) == table(key)).map(|k| k.rsplit('.').next().unwrap_or(k)).collect();
@@ -321,7 +325,9 @@ pub fn parse_size(text: &str) -> Result<u64, String> {
 fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
     match Value::deserialize(deserializer)? {
         Value::String(text) => parse_size(&text).map_err(serde::de::Error::custom),
-        other => other.as_u64().ok_or_else(|| serde::de::Error::custom("expected bytes, or text such as 4GiB")),
+        other => {
+            other.as_u64().ok_or_else(|| serde::de::Error::custom("expected bytes, or text such as 4GiB"))
+        }
     }
 }
 
@@ -346,7 +352,8 @@ mod tests {
 
     #[test]
     fn later_layers_win() {
-        let file = layer(Origin::File("f.toml".into(), 3), &[("seed", 1.into()), ("run.memory", "1GiB".into())]);
+        let file =
+            layer(Origin::File("f.toml".into(), 3), &[("seed", 1.into()), ("run.memory", "1GiB".into())]);
         let s = Settings::new(&[file, flags(&[("seed", 2.into())])]).unwrap();
         assert_eq!((s.config.seed, s.run.memory), (2, 1 << 30));
         assert_eq!(s.values["seed"].1.to_string(), "flag --x");

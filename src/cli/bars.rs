@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
-use super::style::{self, Paint};
+use super::style::{self, Look};
 use crate::progress::{Observer, Progress};
 
 /// How progress is shown.
@@ -37,7 +37,7 @@ pub fn observe(show: Show, verbosity: i8) -> Progress {
 }
 
 fn warning(message: &str) -> String {
-    format!("{} {message}", Paint::stderr().yellow("warning:"))
+    format!("{} {message}", Look::stderr().yellow("warning:"))
 }
 
 /// A panic elsewhere must not hide the bars of the stage that reports it.
@@ -124,7 +124,7 @@ impl Observer for Bars {
             if took >= 1.0 || self.verbosity > 0 {
                 let line = finished(stage, unit, done, took);
                 // The terminal is gone: nothing to tell.
-                let _ = self.all.println(Paint::stderr().dim(&line));
+                let _ = self.all.println(Look::stderr().dim(&line));
             }
         }
     }

@@ -1,9 +1,8 @@
 //! `completions`: what the shell needs to complete commands and flags.
 
-use clap::{Args, CommandFactory};
+use clap::Args;
 use clap_complete::Shell;
 
-use super::Cli;
 use crate::error::Result;
 
 /// Print shell completions
@@ -18,6 +17,6 @@ pub struct Flags {
 
 pub fn run(flags: Flags) -> Result<String> {
     let mut out = Vec::new();
-    clap_complete::generate(flags.shell, &mut Cli::command(), "batchwright", &mut out);
+    clap_complete::generate(flags.shell, &mut super::command(), "batchwright", &mut out);
     Ok(String::from_utf8_lossy(&out).into_owned())
 }

@@ -25,20 +25,21 @@ enum Verb {
 /// Takes the flags of `plan`. The output is a config file: save it as batchwright.toml and edit it.
 #[derive(Args)]
 struct Show {
-    /// Print one JSON object: key to value and origin
-    #[arg(long)]
-    json: bool,
-    #[command(flatten)]
-    file: ConfigFile,
     #[command(flatten)]
     flags: PlanFlags,
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print one JSON object: key to value and origin
+    #[arg(long, help_heading = "Messages")]
+    json: bool,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<String> {
     let Verb::Show(show) = flags.verb;
     let values = context.settings(&show.file, &show.flags)?.values;
     if show.json {
-        let entry = |(value, origin): &(Value, _)| json!({"value": value, "origin": ToString::to_string(origin)});
+        let entry =
+            |(value, origin): &(Value, _)| json!({"value": value, "origin": ToString::to_string(origin)});
         let all: Map<String, Value> = values.iter().map(|(key, given)| (key.clone(), entry(given))).collect();
         return Ok(super::json(&all));
     }
@@ -73,8 +74,10 @@ fn as_toml(values: &Layer) -> String {
 fn literal(value: &Value) -> String {
     match value {
         Value::Object(table) => {
-            let inner: Vec<String> =
-                table.iter().map(|(k, v)| format!("{} = {}", literal(&k.as_str().into()), literal(v))).collect();
+            let inner: Vec<String> = table
+                .iter()
+                .map(|(k, v)| format!("{} = {}", literal(&k.as_str().into()), literal(v)))
+                .collect();
             format!("{{ {} }}", inner.join(", "))
         }
         Value::Array(list) => format!("[{}]", list.iter().map(literal).collect::<Vec<_>>().join(", ")),

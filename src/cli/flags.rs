@@ -77,7 +77,9 @@ pub struct FilterFlags {
     #[serde(rename = "where")]
     pub filter: Option<String>,
     /// Rows whose features are null, NaN, infinite or of the wrong length: stop, or drop them
-    #[arg(id = "source.invalid", long = "invalid", value_parser = ["error", "drop"])]
+    #[arg(id = "source.invalid", long = "invalid", hide_possible_values = true,
+          value_name = "error|drop",
+          value_parser = ["error", "drop"])]
     pub invalid: Option<String>,
 }
 
@@ -88,10 +90,14 @@ pub struct FeatureFlags {
     #[arg(id = "features.columns", long = "features", value_name = "COLUMN,...", value_delimiter = ',')]
     pub columns: Option<Vec<String>>,
     /// What is done to the numbers first: nothing, length 1, mean 0 and deviation 1, or median 0 and quartiles apart by 1
-    #[arg(id = "features.transform", long = "transform", value_parser = ["none", "unit", "standard", "robust"])]
+    #[arg(id = "features.transform", long = "transform", hide_possible_values = true,
+          value_name = "none|unit|standard|robust",
+          value_parser = ["none", "unit", "standard", "robust"])]
     pub transform: Option<String>,
     /// How text and boolean columns become numbers
-    #[arg(id = "features.categories", long = "categories", value_parser = ["one-hot", "hash"])]
+    #[arg(id = "features.categories", long = "categories", hide_possible_values = true,
+          value_name = "one-hot|hash",
+          value_parser = ["one-hot", "hash"])]
     pub categories: Option<String>,
 }
 
@@ -100,7 +106,9 @@ pub struct FeatureFlags {
 pub struct ModalityFlags {
     /// How modalities are counted: by modes that two halves of a sample agree on (rim), not at all (kmeans with a given
     /// number), or by the values of a column
-    #[arg(id = "modalities.estimator", long = "estimator", value_parser = ["rim", "kmeans", "column"])]
+    #[arg(id = "modalities.estimator", long = "estimator", hide_possible_values = true,
+          value_name = "rim|kmeans|column",
+          value_parser = ["rim", "kmeans", "column"])]
     pub estimator: Option<String>,
     /// Fix the number of modalities; chooses the estimator kmeans
     #[arg(id = "modalities.count", long = "modalities", value_name = "N")]
@@ -148,7 +156,8 @@ pub struct BatchSizeFlags {
     #[arg(id = "batch_size.micro_steps", long = "micro-steps", value_name = "A")]
     pub micro_steps: Option<u64>,
     /// Batch sizes to prepare, all multiples of the smallest; auto: the batch size B, 2B and 4B
-    #[arg(id = "batch_size.candidates", long = "candidates", value_name = "auto|N,N,...", value_parser = auto_or_numbers)]
+    #[arg(id = "batch_size.candidates", long = "candidates", value_name = "auto|N,N,...",
+          value_parser = auto_or_numbers)]
     pub candidates: Option<Value>,
 }
 
@@ -180,17 +189,22 @@ pub struct BatchFlags {
 #[command(next_help_heading = "Weights and scores")]
 pub struct WeightFlags {
     /// How the weight moves between the centre and the edge of the modalities during training
-    #[arg(id = "weights.schedule", long = "weights",
+    #[arg(id = "weights.schedule", long = "weights", hide_possible_values = true,
+          value_name = "centre-to-periphery|centre-then-uniform|periphery-late|off",
           value_parser = ["centre-to-periphery", "centre-then-uniform", "periphery-late", "off"])]
     pub schedule: Option<String>,
     /// How strong: at 1 the heaviest row weighs e times the lightest; above 2 is rarely wise
     #[arg(id = "weights.strength", long = "weight-strength", value_name = "X")]
     pub strength: Option<f64>,
     /// What makes a row central
-    #[arg(id = "weights.centrality", long = "centrality", value_parser = ["distance", "density", "margin"])]
+    #[arg(id = "weights.centrality", long = "centrality", hide_possible_values = true,
+          value_name = "distance|density|margin",
+          value_parser = ["distance", "density", "margin"])]
     pub centrality: Option<String>,
     /// Where weights have mean 1: in each modality, or in each batch
-    #[arg(id = "weights.normalise", long = "normalise", value_parser = ["modality", "batch"])]
+    #[arg(id = "weights.normalise", long = "normalise", hide_possible_values = true,
+          value_name = "modality|batch",
+          value_parser = ["modality", "batch"])]
     pub normalise: Option<String>,
 }
 
@@ -208,7 +222,7 @@ pub struct ScoreFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Run")]
 pub struct OutFlags {
-    /// Directory of the new plan [default: plan]
+    /// Directory of the new plan
     #[arg(id = "run.out", short = 'o', long = "out", value_name = "DIR")]
     pub out: Option<String>,
     /// Replace an existing plan
@@ -252,7 +266,11 @@ fn auto_or_number(text: &str) -> Result<Value, String> {
 fn auto_or_numbers(text: &str) -> Result<Value, String> {
     match text {
         "auto" => Ok(text.into()),
-        _ => text.split(',').map(|n| number(n.trim())).collect::<Result<Vec<_>, _>>().map(Value::Array)
+        _ => text
+            .split(',')
+            .map(|n| number(n.trim()))
+            .collect::<Result<Vec<_>, _>>()
+            .map(Value::Array)
             .map_err(|e| format!("{e}s such as 128,256,512, or auto")),
     }
 }

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
-use clap::{Args, Command, CommandFactory};
+use clap::{Args, Command};
 
-use super::{Cli, style};
+use super::style;
 use crate::error::{Error, Result};
 
 /// Print the manual page, or write one page for every command
@@ -16,7 +16,7 @@ pub struct Flags {
 }
 
 pub fn run(flags: Flags) -> Result<String> {
-    let mut command = Cli::command().disable_help_subcommand(true);
+    let mut command = super::command().disable_help_subcommand(true);
     command.build();
     let Some(dir) = flags.dir else { return Ok(render(command)) };
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;

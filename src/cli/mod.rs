@@ -36,7 +36,7 @@ of rows there are; not image and text), and writes a plan: stratified batches, r
 plain Arrow files that any training loop reads.";
 
 const AFTER_HELP: &str = "\
-Settings: a flag wins over its environment variable (--batch-size is BATCHWRIGHT_BATCH_SIZE), that over the file
+Settings: a flag wins over its environment variable (--batch-size is BATCHWRIGHT_BATCH_SIZE), that over the file \
 batchwright.toml, that over the default. `batchwright config show` tells where each value comes from.
 
 Exit codes: 0 done, 2 wrong usage or settings, 3 unreadable or invalid input, 130 interrupted.";
@@ -108,9 +108,9 @@ struct ConfigFile {
     config: Option<PathBuf>,
 }
 
-/// The whole command with its environment variables.
+/// The whole command, as help, man pages, completions and the parser see it.
 fn command() -> Command {
-    settings::with_environment(Cli::command())
+    settings::prepare(Cli::command(), &settings::defaults())
 }
 
 /// The `batchwright` program.
@@ -187,20 +187,20 @@ fn json(value: &impl Serialize) -> String {
 
 /// What happened, why, and what to do about it.
 fn explain(error: &Error) -> String {
-    let paint = style::Paint::stderr();
+    let look = style::Look::stderr();
     let mut said = error.to_string();
-    let mut text = format!("{} {said}\n", paint.red("error:"));
+    let mut text = format!("{} {said}\n", look.red("error:"));
     let mut cause = std::error::Error::source(error);
     while let Some(e) = cause {
         let message = e.to_string();
         if !said.contains(&message) {
-            text += &format!("  {} {message}\n", paint.dim("cause:"));
+            text += &format!("  {} {message}\n", look.dim("cause:"));
         }
         said = message;
         cause = e.source();
     }
     if !error.help().is_empty() {
-        text += &format!("  {} {}\n", paint.cyan("help:"), error.help());
+        text += &format!("  {} {}\n", look.cyan("help:"), error.help());
     }
     text
 }
@@ -219,5 +219,58 @@ fn on_signal(switch: Arc<AtomicBool>) {
             }
             eprintln!("stopping; press Ctrl-C again to stop at once");
         });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_flag_is_explained() {
+        fn walk(command: &Command) {
+            assert!(command.get_about().is_some(), "{} says nothing", command.get_name());
+            for arg in command.get_arguments() {
+                let help = arg.get_help().map(|h| h.to_string()).unwrap_or_default();
+                assert!(
+                    !help.is_empty() && !help.ends_with('.'),
+                    "{} {}: `{help}`",
+                    command.get_name(),
+                    arg.get_id()
+                );
+            }
+            command.get_subcommands().for_each(walk);
+        }
+        let mut command = command();
+        command.build();
+        walk(&command);
+        command.debug_assert();
+    }
+
+    #[test]
+    fn every_flag_of_plan_sets_a_key() {
+        let known = Settings::new(&[]).expect("defaults are valid").values;
+        let command = Cli::command();
+        let plan = command.find_subcommand("plan").expect("there is `plan`");
+        let ids: Vec<&str> = plan.get_arguments().map(|a| a.get_id().as_str()).collect();
+        for id in ids.iter().filter(|id| id.contains('.')) {
+            assert!(known.contains_key(*id), "--{id} sets nothing");
+        }
+        // And every key has a flag, but for what --allocation FILE reads.
+        for key in known.keys().filter(|k| *k != "batches.shares") {
+            assert!(ids.contains(&key.as_str()), "no flag sets {key}");
+        }
+    }
+
+    #[test]
+    fn errors_say_what_why_and_what_to_do() {
+        let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
+        let text = explain(&Error::io("read", "x.parquet")(denied));
+        assert_eq!(
+            text,
+            "error: cannot read x.parquet: permission denied\n  help: check the permissions of this path\n"
+        );
+        let text = explain(&Error::input("x.parquet", "is no Parquet file", "").because("bad magic"));
+        assert_eq!(text, "error: x.parquet: is no Parquet file\n  cause: bad magic\n");
     }
 }

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::flags::CountFlags;
-use super::style::{self, Paint};
+use super::style::{self, Look};
 use super::{ConfigFile, Context};
 use crate::error::Result;
 use crate::pipeline::{self, Counted};
@@ -16,66 +16,78 @@ pub struct Flags {
     /// Parquet files or directories of them
     #[arg(required = true, value_name = "DATA")]
     inputs: Vec<String>,
+    #[command(flatten)]
+    flags: CountFlags,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Print one JSON object
     #[arg(long, help_heading = "Messages")]
     json: bool,
-    #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    flags: CountFlags,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<String> {
     let settings = context.settings(&flags.file, &flags.flags)?;
     let counted = pipeline::modalities(&flags.inputs, &settings.config, &settings.run, &context.progress)?;
-    Ok(if flags.json { super::json(&counted) } else { describe(&counted, Paint::stdout()) })
+    Ok(if flags.json { super::json(&counted) } else { describe(&counted, Look::stdout()) })
 }
 
 /// Rows of a table; the rest is counted, and in `--json`.
 const SHOWN: usize = 20;
 
-fn describe(c: &Counted, paint: Paint) -> String {
+fn describe(c: &Counted, look: Look) -> String {
     let line = |name: &str, text: String| (name.to_string(), text);
     let mut lines = vec![
         line(
             "modalities",
             super::plan::modality_count(c.modalities, c.confidence, c.interval, c.clear, &c.estimator),
         ),
-        line("sample", format!("{}, blocks of {}", style::plural(c.sample_rows, "row"), style::count(c.resolution.into()))),
+        line(
+            "sample",
+            format!(
+                "{}, blocks of {}",
+                style::plural(c.sample_rows, "row"),
+                style::count(c.resolution.into())
+            ),
+        ),
         line("time", style::seconds(c.seconds)),
     ];
     let plain = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
     lines.extend(c.details.iter().map(|(name, value)| line(name, plain(value))));
-    let mut out = style::facts(&lines, paint);
+    let mut out = style::facts(&lines, look);
 
     let total = c.sizes.iter().sum::<u64>().max(1) as f64;
     let most = c.sizes.iter().copied().max().unwrap_or(1).max(1) as f64;
-    let cells = style::width().saturating_sub(36).clamp(4, 40);
+    let cells = look.width.saturating_sub(36).clamp(4, 40);
     let sizes: Vec<Vec<String>> = (c.sizes.iter().enumerate().take(SHOWN))
         .map(|(m, &n)| {
             let share = n as f64;
-            vec![m.to_string(), style::count(n), style::percent(share / total), style::bar(share / most, cells)]
+            vec![
+                m.to_string(),
+                style::count(n),
+                style::percent(share / total),
+                style::bar(share / most, cells),
+            ]
         })
         .collect();
     out += "\n";
-    out += &style::table(&["modality", "sample rows", "share", ""], &[true, true, true, false], &sizes, paint);
-    out += &more(c.sizes.len(), paint);
+    out += &style::table(&["modality", "sample rows", "share", ""], &[true, true, true, false], &sizes, look);
+    out += &more(c.sizes.len(), look);
 
     if !c.curve.is_empty() {
         let rows: Vec<Vec<String>> = (c.curve.iter().take(SHOWN))
             .map(|(k, criterion, value)| vec![k.to_string(), format!("{value:.4}"), criterion.clone()])
             .collect();
         out += "\n";
-        out += &style::table(&["k", "value", "criterion"], &[true, true, false], &rows, paint);
-        out += &more(c.curve.len(), paint);
+        out += &style::table(&["k", "value", "criterion"], &[true, true, false], &rows, look);
+        out += &more(c.curve.len(), look);
     }
     out
 }
 
-fn more(rows: usize, paint: Paint) -> String {
+fn more(rows: usize, look: Look) -> String {
     match rows.saturating_sub(SHOWN) {
         0 => String::new(),
-        rest => paint.dim(&format!("and {rest} more: --json has all")) + "\n",
+        rest => look.dim(&format!("and {rest} more: --json has all")) + "\n",
     }
 }
 
@@ -96,8 +108,9 @@ mod tests {
             curve: vec![(3, "p=32 k=64 tau=1.4 R".into(), 1.25)],
             ..Counted::default()
         };
-        let text = describe(&counted, Paint::stdout());
-        for expected in ["likely 2 to 4", "no clear number", "50,000 rows", "and 5 more", "1.2500  p=32 k=64"] {
+        let text = describe(&counted, Look::plain());
+        for expected in ["likely 2 to 4", "no clear number", "50,000 rows", "and 5 more", "1.2500  p=32 k=64"]
+        {
             assert!(text.contains(expected), "no `{expected}` in\n{text}");
         }
     }

@@ -3,51 +3,56 @@
 use clap::Args;
 
 use super::flags::PlanFlags;
-use super::style::{self, Paint};
+use super::style::{self, Look};
 use super::{ConfigFile, Context};
 use crate::error::Result;
 use crate::pipeline::{self, Estimate, Summary};
+
+const EXAMPLES: &str = "\
+Examples:
+  batchwright plan data/*.parquet -o plan
+  batchwright plan data/ -o plan --label class --where \"split = 'train'\" --world-size 64
+  batchwright plan data/ --dry-run";
 
 /// Count the modalities of a dataset and build a plan
 ///
 /// Reads the dataset once or twice and writes a directory that training loops read. The same data, settings and seed
 /// give the same bytes, on any number of threads.
-///
-/// Examples:
-///   batchwright plan data/*.parquet -o plan
-///   batchwright plan data/ -o plan --label class --where "split = 'train'" --world-size 64
-///   batchwright plan data/ --dry-run
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLES)]
 pub struct Flags {
     /// Parquet files or directories of them
     #[arg(required = true, value_name = "DATA")]
     inputs: Vec<String>,
+    #[command(flatten)]
+    flags: PlanFlags,
+    #[command(flatten)]
+    file: ConfigFile,
     /// Only say what would be read and written, and how much disk and memory it takes
     #[arg(long, help_heading = "Run")]
     dry_run: bool,
     /// Print the summary as one JSON object
     #[arg(long, help_heading = "Messages")]
     json: bool,
-    #[command(flatten)]
-    file: ConfigFile,
-    #[command(flatten)]
-    flags: PlanFlags,
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<String> {
     let settings = context.settings(&flags.file, &flags.flags)?;
     let (config, run, progress) = (&settings.config, &settings.run, &context.progress);
-    let paint = Paint::stdout();
+    let look = Look::stdout();
     if flags.dry_run {
         let estimate = pipeline::estimate(&flags.inputs, config, run, progress)?;
-        return Ok(if flags.json { super::json(&estimate) } else { style::facts(&forecast(&estimate), paint) });
+        return Ok(if flags.json {
+            super::json(&estimate)
+        } else {
+            style::facts(&forecast(&estimate), look)
+        });
     }
     let summary = pipeline::plan(&flags.inputs, config, run, progress)?;
     match (flags.json, context.quiet) {
         (true, _) => Ok(super::json(&summary)),
         (false, true) => Ok(String::new()),
-        (false, false) => Ok(style::facts(&facts(&summary), paint)),
+        (false, false) => Ok(style::facts(&facts(&summary), look)),
     }
 }
 
@@ -59,9 +64,15 @@ fn line(name: &str, text: impl Into<String>) -> (String, String) {
 
 fn forecast(e: &Estimate) -> Lines {
     let mut lines = vec![
-        line("data", format!("{}, {}", style::plural(e.rows, "row"), style::plural(e.dims as u64, "dimension"))),
+        line(
+            "data",
+            format!("{}, {}", style::plural(e.rows, "row"), style::plural(e.dims as u64, "dimension")),
+        ),
         line("would read", style::bytes(e.bytes_read)),
-        line("would write", format!("{} ({} free)", style::bytes(e.bytes_written), style::bytes(e.disk_free))),
+        line(
+            "would write",
+            format!("{} ({} free)", style::bytes(e.bytes_written), style::bytes(e.disk_free)),
+        ),
         line("memory", format!("up to {}", style::bytes(e.memory_needed))),
     ];
     lines.extend(e.lines.iter().cloned());
@@ -70,7 +81,13 @@ fn forecast(e: &Estimate) -> Lines {
 }
 
 /// "M = 50, confidence 93 % (90 % interval 48 to 53), counted by rim"
-pub fn modality_count(m: u32, confidence: f64, (low, high): (u32, u32), clear: bool, estimator: &str) -> String {
+pub fn modality_count(
+    m: u32,
+    confidence: f64,
+    (low, high): (u32, u32),
+    clear: bool,
+    estimator: &str,
+) -> String {
     let how = match estimator {
         "kmeans" => return format!("{m} (fixed, by k-means)"),
         "column" => return format!("{m} (the values of a column)"),
@@ -80,6 +97,22 @@ pub fn modality_count(m: u32, confidence: f64, (low, high): (u32, u32), clear: b
     match clear {
         true => format!("{m} ({sure})"),
         false => format!("{m} ({sure})\nno clear number: the fine strata carry the stratification"),
+    }
+}
+
+/// In words: the ratio, and whether a label was there to predict it from.
+pub fn predicted_gain(gain: Option<(f64, bool)>) -> String {
+    match gain {
+        Some((ratio, true)) => {
+            format!(
+                "early gradient variance {ratio:.2} times that of random batches (predicted from the label)"
+            )
+        }
+        Some((ratio, false)) => format!(
+            "early gradient variance at best {ratio:.2} times that of random batches (an optimistic guess: a plan \
+             made with --label has a prediction)"
+        ),
+        None => "not predicted".into(),
     }
 }
 
@@ -120,7 +153,12 @@ fn facts(s: &Summary) -> Lines {
     lines.push(line("strata", style::count(s.strata.into())));
     lines.push(line(
         "batch size",
-        format!("{} = {:.2} a modality: {}", style::count(s.batch_size), s.samples_per_modality, s.batch_size_why),
+        format!(
+            "{} = {:.2} a modality: {}",
+            style::count(s.batch_size),
+            s.samples_per_modality,
+            s.batch_size_why
+        ),
     ));
     lines.push(line(
         "  coverage",
@@ -140,21 +178,13 @@ fn facts(s: &Summary) -> Lines {
             sizes.join(" ")
         ),
     ));
-    lines.push(line("update", format!("at {} representative samples", style::count(s.information_threshold as u64))));
     lines.push(line(
-        "gain",
-        match s.gain {
-            Some((ratio, true)) => format!(
-                "early gradient variance {ratio:.2} times that of random batches (predicted from the label)"
-            ),
-            Some((ratio, false)) => format!(
-                "early gradient variance at best {ratio:.2} times that of random batches (an optimistic guess: \
-                 give --label for a prediction)"
-            ),
-            None => "not predicted".into(),
-        },
+        "update",
+        format!("at {} representative samples", style::count(s.information_threshold as u64)),
     ));
-    lines.push(line("files", format!("{}, {}", style::plural(s.files as u64, "file"), style::bytes(s.bytes))));
+    lines.push(line("gain", predicted_gain(s.gain)));
+    lines
+        .push(line("files", format!("{}, {}", style::plural(s.files as u64, "file"), style::bytes(s.bytes))));
     // The stages that took at least a twentieth of the time.
     let slow: Vec<String> = (s.stages.iter())
         .filter(|(_, t)| *t >= 0.05 * s.seconds)
@@ -198,7 +228,7 @@ mod tests {
             warnings: vec!["a column is constant".into()],
             ..Summary::default()
         };
-        let text = style::facts(&facts(&summary), Paint::stdout());
+        let text = style::facts(&facts(&summary), Look::plain());
         for expected in [
             "990,000 planned, 10,000 by --where",
             "50 (confidence 93.0 %, likely 48 to 53, counted by rim)",

@@ -1,5 +1,6 @@
 //! `schema`: what a plan's files hold, for people and for other programs.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use clap::Args;
@@ -25,13 +26,17 @@ pub fn run(flags: Flags) -> Result<String> {
             let path = dir.join(format!("{kind}.json"));
             std::fs::write(&path, text).map_err(Error::io("write", &path))?;
         }
-        return Ok(format!("{} written to {}\n", style::plural(documents.len() as u64, "schema"), dir.display()));
+        return Ok(format!(
+            "{} written to {}\n",
+            style::plural(documents.len() as u64, "schema"),
+            dir.display()
+        ));
     }
-    let names = || documents.iter().map(|(kind, _)| kind.as_str());
+    let names = || documents.keys().map(String::as_str);
     match flags.kind {
         None => Ok(names().map(|name| format!("{name}\n")).collect()),
-        Some(kind) => match documents.iter().find(|(k, _)| *k == kind) {
-            Some((_, text)) => Ok(text.clone()),
+        Some(kind) => match documents.get(&kind) {
+            Some(text) => Ok(text.clone()),
             None => Err(Error::config(
                 "schema",
                 format!("there is no kind of file `{kind}`"),
@@ -42,7 +47,11 @@ pub fn run(flags: Flags) -> Result<String> {
 }
 
 /// Every kind of file of a plan, and the config file, with its schema.
-fn documents() -> Vec<(String, String)> {
-    let config = super::json(&schemars::schema_for!(crate::config::Config));
-    vec![("config".into(), config)]
+fn documents() -> BTreeMap<String, String> {
+    let mut documents: BTreeMap<String, String> = crate::plan::schema_documents()
+        .into_iter()
+        .map(|(file, text)| (file.trim_end_matches(".json").to_string(), text))
+        .collect();
+    documents.insert("config".into(), super::json(&schemars::schema_for!(crate::config::Config)));
+    documents
 }

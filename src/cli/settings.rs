@@ -1,8 +1,10 @@
 //! Puts the settings together: flag > environment > file > default, each value with its origin.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::Path;
 
+use clap::builder::StyledStr;
 use clap::parser::ValueSource;
 use clap::{ArgMatches, Command};
 use serde::Serialize;
@@ -21,26 +23,57 @@ fn variable(long: &str) -> String {
     PREFIX.to_string() + &long.to_uppercase().replace('-', "_")
 }
 
-/// Lets every setting also be given by its environment variable. An empty variable counts as not set.
-pub fn with_environment(command: Command) -> Command {
-    let command = command.mut_args(|arg| match arg.get_long().map(variable) {
-        // Only settings: their id is the key they set.
-        Some(name) if is_setting(arg.get_id().as_str()) && std::env::var_os(&name).is_some_and(|v| !v.is_empty()) => {
-            arg.env(name).hide_env(true)
+/// What the definitions of the flags leave out: the defaults in their help, taken from the config; the environment
+/// variables of settings (an empty one counts as not set); and that numbers may be negative, so that -1 is refused as
+/// a value and not as an unknown flag.
+pub fn prepare(command: Command, defaults: &BTreeMap<String, String>) -> Command {
+    let command = command.mut_args(|mut arg| {
+        if let Some(default) = defaults.get(arg.get_id().as_str()) {
+            let add = |help: &StyledStr| format!("{help} [default: {default}]");
+            if let Some(help) = arg.get_long_help().map(add) {
+                arg = arg.long_help(help);
+            }
+            if let Some(help) = arg.get_help().map(add) {
+                arg = arg.help(help);
+            }
         }
-        _ => arg,
+        let variable = arg.get_long().map(variable).filter(|_| is_setting(arg.get_id().as_str()));
+        if let Some(name) = variable.filter(|name| std::env::var_os(name).is_some_and(|v| !v.is_empty())) {
+            arg = arg.env(name).hide_env(true);
+        }
+        if arg.get_action().takes_values() { arg.allow_negative_numbers(true) } else { arg }
     });
-    command.mut_subcommands(with_environment)
+    command.mut_subcommands(|inner| prepare(inner, defaults))
+}
+
+/// The defaults worth a word in the help; where none is one value, the flag's text says what happens.
+pub fn defaults() -> BTreeMap<String, String> {
+    let values = Settings::new(&[]).expect("defaults are valid").values;
+    let text = |value: Value| match value {
+        Value::String(text) => Some(text),
+        Value::Number(number) => Some(number.to_string()),
+        _ => None,
+    };
+    let spoken = ["run.threads", "run.memory"];
+    (values.into_iter().filter(|(key, _)| !spoken.contains(&key.as_str())))
+        .filter_map(|(key, (value, _))| Some((key, text(value)?)))
+        .collect()
 }
 
 fn is_setting(id: &str) -> bool {
-    id == "seed" || id == "config" || id.contains('.')
+    ["seed", "config", "progress"].contains(&id) || id.contains('.')
+}
+
+/// The flags that are settings, with their variables.
+fn settings(command: &Command) -> impl Iterator<Item = (&clap::Arg, String)> {
+    let settings = command.get_arguments().filter(|a| is_setting(a.get_id().as_str()));
+    settings.filter_map(|a| Some((a, variable(a.get_long()?))))
 }
 
 /// Variables that look like settings but are none: most likely misspelt.
 pub fn unknown_variables(command: &Command) -> Vec<String> {
     fn collect(command: &Command, names: &mut Vec<OsString>) {
-        names.extend(command.get_arguments().filter_map(|a| a.get_long()).map(|l| variable(l).into()));
+        names.extend(settings(command).map(|(_, name)| OsString::from(name)));
         command.get_subcommands().for_each(|c| collect(c, names));
     }
     let mut known = Vec::new();
@@ -131,10 +164,16 @@ fn from_flags(flags: &impl Serialize, command: &Command, matches: &ArgMatches) -
 /// Shares of the strata from a JSON or TOML file: a list, or a table from the number of a stratum to its share.
 fn shares(path: &str) -> Result<Value> {
     let wrong = |reason: String| {
-        Error::config("--allocation", reason, "a file holds a list of shares, or a table from stratum number to share")
+        Error::config(
+            "--allocation",
+            reason,
+            "a file holds a list of shares, or a table from stratum number to share",
+        )
     };
     let text = std::fs::read_to_string(path).map_err(|e| {
-        wrong(format!("is `{path}`, which is none of proportional, equal, tau, nor a file that can be read ({e})"))
+        wrong(format!(
+            "is `{path}`, which is none of proportional, equal, tau, nor a file that can be read ({e})"
+        ))
     })?;
     let value = serde_json::from_str(&text)
         .or_else(|_| toml::from_str::<Value>(&text))

@@ -2,25 +2,37 @@
 
 use std::io::IsTerminal;
 
-/// Colours, if the stream is a terminal and the user did not say NO_COLOR (no-color.org).
+/// What the place that text goes to can show.
 #[derive(Clone, Copy)]
-pub struct Paint(bool);
+pub struct Look {
+    colour: bool,
+    /// Columns.
+    pub width: usize,
+}
 
-impl Paint {
-    pub fn stdout() -> Paint {
-        Paint(std::io::stdout().is_terminal() && wanted())
+impl Look {
+    /// No colours and 100 columns: files and pipes always get the same text.
+    pub fn plain() -> Look {
+        Look { colour: false, width: 100 }
     }
 
-    pub fn stderr() -> Paint {
-        Paint(std::io::stderr().is_terminal() && wanted())
+    pub fn stdout() -> Look {
+        if std::io::stdout().is_terminal() { Look::terminal(columns()) } else { Look::plain() }
+    }
+
+    pub fn stderr() -> Look {
+        if std::io::stderr().is_terminal() { Look::terminal(None) } else { Look::plain() }
+    }
+
+    /// Colours unless the user said NO_COLOR (no-color.org).
+    fn terminal(columns: Option<usize>) -> Look {
+        let refused = std::env::var_os("NO_COLOR").is_some_and(|v| !v.is_empty());
+        let dumb = std::env::var_os("TERM").is_some_and(|t| t == "dumb");
+        Look { colour: !refused && !dumb, width: columns.unwrap_or(100) }
     }
 
     fn wrap(self, code: &str, text: &str) -> String {
-        if self.0 { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
-    }
-
-    pub fn bold(self, text: &str) -> String {
-        self.wrap("1", text)
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
     }
 
     pub fn dim(self, text: &str) -> String {
@@ -40,21 +52,13 @@ impl Paint {
     }
 }
 
-fn wanted() -> bool {
-    let set = |name| std::env::var_os(name).is_some_and(|v| !v.is_empty());
-    !set("NO_COLOR") && std::env::var_os("TERM").is_none_or(|t| t != "dumb")
-}
-
-/// Columns of the terminal that stdout is; 100 if it is none, so that files and pipes always get the same text.
-pub fn width() -> usize {
+/// Columns of the terminal that stdout is.
+fn columns() -> Option<usize> {
     #[cfg(unix)]
-    if std::io::stdout().is_terminal()
-        && let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdout())
-        && size.ws_col > 0
-    {
-        return size.ws_col.into();
-    }
-    100
+    let columns = rustix::termios::tcgetwinsize(std::io::stdout()).ok().map(|size| size.ws_col.into());
+    #[cfg(not(unix))]
+    let columns = None;
+    columns.filter(|&n| n > 0)
 }
 
 /// 1,234,567
@@ -116,7 +120,8 @@ pub fn percent(share: f64) -> String {
 
 /// A bar of `cells` characters, in eighths of a character.
 pub fn bar(share: f64, cells: usize) -> String {
-    let eighths = ((share.clamp(0.0, 1.0) * cells as f64 * 8.0).round() as usize).max(usize::from(share > 0.0));
+    let eighths =
+        ((share.clamp(0.0, 1.0) * cells as f64 * 8.0).round() as usize).max(usize::from(share > 0.0));
     let mut out = "█".repeat(eighths / 8);
     if let Some(rest) = (eighths % 8).checked_sub(1) {
         out.push(['▏', '▎', '▍', '▌', '▋', '▊', '▉'][rest]);
@@ -133,14 +138,14 @@ pub fn shorten(text: &str, room: usize) -> String {
 }
 
 /// Facts one below the other: names in one column, texts wrapped beside them.
-pub fn facts(lines: &[(String, String)], paint: Paint) -> String {
+pub fn facts(lines: &[(String, String)], look: Look) -> String {
     let name_width = lines.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0);
-    let room = width().saturating_sub(name_width + 2).max(24);
+    let room = look.width.saturating_sub(name_width + 2).max(24);
     let mut out = String::new();
     for (name, text) in lines {
         for (i, line) in wrap(text, room).iter().enumerate() {
             let head = if i == 0 { name.as_str() } else { "" };
-            out += &paint.cyan(&format!("{head:name_width$}"));
+            out += &look.cyan(&format!("{head:name_width$}"));
             out += &format!("  {line}\n");
         }
     }
@@ -166,9 +171,11 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
 }
 
 /// A table whose columns are as wide as their widest cell. `right` columns hold numbers.
-pub fn table(head: &[&str], right: &[bool], rows: &[Vec<String>], paint: Paint) -> String {
+pub fn table(head: &[&str], right: &[bool], rows: &[Vec<String>], look: Look) -> String {
     let widths: Vec<usize> = (0..head.len())
-        .map(|j| rows.iter().map(|r| r[j].chars().count()).chain([head[j].chars().count()]).max().unwrap_or(0))
+        .map(|j| {
+            rows.iter().map(|r| r[j].chars().count()).chain([head[j].chars().count()]).max().unwrap_or(0)
+        })
         .collect();
     let line = |cells: &[String]| {
         let cells: Vec<String> = (cells.iter().zip(&widths).zip(right))
@@ -177,7 +184,7 @@ pub fn table(head: &[&str], right: &[bool], rows: &[Vec<String>], paint: Paint) 
         cells.join("  ").trim_end().to_string()
     };
     let head: Vec<String> = head.iter().map(|h| h.to_string()).collect();
-    let mut out = paint.dim(&line(&head)) + "\n";
+    let mut out = look.dim(&line(&head)) + "\n";
     for row in rows {
         out += &line(row);
         out.push('\n');
@@ -192,20 +199,15 @@ mod tests {
     #[test]
     fn numbers_for_people() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
-        assert_eq!([(1, "row"), (2, "batch"), (3, "modality")].map(|(n, w)| plural(n, w)), [
-            "1 row",
-            "2 batches",
-            "3 modalities"
-        ]);
+        assert_eq!(
+            [(1, "row"), (2, "batch"), (3, "modality")].map(|(n, w)| plural(n, w)),
+            ["1 row", "2 batches", "3 modalities"]
+        );
         assert_eq!([0, 1023, 1024, 4 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "4.0 GiB"]);
-        assert_eq!([0.421, 9.999, 59.97, 185.2, 3599.6, 7620.0].map(seconds), [
-            "0.42 s",
-            "10.0 s",
-            "1 min 00 s",
-            "3 min 05 s",
-            "1 h 00 min",
-            "2 h 07 min"
-        ]);
+        assert_eq!(
+            [0.421, 9.999, 59.97, 185.2, 3599.6, 7620.0].map(seconds),
+            ["0.42 s", "10.0 s", "1 min 00 s", "3 min 05 s", "1 h 00 min", "2 h 07 min"]
+        );
         assert_eq!([0.0, 0.5, 0.0123, 0.00001].map(percent), ["0.0 %", "50.0 %", "1.23 %", "0.0010 %"]);
     }
 
@@ -216,7 +218,7 @@ mod tests {
         assert_eq!(bar(1e-9, 4), "▏");
         assert_eq!(shorten("modality", 5), "moda…");
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
-        let t = table(&["name", "n"], &[false, true], &[vec!["é".into(), "12".into()]], Paint(false));
+        let t = table(&["name", "n"], &[false, true], &[vec!["é".into(), "12".into()]], Look::plain());
         assert_eq!(t, "name   n\né     12\n");
     }
 }

@@ -8,15 +8,16 @@ use super::{Context, style};
 use crate::error::Result;
 use crate::synth::{self, Compression, Element, Params};
 
+const EXAMPLE: &str = "\
+Example:
+  batchwright synth -o data.parquet --rows 1000000 --dims 384 --modalities 50 --skew 1.2";
+
 /// Make a Parquet dataset with known modalities to try things with
 ///
 /// Rows of a Gaussian mixture with columns id, kind (the true modality), value and embedding. The same flags give the
 /// same bytes, on any number of threads.
-///
-/// Example:
-///   batchwright synth -o data.parquet --rows 1000000 --dims 384 --modalities 50 --skew 1.2
 #[derive(Args)]
-#[command(verbatim_doc_comment)]
+#[command(after_help = EXAMPLE)]
 pub struct Flags {
     /// File to write; with --files, the directory
     #[arg(short, long, value_name = "PATH")]
@@ -37,7 +38,8 @@ pub struct Flags {
     #[arg(long, default_value_t = 6.0, value_name = "X")]
     separation: f64,
     /// Seed: another one gives other data
-    #[arg(long, default_value_t = 0, value_name = "N")]
+    // Not the setting `seed`: a variable meant for plans must not change the data.
+    #[arg(id = "data-seed", long = "seed", default_value_t = 0, value_name = "N")]
     seed: u64,
     /// Rows of a row group
     #[arg(long, default_value_t = 65_536, value_name = "N")]

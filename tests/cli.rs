@@ -1,0 +1,326 @@
+//! The command line as users meet it: help, exit codes, layers of settings, synthetic data.
+
+use std::fs;
+use std::path::Path;
+use std::process::Output;
+
+use arrow_array::cast::AsArray;
+use arrow_array::types::{Float32Type, Int64Type};
+use assert_cmd::Command;
+use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+use serde_json::Value;
+
+/// Runs the program in an empty directory with nothing of ours in the environment.
+struct Shell(tempfile::TempDir);
+
+impl Shell {
+    fn new() -> Self {
+        Shell(tempfile::tempdir().unwrap())
+    }
+
+    fn path(&self, name: &str) -> std::path::PathBuf {
+        self.0.path().join(name)
+    }
+
+    fn run_with(&self, env: &[(&str, &str)], args: &[&str]) -> Output {
+        let mut command = Command::new(assert_cmd::cargo::cargo_bin!("batchwright"));
+        command.current_dir(self.0.path()).env_clear().envs(env.iter().copied()).args(args);
+        command.output().unwrap()
+    }
+
+    fn run(&self, args: &[&str]) -> Output {
+        self.run_with(&[], args)
+    }
+
+    /// stdout of a run that must succeed.
+    fn ok(&self, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(0), "{args:?}: {}", stderr(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
+    /// stderr of a run that must end with this exit code and leave stdout empty.
+    fn fails(&self, code: i32, args: &[&str]) -> String {
+        let output = self.run(args);
+        assert_eq!(output.status.code(), Some(code), "{args:?}: {}", stderr(&output));
+        assert!(output.stdout.is_empty(), "{args:?}");
+        stderr(&output)
+    }
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn contains(text: &str, all: &[&str]) {
+    for part in all {
+        assert!(text.contains(part), "no `{part}` in\n{text}");
+    }
+}
+
+const VERBS: [&[&str]; 9] = [
+    &["plan"],
+    &["modalities"],
+    &["inspect"],
+    &["synth"],
+    &["schema"],
+    &["config"],
+    &["config", "show"],
+    &["completions"],
+    &["man"],
+];
+
+#[test]
+fn every_verb_explains_itself() {
+    let shell = Shell::new();
+    for verb in VERBS.iter().chain([&&[][..]]) {
+        for flag in ["-h", "--help"] {
+            let help = shell.ok(&[verb, &[flag][..]].concat());
+            assert!(help.contains("Usage: batchwright"), "{verb:?}: {help}");
+            assert!(!help.contains("TODO") && !help.contains('\x1b'), "{verb:?}: {help}");
+        }
+    }
+    let plan = shell.ok(&["plan", "--help"]);
+    contains(
+        &plan,
+        &["Examples:", "Batch size:", "Weights and scores:", "--stratify-by", "--simd", "--dry-run"],
+    );
+    assert!(!plan.contains("--locality"));
+}
+
+#[test]
+fn exit_codes() {
+    let shell = Shell::new();
+    shell.ok(&["--version"]);
+    contains(&shell.fails(2, &["plan"]), &["DATA"]);
+    contains(
+        &shell.fails(2, &["plan", "x", "--batch-size", "big"]),
+        &["expected a positive whole number or auto"],
+    );
+    contains(&shell.fails(2, &["plan", "x", "--memory", "4 apples"]), &["4 apples", "4GiB"]);
+    contains(
+        &shell.fails(2, &["plan", "x", "--estimator", "column"]),
+        &["error: ", "--modality-column", "help: "],
+    );
+    contains(
+        &shell.fails(2, &["plan", "x", "--estimator", "rim", "--modalities", "4"]),
+        &["--modalities", "--estimator"],
+    );
+    contains(&shell.fails(2, &["plan", "x", "--config", "none.toml"]), &["none.toml"]);
+    contains(&shell.fails(2, &["synth", "-o", "x", "--skew", "-1"]), &["--skew"]);
+    contains(&shell.fails(2, &["schema", "nothing"]), &["there is no kind of file `nothing`", "config"]);
+    contains(&shell.fails(3, &["inspect", "nowhere"]), &["nowhere", "plan.json"]);
+    assert_eq!(fs::read_dir(shell.path("")).unwrap().count(), 0, "a refused command leaves nothing behind");
+}
+
+#[test]
+fn settings_come_in_layers() {
+    let shell = Shell::new();
+    fs::write(
+        shell.path("batchwright.toml"),
+        "seed = 1\n\n[batch_size]\nsize = 64\nmultiple = 4\n\n[run]\nmemory = \"1GiB\"\n",
+    )
+    .unwrap();
+    let env =
+        [("BATCHWRIGHT_BATCH_SIZE", "128"), ("BATCHWRIGHT_SEED", "2"), ("BATCHWRIGHT_DROP_LAST", "true")];
+    let args = ["config", "show", "--json", "--seed", "3", "--candidates", "128,256", "--modalities", "7"];
+    let output = shell.run_with(&env, &args);
+    let shown: Value =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|_| panic!("{}", stderr(&output)));
+    for (key, value, origin) in [
+        ("seed", Value::from(3), "flag --seed"),
+        ("batch_size.size", 128.into(), "env BATCHWRIGHT_BATCH_SIZE"),
+        ("batch_size.multiple", 4.into(), "batchwright.toml:5"),
+        ("batch_size.candidates", vec![128, 256].into(), "flag --candidates"),
+        ("batches.drop_last", true.into(), "env BATCHWRIGHT_DROP_LAST"),
+        ("modalities.estimator", "kmeans".into(), "implied by modalities.count (flag --modalities)"),
+        ("run.memory", "1GiB".into(), "batchwright.toml:8"),
+        ("strata.by", "modality".into(), "default"),
+    ] {
+        assert_eq!((&shown[key]["value"], shown[key]["origin"].as_str()), (&value, Some(origin)), "{key}");
+    }
+    // What is shown is a config file that gives the same values again.
+    let text = shell.ok(&["config", "show", "--seed", "3"]);
+    contains(&text, &["seed = 3", "# flag --seed", "[batch_size]", "# batchwright.toml:4"]);
+    fs::write(shell.path("again.toml"), &text).unwrap();
+    let again = shell.ok(&["config", "show", "--json", "--config", "again.toml"]);
+    let again: Value = serde_json::from_str(&again).unwrap();
+    assert_eq!(again["seed"]["value"], 3);
+    assert_eq!(again["batch_size.size"]["value"], 64);
+}
+
+#[test]
+fn mistakes_in_settings_are_named() {
+    let shell = Shell::new();
+    let file = shell.path("batchwright.toml");
+    let with = |text: &str| {
+        fs::write(&file, text).unwrap();
+        shell.fails(2, &["config", "show"])
+    };
+    contains(
+        &with("[batch_size]\n# larger\nsise = 64\n"),
+        &["batch_size.sise", "batchwright.toml:3", "`batch_size.size`"],
+    );
+    contains(&with("batch-size = 64\n"), &["batch-size (batchwright.toml:1)", "`batch_size.size`"]);
+    contains(&with("seed = \"many\"\n"), &["seed (batchwright.toml:1)", "many"]);
+    contains(&with("seed = \n"), &["batchwright.toml:1"]);
+    contains(&with("[run]\nmemory = \"much\"\n"), &["run.memory (batchwright.toml:2)", "4GiB"]);
+    contains(&with("[batches]\nholdout = 2.0\n"), &["batches.holdout (batchwright.toml:2)"]);
+    fs::remove_file(&file).unwrap();
+    let output = shell.run_with(&[("BATCHWRIGHT_BACTH_SIZE", "1")], &["config", "show"]);
+    assert_eq!(output.status.code(), Some(0));
+    contains(&stderr(&output), &["warning: ", "BATCHWRIGHT_BACTH_SIZE"]);
+    let output = shell.run_with(&[("BATCHWRIGHT_SEED", "x")], &["config", "show"]);
+    assert_eq!(output.status.code(), Some(2));
+}
+
+#[test]
+fn shares_come_from_a_file() {
+    let shell = Shell::new();
+    for (name, text) in [
+        ("list.json", "[0.25, 0.75]"),
+        ("table.json", "{\"1\": 0.75, \"0\": 0.25}"),
+        ("list.toml", "shares = [0.25, 0.75]"),
+        ("table.toml", "0 = 0.25\n1 = 0.75"),
+    ] {
+        fs::write(shell.path(name), text).unwrap();
+        let shown: Value =
+            serde_json::from_str(&shell.ok(&["config", "show", "--json", "--allocation", name])).unwrap();
+        assert_eq!(shown["batches.allocation"]["value"], "shares", "{name}");
+        assert_eq!(shown["batches.shares"]["value"], Value::from(vec![0.25, 0.75]), "{name}");
+    }
+    contains(&shell.fails(2, &["config", "show", "--allocation", "even"]), &["`even`", "proportional"]);
+}
+
+fn synth(shell: &Shell, out: &str, more: &[&str]) -> Vec<u8> {
+    let base =
+        ["synth", "-o", out, "--rows", "700", "--dims", "5", "--modalities", "3", "--row-group", "150"];
+    shell.ok(&[&base, more].concat());
+    let path = shell.path(out);
+    fs::read(if path.is_dir() { path.join("part-00001.parquet") } else { path }).unwrap()
+}
+
+#[test]
+fn synthetic_data_is_the_same_at_any_thread_count() {
+    let shell = Shell::new();
+    for options in [&[][..], &["--element", "f16", "--compression", "zstd", "--label"], &["--files", "3"]] {
+        let [one, two, other] = [("1", "0"), ("2", "0"), ("2", "9")].map(|(threads, seed)| {
+            let out = format!("{threads}-{seed}-{}", options.len());
+            synth(&shell, &out, &[options, &["--threads", threads, "--seed", seed]].concat())
+        });
+        assert!(one == two, "{options:?}");
+        assert!(one != other, "{options:?}");
+    }
+    let left = fs::read_dir(shell.path(""))
+        .unwrap()
+        .filter(|e| e.as_ref().unwrap().file_name().to_string_lossy().starts_with('.'));
+    assert_eq!(left.count(), 0, "temporary files are gone");
+}
+
+#[test]
+fn synthetic_data_reads_back() {
+    let shell = Shell::new();
+    synth(&shell, "data.parquet", &["--label"]);
+    let rows = read(&shell.path("data.parquet"));
+    assert_eq!(rows.len(), 700);
+    for (i, (id, kind, point)) in rows.iter().enumerate() {
+        assert_eq!(*id, i as i64);
+        assert!(["kind-00", "kind-01", "kind-02"].contains(&kind.as_str()));
+        assert_eq!(point.len(), 5);
+    }
+    // Other row groups or files: the same rows.
+    shell.ok(&["synth", "-o", "wide", "--rows", "700", "--dims", "5", "--modalities", "3", "--files", "2"]);
+    let [first, second] =
+        ["wide/part-00000.parquet", "wide/part-00001.parquet"].map(|f| read(&shell.path(f)));
+    assert_eq!([first, second].concat(), rows);
+}
+
+fn read(path: &Path) -> Vec<(i64, String, Vec<f32>)> {
+    let reader =
+        ParquetRecordBatchReaderBuilder::try_new(fs::File::open(path).unwrap()).unwrap().build().unwrap();
+    let mut rows = Vec::new();
+    for batch in reader {
+        let batch = batch.unwrap();
+        let column = |name| batch.column_by_name(name).unwrap();
+        let (ids, kinds) = (column("id").as_primitive::<Int64Type>(), column("kind").as_string::<i32>());
+        for i in 0..batch.num_rows() {
+            let point = column("embedding").as_fixed_size_list().value(i);
+            rows.push((
+                ids.value(i),
+                kinds.value(i).into(),
+                point.as_primitive::<Float32Type>().values().to_vec(),
+            ));
+        }
+    }
+    rows
+}
+
+#[test]
+fn synth_replaces_only_what_it_may() {
+    let shell = Shell::new();
+    let small = ["--rows", "10", "--dims", "2", "--modalities", "2"];
+    let make = |more: &[&'static str]| [&["synth", "-o", "x"], &small[..], more].concat();
+    shell.ok(&make(&[]));
+    contains(&shell.fails(2, &make(&[])), &["x exists", "--force"]);
+    shell.ok(&make(&["--force"]));
+    fs::remove_file(shell.path("x")).unwrap();
+    fs::create_dir(shell.path("x")).unwrap();
+    fs::write(shell.path("x/thesis.txt"), "years").unwrap();
+    shell.fails(2, &make(&["--force"]));
+    shell.fails(2, &make(&["--force", "--files", "2"]));
+    assert!(shell.path("x/thesis.txt").exists());
+    fs::remove_file(shell.path("x/thesis.txt")).unwrap();
+    shell.ok(&make(&["--force", "--files", "2"]));
+    shell.ok(&make(&["--force", "--files", "3"]));
+    assert_eq!(fs::read_dir(shell.path("x")).unwrap().count(), 3);
+}
+
+#[test]
+fn progress_as_json_lines() {
+    let shell = Shell::new();
+    let output =
+        shell.run(&["synth", "-o", "x", "--rows", "100", "--dims", "2", "--progress", "json", "--quiet"]);
+    assert!(output.stdout.is_empty());
+    let events: Vec<Value> = stderr(&output).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+    assert_eq!(events.first().unwrap()["event"], "begin");
+    let last = events.last().unwrap();
+    assert_eq!((&last["event"], &last["done"], &last["total"]), (&"end".into(), &100.into(), &100.into()));
+}
+
+#[test]
+fn completions_and_man_pages() {
+    let shell = Shell::new();
+    for name in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        contains(&shell.ok(&["completions", name]), &["batchwright", "stratify-by"]);
+    }
+    contains(&shell.ok(&["man"]), &[".TH", "batchwright"]);
+    shell.ok(&["man", "--dir", "man"]);
+    for page in ["batchwright.1", "batchwright-plan.1", "batchwright-config-show.1"] {
+        contains(&fs::read_to_string(shell.path("man").join(page)).unwrap(), &[".TH", "NAME"]);
+    }
+}
+
+#[test]
+fn schemas_are_json() {
+    let shell = Shell::new();
+    for kind in shell.ok(&["schema"]).lines() {
+        let _: Value =
+            serde_json::from_str(&shell.ok(&["schema", kind])).unwrap_or_else(|e| panic!("{kind}: {e}"));
+    }
+    contains(&shell.ok(&["schema", "--write", "schemas"]), &["written to schemas"]);
+    assert!(shell.path("schemas/config.json").exists());
+}
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    use std::process::{Command, Stdio};
+    let mut child = Command::new(assert_cmd::cargo::cargo_bin!("batchwright"))
+        .args(["completions", "zsh"])
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
+}
