@@ -31,8 +31,10 @@ pub(super) struct Panels {
     /// The move: zeros, or the mean of the points.
     shift: Vec<f32>,
     moved: bool,
-    /// At least the length of every point, after the move.
-    largest: f64,
+    /// Twice the error bound of a row, as a polynomial of its length.
+    slack: [f64; 3],
+    /// Rows this long have no bound: their scores might overflow.
+    reach: f64,
     /// Panel after panel: a line of `|c|^2` (infinity where there is no point), then `p` lines of `-2 c`.
     data: Aligned<f32>,
 }
@@ -71,7 +73,10 @@ impl Panels {
             }
             panel[0] = square as f32;
         }
-        Panels { points: n, p, largest: largest(points, &shift), shift, moved, data }
+        let c = largest(points, &shift);
+        // From C^2 + 2 X C < f32::MAX / 4; not a number, and so never, if C is infinite.
+        let reach = (0.25 * f64::from(f32::MAX) - c * c) / (2.0 * c);
+        Panels { points: n, p, slack: slack(p, c, moved), reach, shift, moved, data }
     }
 
     pub(super) fn points(&self) -> usize {
@@ -91,15 +96,20 @@ impl Panels {
     /// Twice the bound `e` of the module doc for a row with `|x| <= reach`; `None` if there is none.
     #[inline(always)]
     fn slack(&self, reach: f64) -> Option<f64> {
-        let (p, c) = (self.p as f64, self.largest);
-        let size = c * c + 2.0 * reach * c;
-        let n = (p + 4.0) * UNIT;
-        let relative = (p / 8.0 + 16.0) * 0.5 * f64::EPSILON + if self.moved { 2.001 * UNIT } else { 0.0 };
-        let tiny = (4.0 * p + 8.0) * 2f64.powi(-149);
-        let e = n / (1.0 - n) * size + relative * (reach + c) * (reach + c) + tiny;
-        // A millionth more than needed: the bound is computed in f64 too.
-        (size < 0.25 * f64::from(f32::MAX) && n < 0.5).then_some(2.000_001 * e)
+        let [a, b, c] = self.slack;
+        (reach < self.reach).then_some(a + reach * (b + reach * c))
     }
+}
+
+/// `2 e` of the module doc as a polynomial of `X`, for the longest point `c`.
+fn slack(p: usize, c: f64, moved: bool) -> [f64; 3] {
+    let p = p as f64;
+    let n = (p + 4.0) * UNIT;
+    let chain = n / (1.0 - n);
+    let square = (p / 8.0 + 16.0) * 0.5 * f64::EPSILON + if moved { 2.001 * UNIT } else { 0.0 };
+    let tiny = (4.0 * p + 8.0) * 2f64.powi(-149);
+    // A millionth more than needed: the bound is computed in f64 too.
+    [(chain + square) * c * c + tiny, 2.0 * (chain + square) * c, square].map(|x| 2.000_001 * x)
 }
 
 /// At least the length of the longest point, after the move.
@@ -145,10 +155,9 @@ impl Rows {
                 *to = x - s;
                 sums[0] += *to * *to;
             }
-            let sum: f64 = sums.iter().copied().map(f64::from).sum();
-            // At most p roundings of a sum of squares, and squares that underflow to nothing.
-            let reach =
-                sum.sqrt() * (1.0 + 2.0 * (p as f64 + 8.0) * UNIT) + (p as f64).sqrt() * 2f64.powi(-70);
+            // At most p + 4 roundings of a sum of squares, and squares that underflow to nothing.
+            let reach = f64::from(sum(sums)).sqrt() * (1.0 + 2.0 * (p as f64 + 8.0) * UNIT)
+                + (p as f64).sqrt() * 2f64.powi(-70);
             self.slack.push(panels.slack(reach));
         }
     }
@@ -188,6 +197,14 @@ impl Rows {
     }
 }
 
+/// Halves first: shorter than one after the other.
+#[inline(always)]
+fn sum(lanes: [f32; 16]) -> f32 {
+    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
+    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+    (four[0] + four[2]) + (four[1] + four[3])
+}
+
 /// Smallest of a whole number of vectors.
 #[inline(always)]
 pub(super) fn minimum<V: Vector>(scores: &[f32]) -> f32 {
@@ -196,21 +213,7 @@ pub(super) fn minimum<V: Vector>(scores: &[f32]) -> f32 {
         // SAFETY: a chunk has that many numbers.
         best = best.min(unsafe { V::load(part.as_ptr()) });
     }
-    let mut lanes = [f32::INFINITY; 16];
-    // SAFETY: no vector is longer than 16.
-    unsafe { best.store(lanes.as_mut_ptr()) };
-    fold(lanes, |a, b| if b < a { b } else { a })
-}
-
-/// Sixteen numbers into one, halves first: shorter than one after the other.
-#[inline(always)]
-fn fold(mut lanes: [f32; 16], f: impl Fn(f32, f32) -> f32) -> f32 {
-    for half in [8, 4, 2, 1] {
-        for i in 0..half {
-            lanes[i] = f(lanes[i], lanes[i + half]);
-        }
-    }
-    lanes[0]
+    best.lowest()
 }
 
 /// Calls `found` with the place of every score `<= limit`, in order.

@@ -103,6 +103,8 @@ pub(super) trait Vector: Copy {
     /// `self + x y`, rounded once or twice.
     fn add_product(self, x: Self, y: Self) -> Self;
     fn min(self, other: Self) -> Self;
+    /// The smallest number.
+    fn lowest(self) -> f32;
     /// Bit `i` says whether number `i` is at most that of `bound`.
     fn at_most(self, bound: Self) -> u32;
     /// The register tile with as many rows as this machine has registers for.
@@ -215,6 +217,10 @@ impl Vector for [f32; 8] {
         std::array::from_fn(|i| if other[i] < self[i] { other[i] } else { self[i] })
     }
     #[inline(always)]
+    fn lowest(self) -> f32 {
+        self.into_iter().fold(f32::INFINITY, f32::min)
+    }
+    #[inline(always)]
     fn at_most(self, bound: Self) -> u32 {
         (0..8).fold(0, |bits, i| bits | u32::from(self[i] <= bound[i]) << i)
     }
@@ -275,6 +281,10 @@ mod x86 {
             unsafe { _mm512_min_ps(self, other) }
         }
         #[inline(always)]
+        fn lowest(self) -> f32 {
+            unsafe { _mm512_reduce_min_ps(self) }
+        }
+        #[inline(always)]
         fn at_most(self, bound: Self) -> u32 {
             unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(self, bound)) }
         }
@@ -314,6 +324,12 @@ mod x86 {
         #[inline(always)]
         fn min(self, other: Self) -> Self {
             unsafe { _mm256_min_ps(self, other) }
+        }
+        #[inline(always)]
+        fn lowest(self) -> f32 {
+            let mut lanes = [0.0f32; 8];
+            unsafe { self.store(lanes.as_mut_ptr()) };
+            lanes.lowest()
         }
         #[inline(always)]
         fn at_most(self, bound: Self) -> u32 {
