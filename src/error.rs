@@ -16,7 +16,14 @@ pub enum Error {
     Config { key: String, reason: String, help: String },
     /// The dataset cannot be used as it is.
     #[error("{}: {reason}", place(path, column.as_deref(), *row))]
-    Input { path: String, column: Option<String>, row: Option<u64>, reason: String, help: String, source: Option<Cause> },
+    Input {
+        path: String,
+        column: Option<String>,
+        row: Option<u64>,
+        reason: String,
+        help: String,
+        source: Option<Cause>,
+    },
     /// The operating system refused something.
     #[error("cannot {action} {}: {source}", path.display())]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
@@ -98,7 +105,9 @@ impl Error {
             | Error::Plan { help, .. }
             | Error::Modalities { help, .. } => help,
             Error::Io { source, .. } => match source.kind() {
-                std::io::ErrorKind::StorageFull => "free some space, or choose another --out; nothing of this run was left behind",
+                std::io::ErrorKind::StorageFull => {
+                    "free some space, or choose another --out; nothing of this run was left behind"
+                }
                 std::io::ErrorKind::PermissionDenied => "check the permissions of this path",
                 std::io::ErrorKind::NotFound => "check the spelling of the path",
                 _ => "",

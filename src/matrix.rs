@@ -14,7 +14,13 @@ impl Matrix {
     }
 
     pub fn from_vec(rows: usize, cols: usize, data: Vec<f32>) -> Self {
-        assert_eq!(data.len(), rows * cols, "a {rows} x {cols} matrix has {} numbers, not {}", rows * cols, data.len());
+        assert_eq!(
+            data.len(),
+            rows * cols,
+            "a {rows} x {cols} matrix has {} numbers, not {}",
+            rows * cols,
+            data.len()
+        );
         Matrix { rows, cols, data }
     }
 
@@ -57,7 +63,8 @@ impl Matrix {
 
     /// The rows named by `index`, in that order.
     pub fn gather(&self, index: impl ExactSizeIterator<Item = usize>) -> Matrix {
-        let mut out = Matrix { rows: index.len(), cols: self.cols, data: Vec::with_capacity(index.len() * self.cols) };
+        let mut out =
+            Matrix { rows: index.len(), cols: self.cols, data: Vec::with_capacity(index.len() * self.cols) };
         for i in index {
             out.data.extend_from_slice(self.row(i));
         }

@@ -243,7 +243,10 @@ mod tests {
     fn threads_and_tasks_do_not_change_a_bit() {
         let all: Vec<Part> = (0..173).map(|i| Part { index: i, first: i as u64 * 100, rows: 100 }).collect();
         let run = |threads, parts: &[Part]| {
-            Local::new(threads, Progress::default()).unwrap().run("test", &Harmonic, &(Sum, Sum), parts).unwrap()
+            Local::new(threads, Progress::default())
+                .unwrap()
+                .run("test", &Harmonic, &(Sum, Sum), parts)
+                .unwrap()
         };
         let one = run(1, &all);
         for threads in [2, 3, 7] {

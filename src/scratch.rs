@@ -132,7 +132,8 @@ mod tests {
         let mut bytes = Vec::new();
         for k in 0..8 {
             sorted.bucket(k, &mut bytes).unwrap();
-            let got: Vec<u32> = bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
+            let got: Vec<u32> =
+                bytes.chunks_exact(4).map(|b| u32::from_le_bytes(b.try_into().unwrap())).collect();
             let want: Vec<u32> = (0..10_000).filter(|&i| keys[i as usize] == k).collect();
             assert_eq!(got, want);
         }

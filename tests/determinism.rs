@@ -71,11 +71,13 @@ fn row_groups_change_only_what_names_them() {
     let input = fixture("digits.parquet");
     let rewrite = |rows: usize| {
         let path = dir.path().join("digits.parquet");
-        let reader = ParquetRecordBatchReaderBuilder::try_new(File::open(&input).unwrap()).unwrap().build().unwrap();
+        let reader =
+            ParquetRecordBatchReaderBuilder::try_new(File::open(&input).unwrap()).unwrap().build().unwrap();
         let batches: Vec<_> = reader.map(|b| b.unwrap()).collect();
         let properties = WriterProperties::builder().set_max_row_group_row_count(Some(rows)).build();
         let mut writer =
-            ArrowWriter::try_new(File::create(&path).unwrap(), batches[0].schema(), Some(properties)).unwrap();
+            ArrowWriter::try_new(File::create(&path).unwrap(), batches[0].schema(), Some(properties))
+                .unwrap();
         batches.iter().for_each(|b| writer.write(b).unwrap());
         writer.close().unwrap();
         let out = dir.path().join(format!("plan-{rows}"));

@@ -14,8 +14,9 @@ use batchwright::plan::manifest::{
     Candidate, Estimator, Gain, GainKind, InputEntry, ModalityShare, Tool, canonical_json,
 };
 use batchwright::plan::samples::SamplesWriter;
-use batchwright::plan::strata::{Merge, StrataWriter};
+use batchwright::plan::strata::StrataWriter;
 use batchwright::plan::*;
+use batchwright::strata::Merge;
 
 /// A small plan with one of every table: 5 rows (row 3 is not planned), 2 modalities, 2 strata.
 pub fn write_plan(staging: &Staging) -> Manifest {

@@ -35,6 +35,7 @@ fn read_table(table: TableReader, kind: Kind) -> batchwright::Result<()> {
             assert!((0..samples.rows()).filter_map(|r| samples.get(r)).count() as u64 <= table.rows());
             Ok(())
         }
+        Kind::Holdout => holdout::decode(&table).map(drop),
         Kind::Strata => {
             let members = strata::Members::decode(&table)?;
             let all: usize = (0..members.strata()).map(|h| members.stratum(h).iter().count()).sum();

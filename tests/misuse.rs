@@ -5,8 +5,8 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow_array::{ArrayRef, Float32Array, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use arrow_array::types::Float32Type;
+use arrow_array::{ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
 
 /// `rows` points of three numbers, with the given row replaced.
@@ -172,7 +172,10 @@ fn run(cases: &[Case]) {
         let stderr = String::from_utf8_lossy(&out.stderr);
         let missing: Vec<_> = says.iter().filter(|s| !stderr.contains(**s)).collect();
         if out.status.code() != Some(*code) || !missing.is_empty() {
-            wrong.push(format!("{args:?}\n  exit {:?}, wanted {code}; not said: {missing:?}\n  {stderr}", out.status.code()));
+            wrong.push(format!(
+                "{args:?}\n  exit {:?}, wanted {code}; not said: {missing:?}\n  {stderr}",
+                out.status.code()
+            ));
         }
         if !out.stdout.is_empty() {
             wrong.push(format!("{args:?}: something on stdout"));

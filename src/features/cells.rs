@@ -7,17 +7,6 @@ use arrow_schema::DataType;
 
 use crate::error::{Error, Result};
 
-/// The one canonical text of a cell; None for a null. (Stands in for `source::text_value`.)
-pub(crate) fn text_value(array: &dyn Array, i: usize) -> Option<String> {
-    if array.is_null(i) {
-        return None;
-    }
-    match array.data_type() {
-        DataType::Utf8 => Some(array.as_string::<i32>().value(i).to_string()),
-        _ => arrow_cast::display::array_value_to_string(array, i).ok(),
-    }
-}
-
 /// A column as `f64`: integers are rounded to 53 bits, dates and timestamps become their stored integers, nulls NaN.
 pub(crate) fn numbers(array: &dyn Array) -> Result<Vec<f64>> {
     let cast = |array: &dyn Array, to: &DataType| -> Result<ArrayRef> {

@@ -14,7 +14,7 @@ mod points;
 mod scale;
 mod transform;
 
-pub(crate) use cells::{column, numbers, text_value};
+pub(crate) use cells::{column, numbers};
 pub use inputs::Inputs;
 pub use points::PointsReader;
 pub(crate) use scale::quantile;

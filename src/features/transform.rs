@@ -8,12 +8,13 @@ use arrow_schema::DataType;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::cells::{column, numbers, text_value};
+use super::cells::{column, numbers};
 use super::{Categories, Inputs, Params, Transform, scale};
 use crate::error::{Error, Result};
+use crate::kernels::distance::dot;
 use crate::matrix::Matrix;
 use crate::rng::Stream;
-use crate::source::{Bad, Kind, RawRows};
+use crate::source::{Bad, Kind, RawRows, text_value};
 
 /// Coordinates of a one-hot column, the one for all other values aside.
 const ONE_HOT: usize = 64;
@@ -210,7 +211,7 @@ impl Features {
             match (&c.map, c.vector) {
                 (Map::Numbers { operation: Operation::Unit, .. }, Some(v)) => {
                     for (i, x) in raw.vectors[v].iter_rows().enumerate() {
-                        let length = length(x);
+                        let length = dot(x, x).sqrt();
                         if length == 0.0 {
                             complain(i, "has length 0");
                         }
@@ -428,18 +429,6 @@ fn with_text<T>(cells: &dyn Array, i: usize, f: impl FnOnce(Option<&str>) -> T) 
         DataType::Utf8 if cells.is_valid(i) => f(Some(cells.as_string::<i32>().value(i))),
         _ => f(text_value(cells, i).as_deref()),
     }
-}
-
-/// Euclidean length in f64, in the canonical lane order.
-fn length(x: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 8];
-    for chunk in x.chunks(8) {
-        for (lane, &x) in lanes.iter_mut().zip(chunk) {
-            *lane += f64::from(x) * f64::from(x);
-        }
-    }
-    let [a, b, c, d, e, f, g, h] = lanes;
-    (((a + b) + (c + d)) + ((e + f) + (g + h))).sqrt()
 }
 
 #[cfg(test)]

@@ -11,6 +11,7 @@ use crate::error::Result;
 use crate::features::{PointsReader, State};
 use crate::ids::NONE;
 use crate::kernels::eigen;
+use crate::matrix::Matrix;
 use crate::modalities::model::AssignedReader;
 use crate::modalities::{Assigned, pca};
 use crate::parts::{Engine, Local, Pass, parts};
@@ -21,7 +22,6 @@ use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{Moment, Moments};
 use crate::statistics::profile::{Profile, ProfileRow};
 use crate::statistics::reference::{RandomFeature, Reference};
-use crate::matrix::Matrix;
 use crate::weights::centrality::{Centrality, density, margin};
 
 /// One row in the working file, little endian: prototype, modality, stratum (`u32`, [`NONE`] out of the plan), distance
@@ -69,8 +69,13 @@ impl Row {
 pub enum Ranking<'a> {
     Distance,
     /// Sample rows of every modality, and where each sampled row stands among them.
-    Density { samples: Vec<Matrix>, places: BTreeMap<u64, (u32, usize)> },
-    Margin { centers: &'a Matrix },
+    Density {
+        samples: Vec<Matrix>,
+        places: BTreeMap<u64, (u32, usize)>,
+    },
+    Margin {
+        centers: &'a Matrix,
+    },
 }
 
 /// Sample rows of a modality that `density` looks at: the cost per row is this many distances.
@@ -243,7 +248,8 @@ pub fn assign(
     let mean = eigen::mean(&sample.points);
 
     // Columns: those the config names, and those that are profiled in full.
-    let named: Vec<String> = roles.named.iter().filter(|n| !roles.inputs.vectors.contains(n)).cloned().collect();
+    let named: Vec<String> =
+        roles.named.iter().filter(|n| !roles.inputs.vectors.contains(n)).cloned().collect();
     let mut table = named.clone();
     let profiled = profile.as_ref().map_or(Vec::new(), Profile::reads);
     table.extend(profiled.into_iter().filter(|c| !named.contains(c)));
@@ -269,7 +275,11 @@ pub fn assign(
     let parts = parts(dataset.rows(), prepared.features.dims());
     let (tally, moments, gain, reference, profile, content) = engine.run("assign", &read, &pass, &parts)?;
     if tally.planned() == 0 {
-        return Err(crate::Error::input("dataset", "no row can be used", "check --where and the feature columns"));
+        return Err(crate::Error::input(
+            "dataset",
+            "no row can be used",
+            "check --where and the feature columns",
+        ));
     }
     let profile = profile.unwrap_or_default();
     Ok(Passed { rows, tally, moments, gain, reference, profile, content })

@@ -19,7 +19,13 @@ const PAGES: u64 = 12 << 20;
 /// Guess for one text cell; the real length is not in the footer.
 const TEXT: u64 = 96;
 
-pub fn estimate(dataset: &Dataset, roles: &Roles, config: &Config, run: &Run, threads: usize) -> Result<Estimate> {
+pub fn estimate(
+    dataset: &Dataset,
+    roles: &Roles,
+    config: &Config,
+    run: &Run,
+    threads: usize,
+) -> Result<Estimate> {
     let rows = dataset.rows();
     // One-hot columns have up to 65 coordinates; how many is known only from the sample.
     let dims: u64 = (roles.inputs.order.iter())
@@ -37,7 +43,8 @@ pub fn estimate(dataset: &Dataset, roles: &Roles, config: &Config, run: &Run, th
     let block = rows.min(resolution);
     let sample = sample_rows * (4 * dims + columns * TEXT + 40);
     let neighbours = block * (16 * (block as f64 * 0.026) as u64 + 1200);
-    let fit = sample + block * 4 * (dims + 128) + 24 * dims.min(1024) * dims + neighbours + threads * block * 512;
+    let fit =
+        sample + block * 4 * (dims + 128) + 24 * dims.min(1024) * dims + neighbours + threads * block * 512;
 
     let part = rows.min(rows_per_part(dims as usize) as u64);
     let per_thread = part * (4 * (dims + 128) + columns * TEXT + 64) + PAGES;

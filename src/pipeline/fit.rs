@@ -3,8 +3,8 @@
 use super::prepare::{Prepared, Values, sample_ids};
 use crate::config::Config;
 use crate::error::Result;
-use crate::modalities::estimators::column::Column;
 use crate::features::{Points, State};
+use crate::modalities::estimators::column::Column;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
 use crate::modalities::{Assigned, Fit, Model, prototypes};
 use crate::parts::{Part, Read};
@@ -48,7 +48,10 @@ pub fn fit(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<
         let modality = Some(ColumnIds { column: values.column.clone(), values: numbered });
         let centers = centers(sample, &fit.labels, fit.kind.len());
         let model = Model { projection: fit.projection.clone(), centers, ..Model::default() };
-        return assign_sample(prepared, Fitted { fit, model, strata: by, modality, sample: Assigned::default() });
+        return assign_sample(
+            prepared,
+            Fitted { fit, model, strata: by, modality, sample: Assigned::default() },
+        );
     }
     let prototypes = prototypes::fit(sample, &fit, config.seed);
     let stratum = match by {

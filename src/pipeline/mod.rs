@@ -46,7 +46,8 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
         let clock = clock.lap("sample");
         let fitted = fit::fit(&prepared, config, progress)?;
         let clock = clock.lap("fit");
-        let pass = assign::assign(&dataset, &roles, config, &prepared, &fitted, &engine, &staging.scratch()?)?;
+        let pass =
+            assign::assign(&dataset, &roles, config, &prepared, &fitted, &engine, &staging.scratch()?)?;
         let clock = clock.lap("assign");
         let settled = settle::settle(
             &pass.rows,
@@ -58,7 +59,8 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
             progress,
         )?;
         let clock = clock.lap("rank");
-        let all = write::Everything { dataset: &dataset, roles: &roles, config, prepared, fitted, pass, settled };
+        let all =
+            write::Everything { dataset: &dataset, roles: &roles, config, prepared, fitted, pass, settled };
         write::write(all, staging, run, inputs, engine.threads(), clock, warnings, progress)
     })
 }

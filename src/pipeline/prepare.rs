@@ -57,7 +57,10 @@ impl Roles {
                 if matches!(column.kind, Kind::Vector { .. } | Kind::Other) {
                     return Err(Error::config(
                         role,
-                        format!("column `{name}` holds {}, not one plain value a row", kind_name(&column.kind)),
+                        format!(
+                            "column `{name}` holds {}, not one plain value a row",
+                            kind_name(&column.kind)
+                        ),
                         "name an integer, text, boolean or date column",
                     ));
                 }
@@ -70,7 +73,8 @@ impl Roles {
         let taken: Vec<&str> = others.iter().map(String::as_str).collect();
         let inputs = Inputs::choose(&config.features, dataset.columns(), &taken)?;
 
-        let mut named: Vec<String> = inputs.vectors.iter().chain(&inputs.table).chain(&others).cloned().collect();
+        let mut named: Vec<String> =
+            inputs.vectors.iter().chain(&inputs.table).chain(&others).cloned().collect();
         let mut seen = std::collections::BTreeSet::new();
         named.retain(|n| seen.insert(n.clone()));
         let plain = |k: &Kind| !matches!(k, Kind::Vector { .. } | Kind::Other);
@@ -155,7 +159,8 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
         (path.to_string(), row)
     };
     let mut points = Points::default();
-    PointsReader::new(&features, columns, config.source.invalid, &keep, &place).points(&mut raw, &mut points)?;
+    PointsReader::new(&features, columns, config.source.invalid, &keep, &place)
+        .points(&mut raw, &mut points)?;
     let usable: Vec<bool> = points.state.iter().map(|&s| s == State::Planned).collect();
     let gone: Vec<usize> = (0..usable.len()).filter(|&i| !usable[i]).collect();
     sample.points = points.points;
@@ -169,7 +174,8 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
 
 fn keep_rows(table: &RecordBatch, keep: Vec<bool>) -> Result<RecordBatch> {
     filter_record_batch(table, &BooleanArray::from(keep)).map_err(|e| {
-        Error::input("dataset", "the sampled columns cannot be held in memory", "lower --resolution").because(e)
+        Error::input("dataset", "the sampled columns cannot be held in memory", "lower --resolution")
+            .because(e)
     })
 }
 

@@ -247,7 +247,8 @@ impl Cut {
                 for record in bytes.chunks_exact(ROW_BYTES) {
                     let row = Row::from_bytes(record);
                     if row.planned() && large[row.modality as usize] {
-                        histograms[row.modality as usize][(row.ranked.to_bits() >> (32 - UPPER_BITS)) as usize] += 1;
+                        histograms[row.modality as usize]
+                            [(row.ranked.to_bits() >> (32 - UPPER_BITS)) as usize] += 1;
                     }
                 }
                 Ok(())
@@ -282,7 +283,8 @@ impl Cut {
 
     fn bucket(&self, modality: u32, value: f32) -> usize {
         let m = modality as usize;
-        let inside = self.ranges[m].as_ref().map_or(0, |r| r[(value.to_bits() >> (32 - UPPER_BITS)) as usize]);
+        let inside =
+            self.ranges[m].as_ref().map_or(0, |r| r[(value.to_bits() >> (32 - UPPER_BITS)) as usize]);
         self.first[m] + inside as usize
     }
 }

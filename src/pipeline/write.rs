@@ -73,7 +73,10 @@ pub fn write(
     if config.batches.drop_last && planned < size.candidates[0] {
         return Err(crate::Error::config(
             "batches.drop_last",
-            format!("drops everything: {planned} planned rows are fewer than a batch of {}", size.candidates[0]),
+            format!(
+                "drops everything: {planned} planned rows are fewer than a batch of {}",
+                size.candidates[0]
+            ),
             "leave out --drop-last, or choose a smaller --batch-size",
         ));
     }
@@ -114,7 +117,13 @@ pub fn write(
     // The small tables.
     files.push(plan::sources::encode(&sources(dataset, &prepared, &pass)).write(root)?);
     let names: Vec<String> = census.modalities.iter().map(|&m| profile::name(&pass.profile, m)).collect();
-    files.push(plan::modalities::encode(&modalities(&fitted, &pass, &settled, &names, config), prepared.features.dims()).write(root)?);
+    files.push(
+        plan::modalities::encode(
+            &modalities(&fitted, &pass, &settled, &names, config),
+            prepared.features.dims(),
+        )
+        .write(root)?,
+    );
     if let Some(rows) = prepared.features.rows() {
         let rows: Vec<plan::features::Feature> = rows.into_iter().map(feature).collect();
         files.push(plan::features::encode(&rows).write(root)?);
@@ -129,15 +138,19 @@ pub fn write(
     files.push(plan::statistics::encode(&statistics(&prepared, &fitted, &pass, census)).write(root)?);
     files.push(plan::reference::encode(&reference(&pass)).write(root)?);
     files.push(plan::profile::encode(&profile_rows(&pass, census)).write(root)?);
-    files.push(plan::sample::encode(&shown(&prepared, &fitted, census, &settled, config), row_type).write(root)?);
+    files.push(
+        plan::sample::encode(&shown(&prepared, &fitted, census, &settled, config), row_type).write(root)?,
+    );
     files.push(plan::evidence::encode(Kind::Curve, &fitted.fit.curve).write(root)?);
     files.push(plan::evidence::encode(Kind::Evidence, &fitted.fit.evidence).write(root)?);
     let clock = clock.lap("tables");
 
     // The epochs, dealt from the files just written.
     let epochs = config.batches.epochs(dataset.rows());
-    let members = plan::strata::Members::decode(&TableReader::open(&root.join(Kind::Strata.path()), Kind::Strata)?)?;
-    let samples = plan::samples::Samples::decode(&TableReader::open(&root.join(Kind::Samples.path()), Kind::Samples)?)?;
+    let members =
+        plan::strata::Members::decode(&TableReader::open(&root.join(Kind::Strata.path()), Kind::Strata)?)?;
+    let samples =
+        plan::samples::Samples::decode(&TableReader::open(&root.join(Kind::Samples.path()), Kind::Samples)?)?;
     let source = Epochs {
         members: members.rows(),
         offsets: &offsets,
@@ -156,7 +169,16 @@ pub fn write(
     for &candidate in &size.candidates {
         for epoch in 0..epochs {
             let centrality = with_centrality.then_some(&samples);
-            files.push(plan::epoch::write(root, &source, candidate, epoch, centrality, row_type, progress, |n| stage.advance(n))?);
+            files.push(plan::epoch::write(
+                root,
+                &source,
+                candidate,
+                epoch,
+                centrality,
+                row_type,
+                progress,
+                |n| stage.advance(n),
+            )?);
         }
     }
     drop(stage);
@@ -194,9 +216,8 @@ pub fn write(
     };
     let bytes = manifest.files.iter().map(|f| f.bytes).sum();
     if !fitted.fit.clear() {
-        warnings.push(
-            "no clear number of modes at this resolution: fine strata carry the stratification".into(),
-        );
+        warnings
+            .push("no clear number of modes at this resolution: fine strata carry the stratification".into());
     }
     let by_size = by_size(&settled, &names);
     let why = size_why(&size, config);

@@ -18,7 +18,13 @@ pub const CONTRACT: Contract = Contract {
     one_row_per: "held-out row, ascending",
     absent: "no split was asked for",
     columns: &[
-        Column::new("row", Type::Row, "global row number; such rows are null in samples.arrow", "row", "0 .. rows"),
+        Column::new(
+            "row",
+            Type::Row,
+            "global row number; such rows are null in samples.arrow",
+            "row",
+            "0 .. rows",
+        ),
         Column::new("stratum", Type::U32, "the stratum it would be in", "", "0 .. strata"),
     ],
     metadata: &[],

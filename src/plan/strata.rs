@@ -116,7 +116,10 @@ impl Members {
         let strata = offsets.len() - 1;
         let dendrogram = from_json(text("dendrogram")?, strata)
             .ok_or_else(|| table.damaged(format!("`dendrogram` does not join its {strata} strata")))?;
-        let wide = table.schema().field_with_name("row").is_ok_and(|f| f.data_type() == &arrow_schema::DataType::UInt64);
+        let wide = table
+            .schema()
+            .field_with_name("row")
+            .is_ok_and(|f| f.data_type() == &arrow_schema::DataType::UInt64);
         let mut narrow_chunks = Vec::new();
         let mut wide_chunks = Vec::new();
         for i in 0..table.batches() {

@@ -17,10 +17,11 @@ use arrow_schema::DataType;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::error::Result;
-use crate::features::{State, column, text_value};
+use crate::features::{State, column};
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 use crate::rng::Stream;
+use crate::source::text_value;
 
 /// The pass. Looks at all rows, those out of the plan too.
 pub struct Content {

@@ -19,15 +19,15 @@ use std::collections::BTreeMap;
 use arrow_array::Array;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::dot;
 use crate::error::{Error, Result};
-use crate::features::{column, text_value};
+use crate::features::column;
 use crate::ids::NONE;
+use crate::kernels::distance::dot;
 use crate::matrix::Matrix;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 use crate::rng::{Stream, normal};
-use crate::source::Kind;
+use crate::source::{Kind, text_value};
 
 /// Numbers that wide rows are projected to.
 const WIDTH: usize = 39;

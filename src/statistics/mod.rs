@@ -14,19 +14,6 @@ pub mod gain;
 pub mod reference;
 pub mod content;
 
-/// Dot product with f64 accumulation in the canonical lane order. (Stands in for `kernels::distance::dot`.)
-#[inline]
-fn dot(a: &[f32], b: &[f32]) -> f64 {
-    let mut lanes = [0.0f64; 8];
-    for (a, b) in a.chunks(8).zip(b.chunks(8)) {
-        for ((lane, &a), &b) in lanes.iter_mut().zip(a).zip(b) {
-            *lane += f64::from(a) * f64::from(b);
-        }
-    }
-    let [a, b, c, d, e, f, g, h] = lanes;
-    ((a + b) + (c + d)) + ((e + f) + (g + h))
-}
-
 /// Items for tests.
 #[cfg(test)]
 mod fixtures {

@@ -25,10 +25,11 @@ use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
 use crate::error::Result;
-use crate::features::{numbers, quantile, text_value};
+use crate::features::{numbers, quantile};
 use crate::ids::NONE;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
+use crate::source::text_value;
 
 /// Values listed of a column in a modality.
 const LISTED: usize = 32;

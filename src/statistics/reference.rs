@@ -7,12 +7,12 @@
 
 use crate::error::Result;
 use crate::ids::NONE;
+use crate::kernels::distance::dot;
+use crate::kernels::sketches::cosines;
 use crate::matrix::Matrix;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 use crate::rng::{Stream, normal, uniform};
-
-use super::dot;
 
 /// Number of random features.
 pub const R: usize = 128;
@@ -77,11 +77,6 @@ impl Reference {
             *o *= std::f64::consts::SQRT_2;
         }
     }
-}
-
-/// Stands in for `kernels::sketches::cosines`.
-fn cosines(x: &mut [f64]) {
-    x.iter_mut().for_each(|x| *x = libm::cos(*x));
 }
 
 /// Median Euclidean distance over keyed pairs of different rows; pairs of equal rows are passed over. 1 if all are equal.

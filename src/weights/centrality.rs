@@ -9,6 +9,7 @@ use rayon::slice::ParallelSliceMut;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::distance::squared;
 use crate::matrix::Matrix;
 
 /// Neighbours that [`density`] averages.
@@ -96,16 +97,6 @@ pub fn margin(row: &[f32], centers: &Matrix, modality: u32) -> f32 {
         (own, other) => (own / other).sqrt(),
     };
     value as f32
-}
-
-/// Stand-in for `kernels::distance::squared`, same canonical order: eight f64 lanes, then a fixed tree.
-fn squared(a: &[f32], b: &[f32]) -> f64 {
-    let mut lane = [0.0f64; 8];
-    for (t, (&x, &y)) in a.iter().zip(b).enumerate() {
-        let d = f64::from(x) - f64::from(y);
-        lane[t % 8] += d * d;
-    }
-    ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]))
 }
 
 #[cfg(test)]
