@@ -714,10 +714,10 @@ mod cloud {
             assert!(command.status().unwrap().success());
         }
 
-        /// Requests for objects (not listings) since the last call.
-        fn gets(&self) -> usize {
+        /// Log lines of requests for objects (not listings) since the last call.
+        fn gets(&self) -> Vec<String> {
             std::thread::sleep(std::time::Duration::from_millis(200));
-            self.lines.try_iter().filter(|l| l.contains("GET /bucket/") && l.contains(".parquet")).count()
+            self.lines.try_iter().filter(|l| l.contains("GET /bucket/") && l.contains(".parquet")).collect()
         }
     }
 
@@ -746,13 +746,15 @@ mod cloud {
         let columns = Columns::new(&dataset, vec!["v".into()], vec!["k".into()]).unwrap();
         let got = read(&columns, 50_100, 100);
         assert_eq!(got.vectors[0].row(7), [50_107.0, -50_107.0]);
-        assert!(server.gets() <= 2, "one page of sixty, and perhaps a dictionary");
+        let gets = server.gets();
+        assert!(gets.len() <= 2, "one page of sixty, and perhaps a dictionary: {gets:?}");
 
         let names = ["v".to_string(), "n".to_string()];
         let rows = [5, 30_000, 59_999, 60_009];
         let (sample, prints) = sample_pass(&columns, &names, &rows, &engine()).unwrap();
         assert_eq!(sample.vectors[0].row(2), [59_999.0, -59_999.0]);
-        assert!(server.gets() <= 4, "two column chunks of two row groups");
+        let gets = server.gets();
+        assert!(gets.len() <= 4, "two column chunks of two row groups: {gets:?}");
         let here = super::open(&local);
         assert_eq!(prints[0], here.fingerprint(0, &names).unwrap());
 

@@ -35,8 +35,6 @@ impl Object {
 fn wait<T>(request: impl Future<Output = T>) -> T {
     static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
     let runtime = RUNTIME.get_or_init(|| {
-        // The TLS library takes its cryptography from here; a second call has nothing to do.
-        let _ = rustls::crypto::ring::default_provider().install_default();
         let mut builder = tokio::runtime::Builder::new_multi_thread();
         builder.worker_threads(2).enable_all().thread_name("batchwright-io");
         builder.build().expect("two threads can be started: rayon has started more")
@@ -54,9 +52,8 @@ pub(crate) fn list(
     let bad =
         |reason: String| Error::input(input, reason, "write it as s3://bucket/prefix/, gs://... or az://...");
     let url = Url::parse(input).map_err(|e| bad(format!("is not a URL: {e}")))?;
-    let (store, _) = store(&url, options).map_err(|e| bad(format!("cannot be opened: {e}")).because(e))?;
+    let (store, path) = store(&url, options).map_err(|e| bad(format!("cannot be opened: {e}")).because(e))?;
     let store: Arc<dyn ObjectStore> = store.into();
-    let (_, path) = ObjectStoreScheme::parse(&url).map_err(|e| bad(format!("cannot be opened: {e}")))?;
     let root = url[..url::Position::BeforePath].to_string();
     let blob = |path: Path, length: u64| Blob {
         name: format!("{root}/{path}"),
@@ -86,6 +83,8 @@ fn store(
     options: &BTreeMap<String, String>,
 ) -> object_store::Result<(Box<dyn ObjectStore>, Path)> {
     use object_store::{aws, azure, gcp};
+    // Where the TLS library takes its cryptography from; where one is set already, that one stays.
+    let _ = rustls::crypto::ring::default_provider().install_default();
     let (scheme, path) = ObjectStoreScheme::parse(url)?;
     macro_rules! build {
         ($builder:path, $key:path) => {{

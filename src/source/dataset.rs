@@ -271,7 +271,9 @@ fn open(found: Found) -> Result<(String, Opened)> {
     let reader = blob.open()?;
     check_magic(&blob, &reader)?;
     let options = ArrowReaderOptions::new()
-        .with_page_index_policy(PageIndexPolicy::Skip)
+        // Where pages lie, for files that say it; otherwise their headers are walked.
+        .with_column_index_policy(PageIndexPolicy::Skip)
+        .with_offset_index_policy(PageIndexPolicy::Optional)
         // A plan never looks at minima and maxima; a thousand wide row groups of them are real memory.
         .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll);
     let metadata = ArrowReaderMetadata::load(&reader, options).map_err(|e| blob.error(e))?;

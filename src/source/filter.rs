@@ -89,19 +89,17 @@ mod with_polars {
     }
 
     fn refuse_other_rows(expression: &Expr, condition: &str) -> Result<()> {
-        let of_other_rows = |e: &Expr| {
-            matches!(
-                e,
-                Expr::Agg(_)
-                    | Expr::Over { .. }
-                    | Expr::Sort { .. }
-                    | Expr::SortBy { .. }
-                    | Expr::Slice { .. }
-                    | Expr::Filter { .. }
-                    | Expr::Gather { .. }
-                    | Expr::Explode { .. }
-                    | Expr::Len
-            )
+        let of_other_rows = |e: &Expr| match e {
+            Expr::Len | Expr::Over { .. } => true,
+            // The list of `x IN (1, 2)` is an aggregate too, but of constants.
+            Expr::Agg(_)
+            | Expr::Sort { .. }
+            | Expr::SortBy { .. }
+            | Expr::Slice { .. }
+            | Expr::Filter { .. }
+            | Expr::Gather { .. }
+            | Expr::Explode { .. } => !columns(e).is_empty(),
+            _ => false,
         };
         if expression.into_iter().any(of_other_rows) {
             let help = "compute it beforehand and store it in a column";
