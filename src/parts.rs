@@ -26,10 +26,10 @@ impl Part {
     }
 }
 
-/// Rows of a part when a row has `width` numbers: 16 384, fewer for wide rows so that a part stays below 32 MiB.
+/// Rows of a part when a row has `width` numbers: 16 384, fewer for wide rows so that a part stays below 16 MiB.
 /// A function of the data alone: threads and memory must not change where parts are cut.
 pub fn rows_per_part(width: usize) -> usize {
-    let fits = (32 << 20) / (4 * width.max(1));
+    let fits = (16 << 20) / (4 * width.max(1));
     (1usize << fits.max(1).ilog2()).clamp(256, 16_384)
 }
 

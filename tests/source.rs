@@ -422,7 +422,7 @@ fn gathering_is_reading() {
     let columns = Columns::new(&dataset, vec!["v".into()], vec!["n".into(), "kind".into()]).unwrap();
     let all = read(&columns, 0, 191);
     for i in 0..20 {
-        let rows: Vec<u64> = (0..191).filter(|&row| mix(row * 31 + i) % (i + 1) == 0).collect();
+        let rows: Vec<u64> = (0..191).filter(|&row| mix(row * 31 + i).is_multiple_of(i + 1)).collect();
         let got = columns.gather(&rows, &engine()).unwrap();
         assert_eq!(got.rows, rows);
         let index = || rows.iter().map(|&r| r as usize);

@@ -105,8 +105,8 @@ mod tests {
                 assert_eq!(out, again, "{level:?}");
             }
             for i in 0..n {
-                for j in 0..p {
-                    let expected = (dot(axes.row(j), rows.row(i)) - f64::from(offset[j])) as f32;
+                for (j, &offset) in offset.iter().enumerate() {
+                    let expected = (dot(axes.row(j), rows.row(i)) - f64::from(offset)) as f32;
                     assert_eq!(out.row(i)[j].to_bits(), expected.to_bits());
                 }
             }

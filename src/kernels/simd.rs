@@ -262,30 +262,37 @@ mod x86 {
         const FUSED: bool = true;
         #[inline(always)]
         fn splat(x: f32) -> Self {
+            // SAFETY: see the top of this module.
             unsafe { _mm512_set1_ps(x) }
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: see the top of this module.
             unsafe { _mm512_loadu_ps(from) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
+            // SAFETY: see the top of this module.
             unsafe { _mm512_storeu_ps(to, self) }
         }
         #[inline(always)]
         fn add_product(self, x: Self, y: Self) -> Self {
+            // SAFETY: see the top of this module.
             unsafe { _mm512_fmadd_ps(x, y, self) }
         }
         #[inline(always)]
         fn min(self, other: Self) -> Self {
+            // SAFETY: see the top of this module.
             unsafe { _mm512_min_ps(self, other) }
         }
         #[inline(always)]
         fn lowest(self) -> f32 {
+            // SAFETY: see the top of this module.
             unsafe { _mm512_reduce_min_ps(self) }
         }
         #[inline(always)]
         fn at_most(self, bound: Self) -> u32 {
+            // SAFETY: see the top of this module.
             unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(self, bound)) }
         }
         #[inline(always)]
@@ -297,6 +304,7 @@ mod x86 {
             out: *mut f32,
             out_stride: usize,
         ) {
+            // SAFETY: see the top of this module.
             unsafe { tile::<Self, 14>(x, stride, p, panel, out, out_stride) }
         }
     }
@@ -307,32 +315,39 @@ mod x86 {
         const FUSED: bool = true;
         #[inline(always)]
         fn splat(x: f32) -> Self {
+            // SAFETY: see the top of this module.
             unsafe { _mm256_set1_ps(x) }
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
+            // SAFETY: see the top of this module.
             unsafe { _mm256_loadu_ps(from) }
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
+            // SAFETY: see the top of this module.
             unsafe { _mm256_storeu_ps(to, self) }
         }
         #[inline(always)]
         fn add_product(self, x: Self, y: Self) -> Self {
+            // SAFETY: see the top of this module.
             unsafe { _mm256_fmadd_ps(x, y, self) }
         }
         #[inline(always)]
         fn min(self, other: Self) -> Self {
+            // SAFETY: see the top of this module.
             unsafe { _mm256_min_ps(self, other) }
         }
         #[inline(always)]
         fn lowest(self) -> f32 {
             let mut lanes = [0.0f32; 8];
+            // SAFETY: see the top of this module.
             unsafe { self.store(lanes.as_mut_ptr()) };
             lanes.lowest()
         }
         #[inline(always)]
         fn at_most(self, bound: Self) -> u32 {
+            // SAFETY: see the top of this module.
             unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(self, bound)) as u32 }
         }
         #[inline(always)]
@@ -344,6 +359,7 @@ mod x86 {
             out: *mut f32,
             out_stride: usize,
         ) {
+            // SAFETY: see the top of this module.
             unsafe { tile::<Self, 6>(x, stride, p, panel, out, out_stride) }
         }
     }

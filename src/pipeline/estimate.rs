@@ -14,8 +14,8 @@ use crate::source::{Dataset, Kind};
 
 /// The program itself, its libraries and the allocator's slack.
 const BASE: u64 = 64 << 20;
-/// Buffers for pages of one column being read: compressed, decompressed, and the values.
-const PAGES: u64 = 12 << 20;
+/// What a thread holds beside its rows: pages of one column, compressed and not, and search buffers.
+const THREAD: u64 = 24 << 20;
 /// Guess for one text cell; the real length is not in the footer.
 const TEXT: u64 = 96;
 
@@ -42,17 +42,21 @@ pub fn estimate(
     let sample_rows = rows.min(5 * resolution);
     let block = rows.min(resolution);
     let sample = sample_rows * (4 * dims + columns * TEXT + 40);
-    let neighbours = block * (16 * (block as f64 * 0.026) as u64 + 1200);
+    // Neighbour lists of a block and its halves: up to .026 n neighbours each, and the margin that halves need.
+    let neighbours = block * ((block as f64 * 0.026 * 1.25) as u64 + 48) * 26;
+    // Gathered by row groups, then joined: twice the sample.
     let fit =
-        sample + block * 4 * (dims + 128) + 24 * dims.min(1024) * dims + neighbours + threads * block * 512;
+        2 * sample + block * 4 * (dims + 128) + 24 * dims.min(1024) * dims + neighbours + threads * THREAD;
 
+    // Rows as read and as points, projected, and the table columns.
     let part = rows.min(rows_per_part(dims as usize) as u64);
-    let per_thread = part * (4 * (dims + 128) + columns * TEXT + 64) + PAGES;
     let partials = (threads + 8) * 64 * dims * 40;
-    let pass = sample + threads * per_thread + partials;
+    let pass = sample + threads * (part * (8 * dims + 512 + columns * TEXT) + THREAD) + partials;
 
     let settle = rows.min(1 << 22) * 28 + rows.min(1 << 20) * 60 + (96 << 20).min(rows * 48);
-    let epochs = (1 << 19) * 24 * 2 + rows.min(1 << 24) * 8;
+    // Members and centralities are mapped files: they count while they are looked up in.
+    let mapped = if config.batches.epochs(rows) > 0 { rows * 8 } else { 0 };
+    let epochs = (1 << 19) * 48 + mapped;
 
     let memory_needed = BASE + fit.max(pass).max(settle).max(epochs);
     let width = if rows < 1 << 32 { 4 } else { 8 };

@@ -40,6 +40,7 @@ pub struct Everything<'a> {
 }
 
 /// Writes and commits the plan.
+#[expect(clippy::too_many_arguments, reason = "called once, where all of it is at hand")]
 pub fn write(
     all: Everything<'_>,
     staging: Staging,

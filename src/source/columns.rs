@@ -539,7 +539,7 @@ mod tests {
     #[test]
     fn stretches_are_short_and_dense() {
         assert_eq!(stretches(&[]), Vec::<Range<usize>>::new());
-        assert_eq!(stretches(&[5, 6, 7]), [0..3]);
+        assert!(stretches(&[5, 6, 7]).iter().eq([&(0..3)]));
         assert_eq!(stretches(&[5, 6, 6 + GAP, 7 + 2 * GAP]), [0..3, 3..4]);
         let dense: Vec<u64> = (0..3 * STRETCH).collect();
         let lengths: Vec<usize> = stretches(&dense).iter().map(|r| r.len()).collect();

@@ -295,12 +295,14 @@ impl<'a> Choice<'a> {
     }
 
     /// 5-95 % of M over the blocks and the cells that are nearly as good, by nearest rank outwards.
-    fn interval(&self, table: &[Vec<Seen>]) -> (u32, u32) {
+    fn interval(&self, table: &[Vec<Seen>], answer: u32) -> (u32, u32) {
         let counts = self.rivals.iter().flat_map(|c| table.iter().map(|block| block[c.index].modes as u32));
         let mut counts: Vec<u32> = counts.collect();
         counts.sort_unstable();
         let last = (counts.len() - 1) as f64;
-        (counts[(0.05 * last).floor() as usize], counts[(0.95 * last).ceil() as usize])
+        // The answer itself may be the odd one out: one block's count at one cell.
+        let (low, high) = (counts[(0.05 * last).floor() as usize], counts[(0.95 * last).ceil() as usize]);
+        (low.min(answer), high.max(answer))
     }
 
     #[expect(clippy::too_many_arguments, reason = "called once, where all of it is at hand")]
@@ -337,7 +339,7 @@ impl<'a> Choice<'a> {
             kind: vec!["mode".into(); modes.count()],
             projection,
             confidence: halves.share(),
-            interval: self.interval(table),
+            interval: self.interval(table, modes.count() as u32),
             details: object(details),
             curve: curve(cells),
             evidence,
