@@ -6,6 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
+use batchwright::accumulation::Updates;
 use batchwright::config::{Config, Run};
 use batchwright::pipeline;
 use batchwright::plan::Plan;
@@ -38,17 +39,53 @@ fn golden_plan_is_read_and_made_again() {
     }
     let plan = Plan::open(&golden).unwrap();
     plan.verify().unwrap();
-    let mut rows: Vec<u64> = plan.modalities().unwrap().iter().map(|m| m.rows).collect();
-    rows.sort_unstable();
-    assert_eq!(rows, [50, 100, 150, 200, 500]);
     assert_eq!(plan.run_info().unwrap(), None);
+    worked_example(&plan);
 
     let dir = tempfile::tempdir().unwrap();
     let again = dir.path().join("again");
     make(&again);
-    let (golden, again) = (digests(&golden), digests(&again));
+    let again_plan = Plan::open(&again).unwrap();
+    let mut manifest = again_plan.manifest().clone();
+    // A new version of the tool that writes the same bytes is welcome.
+    manifest.tool = plan.manifest().tool.clone();
+    assert_eq!(manifest.to_json(), std::fs::read_to_string(golden.join("plan.json")).unwrap());
+    let (mut golden, mut again) = (digests(&golden), digests(&again));
+    golden.remove("plan.json");
+    again.remove("plan.json");
     for (name, hash) in &golden {
         assert_eq!(Some(hash), again.get(name), "{name} differs from fixtures/plans/v1: see tests/golden.rs");
     }
     assert_eq!(golden.len(), again.len());
+}
+
+/// What `fixtures/worked-example.json` says of the plan.
+fn worked_example(plan: &Plan) {
+    let text = std::fs::read_to_string(root().join("worked-example.json")).unwrap();
+    let want: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let list = |key: &str| -> Vec<f64> {
+        want[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    };
+    let sorted = |mut rows: Vec<f64>| {
+        rows.sort_by(f64::total_cmp);
+        rows
+    };
+    let rows = plan.modalities().unwrap().iter().map(|m| m.rows as f64).collect();
+    assert_eq!(sorted(rows), sorted(list("rows_of_modalities")));
+    let manifest = plan.manifest();
+    assert_eq!(want["batch_size"], manifest.batch_size);
+
+    // Batches with these scores make one update with these coefficients.
+    let size = u64::from(manifest.batch_size);
+    let threshold = manifest.information_threshold;
+    let batches = list("scores").into_iter().map(|score| (score * threshold, size));
+    let updates: Vec<_> = Updates::new(batches, threshold, size).collect();
+    assert_eq!(updates.iter().map(|u| u.update).collect::<Vec<_>>(), [0; 4]);
+    assert_eq!(
+        serde_json::json!(updates.iter().map(|u| u.ends_update).collect::<Vec<_>>()),
+        want["ends_update"]
+    );
+    for (update, coefficient) in updates.iter().zip(list("coefficients")) {
+        assert!((update.coefficient - coefficient).abs() < 1e-12, "{updates:?}");
+    }
 }
