@@ -5,7 +5,7 @@
 //! environment, flags (or the arguments of another front end). A [`Layer`] is flat: dotted key to value, each value with
 //! its [`Origin`], so that `config show` can say where every number comes from and an error can name the place to edit.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::path::PathBuf;
 
@@ -56,6 +56,33 @@ impl Default for Run {
 }
 
 impl Config {
+    /// Columns that have a role beside the features, each with the setting that names it. Those of the row filter are
+    /// known to the dataset ([`Dataset::filter_columns`](source::Dataset::filter_columns)).
+    pub fn roles(&self) -> Vec<(&'static str, &str)> {
+        let by_column = self.modalities.estimator == modalities::EstimatorSpec::Column;
+        [
+            ("source.id", self.source.id.as_deref()),
+            ("source.label", self.source.label.as_deref()),
+            ("strata.by", self.strata.column()),
+            ("modalities.column", self.modalities.column.as_deref().filter(|_| by_column)),
+        ]
+        .into_iter()
+        .filter_map(|(role, name)| Some((role, name?)))
+        .collect()
+    }
+
+    /// All columns that decide the plan, each once: features, roles, row filter. Fingerprints take them in this order.
+    pub fn named(&self, inputs: &features::Inputs, dataset: &source::Dataset) -> Result<Vec<String>> {
+        let mut named: Vec<String> = inputs.vectors.iter().chain(&inputs.table).cloned().collect();
+        named.extend(self.roles().into_iter().map(|(_, name)| name.to_string()));
+        if let Some(sql) = &self.source.filter {
+            named.extend(dataset.filter_columns(sql)?);
+        }
+        let mut seen = BTreeSet::new();
+        named.retain(|name| seen.insert(name.clone()));
+        Ok(named)
+    }
+
     /// Finds settings that contradict each other or are out of range, before any data is read; returns warnings.
     pub fn check(&self) -> Result<Vec<String>> {
         use modalities::EstimatorSpec::{Column, Kmeans};

@@ -46,7 +46,7 @@ pub fn write_plan(staging: &Staging) -> Manifest {
         .unwrap();
     files.push(samples.finish().unwrap());
     let merge = Merge { left: 0, right: 1, height: 1.5, size: 2 };
-    let mut strata = StrataWriter::create(root, RowType::U32, &[0, 2, 4], &[merge]).unwrap();
+    let mut strata = StrataWriter::create(root, RowType::U32, &[0, 2, 4], &[merge], None).unwrap();
     strata.push(RowIds::U64(&[0, 1, 2])).unwrap();
     strata.push(RowIds::U32(&[4])).unwrap();
     files.push(strata.finish().unwrap());
@@ -277,6 +277,7 @@ fn every_table_comes_back_as_it_was_written() {
     assert!(plan.modality(5).unwrap_err().to_string().contains("5 rows"));
 
     let strata = plan.strata().unwrap();
+    assert_eq!(strata.values(), None);
     assert_eq!(strata.stratum(0).iter().collect::<Vec<_>>(), [0, 1]);
     assert_eq!(strata.stratum(1).iter().collect::<Vec<_>>(), [2, 4]);
     assert_eq!(strata.dendrogram(), [Merge { left: 0, right: 1, height: 1.5, size: 2 }]);
@@ -389,7 +390,7 @@ fn members_cross_record_batches() {
     let rows: Vec<u64> = (0..n).map(|i| i * 3).collect();
     let merge = Merge { left: 0, right: 1, height: 0.1, size: 2 };
     for row_type in [RowType::U32, RowType::U64] {
-        let mut writer = StrataWriter::create(dir.path(), row_type, &[0, n - 10, n], &[merge]).unwrap();
+        let mut writer = StrataWriter::create(dir.path(), row_type, &[0, n - 10, n], &[merge], None).unwrap();
         writer.push(RowIds::U64(&rows)).unwrap();
         writer.finish().unwrap();
         let table = TableReader::open(&dir.path().join("strata.arrow"), Kind::Strata).unwrap();
@@ -478,6 +479,10 @@ fn schemas_and_documentation_are_fresh() {
         }
         let found = std::fs::read_to_string(&place).unwrap_or_default();
         assert!(found == *text, "schemas/{name} is stale; run: UPDATE_SCHEMAS=1 cargo nextest run schemas");
+    }
+    for entry in std::fs::read_dir(root.join("schemas")).unwrap() {
+        let name = entry.unwrap().file_name().into_string().unwrap();
+        assert!(documents.contains_key(&name), "schemas/{name} describes nothing that is written: delete it");
     }
     let place = root.join("docs/format.md");
     let page = std::fs::read_to_string(&place).unwrap();

@@ -3,8 +3,10 @@
 mod cli;
 mod determinism;
 mod format;
+mod golden;
 mod hostile;
 mod layers;
 mod misuse;
+mod reader;
 mod reference;
 mod source;

@@ -48,10 +48,8 @@ pub fn run(flags: Flags) -> Result<String> {
 
 /// Every kind of file of a plan, and the config file, with its schema.
 fn documents() -> BTreeMap<String, String> {
-    let mut documents: BTreeMap<String, String> = crate::plan::schema_documents()
+    crate::plan::schema_documents()
         .into_iter()
         .map(|(file, text)| (file.trim_end_matches(".json").to_string(), text))
-        .collect();
-    documents.insert("config".into(), super::json(&schemars::schema_for!(crate::config::Config)));
-    documents
+        .collect()
 }

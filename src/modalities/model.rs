@@ -170,8 +170,8 @@ impl ColumnIds {
         ColumnIds { column: column.into(), values: values.into_iter().zip(0..).collect() }
     }
 
-    /// The number of every planned row's value; null is the value "null". Values must be those the dictionary was made
-    /// of, so one that is not there means that the files changed meanwhile.
+    /// The number of every planned row's value; null is the value "null". Errors name the first row whose value has no
+    /// number.
     pub fn of(&self, points: &Points, out: &mut Vec<u32>) -> Result<()> {
         let values =
             points.table.as_ref().and_then(|t| t.column_by_name(&self.column)).unwrap_or_else(|| {
@@ -190,8 +190,8 @@ impl ColumnIds {
                 let id = *self.values.get(&text).ok_or_else(|| {
                     Error::input(
                         "dataset",
-                        format!("row {} has the value `{text}`, which was not there before", points.rows[i]),
-                        "the files changed while they were read: run again when nothing writes to them",
+                        format!("row {} has the value `{text}`, which the plan does not know", points.rows[i]),
+                        "for new values make a new plan (`batchwright plan`); nothing may write to the files meanwhile",
                     )
                     .column(&self.column)
                 })?;

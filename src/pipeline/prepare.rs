@@ -39,44 +39,29 @@ pub struct Roles {
 
 impl Roles {
     pub fn choose(config: &Config, dataset: &Dataset) -> Result<Self> {
-        let source::Params { id, label, filter, .. } = &config.source;
+        let mut taken: Vec<String> = Vec::new();
+        for (role, name) in config.roles() {
+            let column = dataset.column(name, role)?;
+            if matches!(column.kind, Kind::Vector { .. } | Kind::Other) {
+                return Err(Error::config(
+                    role,
+                    format!("column `{name}` holds {}, not one plain value a row", kind_name(&column.kind)),
+                    "name an integer, text, boolean or date column",
+                ));
+            }
+            taken.push(name.into());
+        }
+        if let Some(sql) = &config.source.filter {
+            taken.extend(dataset.filter_columns(sql)?);
+        }
+        let taken: Vec<&str> = taken.iter().map(String::as_str).collect();
+        let inputs = Inputs::choose(&config.features, dataset.columns(), &taken)?;
+        let named = config.named(&inputs, dataset)?;
         let stratify = config.strata.column().map(String::from);
         let modality = match config.modalities.estimator {
             EstimatorSpec::Column => config.modalities.column.clone(),
             _ => None,
         };
-        let mut others: Vec<String> = Vec::new();
-        for (role, name) in [
-            ("source.id", id),
-            ("source.label", label),
-            ("strata.by", &stratify),
-            ("modalities.column", &modality),
-        ] {
-            if let Some(name) = name {
-                let column = dataset.column(name, role)?;
-                if matches!(column.kind, Kind::Vector { .. } | Kind::Other) {
-                    return Err(Error::config(
-                        role,
-                        format!(
-                            "column `{name}` holds {}, not one plain value a row",
-                            kind_name(&column.kind)
-                        ),
-                        "name an integer, text, boolean or date column",
-                    ));
-                }
-                others.push(name.clone());
-            }
-        }
-        if let Some(sql) = filter {
-            others.extend(dataset.filter_columns(sql)?);
-        }
-        let taken: Vec<&str> = others.iter().map(String::as_str).collect();
-        let inputs = Inputs::choose(&config.features, dataset.columns(), &taken)?;
-
-        let mut named: Vec<String> =
-            inputs.vectors.iter().chain(&inputs.table).chain(&others).cloned().collect();
-        let mut seen = std::collections::BTreeSet::new();
-        named.retain(|n| seen.insert(n.clone()));
         let plain = |k: &Kind| !matches!(k, Kind::Vector { .. } | Kind::Other);
         let sample_table =
             dataset.columns().iter().filter(|c| plain(&c.kind)).map(|c| c.name.clone()).collect();

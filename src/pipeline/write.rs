@@ -104,7 +104,9 @@ pub fn write(
     })?;
     files.push(samples.finish()?);
     let offsets = settled.offsets();
-    let mut members = plan::strata::StrataWriter::create(root, row_type, &offsets, &dendrogram)?;
+    let values = stratum_values(&prepared, census);
+    let mut members =
+        plan::strata::StrataWriter::create(root, row_type, &offsets, &dendrogram, values.as_deref())?;
     settled.members(|bytes| {
         stage.advance((bytes.len() / row_type.width()) as u64)?;
         push_members(&mut members, row_type, bytes)
@@ -273,6 +275,13 @@ fn push_members(writer: &mut plan::strata::StrataWriter, row_type: RowType, byte
             writer.push(RowIds::U64(&rows))
         }
     }
+}
+
+/// The value of the column that stratifies in every stratum, if one does: ids of the fit are the value's number, or
+/// modality x values + the value's number.
+fn stratum_values(prepared: &Prepared, census: &Census) -> Option<Vec<String>> {
+    let values: Vec<&String> = prepared.stratify.as_ref()?.ids.keys().collect();
+    Some(census.strata.iter().map(|&id| values[id as usize % values.len()].clone()).collect())
 }
 
 /// Assignment of the sample's rows by the finished model, in the ids of the plan; [`NONE`] where the plan has none.

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use crate::config::Config;
+
 use super::columns::Contract;
 use super::manifest::{Manifest, RunInfo, sorted};
 use super::{FORMAT, Kind};
@@ -59,7 +61,8 @@ fn document(contract: &Contract) -> TableDocument {
     }
 }
 
-/// What belongs into `schemas/`: file name -> contents. One contract per table, JSON Schemas of plan.json and run.json.
+/// What belongs into `schemas/`: file name -> contents. One contract per table, JSON Schemas of plan.json, run.json and the
+/// configuration (a config file, and `config` of plan.json).
 pub fn schema_documents() -> BTreeMap<String, String> {
     let mut out = BTreeMap::new();
     for kind in Kind::ALL {
@@ -67,6 +70,7 @@ pub fn schema_documents() -> BTreeMap<String, String> {
     }
     out.insert("plan.json".into(), json_schema(schemars::schema_for!(Manifest)));
     out.insert("run.json".into(), json_schema(schemars::schema_for!(RunInfo)));
+    out.insert("config.json".into(), json_schema(schemars::schema_for!(Config)));
     out
 }
 

@@ -5,7 +5,7 @@
 //! aligned to 64 bytes, so any Arrow library maps them without copying ([`table`]). [`Kind`] lists them; each
 //! [`Contract`] names every column with type, meaning, unit and range, and everything else is derived from it: the
 //! Arrow schema, what the reader checks, `schemas/*.json` ([`schema_documents`]) and the tables of `docs/format.md`.
-//! [`Plan`] opens a finished plan and hands out its tables.
+//! [`Plan`] opens a finished plan, hands out its tables and computes every epoch; [`Assigner`] assigns new rows.
 
 use std::collections::BTreeMap;
 
@@ -31,8 +31,10 @@ pub mod manifest;
 pub mod staging;
 pub mod epoch;
 pub mod reader;
+pub mod assigner;
 mod documents;
 
+pub use assigner::{Assigner, Assignment};
 pub use columns::{Column, Contract, Shape};
 pub use documents::{format_tables, schema_documents};
 pub use manifest::{FileEntry, Manifest, RunInfo};

@@ -1,18 +1,25 @@
-//! Opens a finished plan and hands out its tables.
+//! Opens a finished plan, hands out its tables, finds its rows in the dataset and computes any epoch.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
-use rayon::iter::{IntoParallelRefIterator, ParallelIterator};
+use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
+use crate::config::Config;
+use crate::epochs::Epochs;
 use crate::error::{Error, Result};
+use crate::features::Inputs;
 use crate::matrix::Matrix;
 use crate::modalities::{Criterion, Model, Projection};
+use crate::parts::Local;
+use crate::progress::Progress;
+use crate::source::{Columns, Dataset, text_value};
+use crate::weights::Schedule;
 
 use super::batches::Batches;
 use super::features::Feature;
-use super::manifest::{MANIFEST, Manifest, RUN, RunInfo};
+use super::manifest::{FileEntry, MANIFEST, Manifest, RUN, RunInfo};
 use super::modalities::Modality;
 use super::profile::ProfileRow;
 use super::prototypes::Prototypes;
@@ -23,7 +30,7 @@ use super::sources::Source;
 use super::statistics::Statistic;
 use super::strata::Members;
 use super::weights::Knot;
-use super::{Kind, TableReader, batches};
+use super::{Kind, TableReader, batches, epoch};
 
 const AGAIN: &str =
     "write the plan again (`batchwright plan ... --force`), or copy it again from where it is whole";
@@ -35,6 +42,8 @@ pub struct Plan {
     manifest: Manifest,
     samples: OnceLock<Samples>,
     sources: OnceLock<Vec<Source>>,
+    strata: OnceLock<Members>,
+    draws: OnceLock<Option<Vec<u64>>>,
 }
 
 /// Where a row lies in the dataset.
@@ -81,7 +90,14 @@ impl Plan {
             Err(e) => return Err(Error::io("read", &place)(e)),
         };
         let manifest = Manifest::from_json(&text, &place)?;
-        let plan = Plan { path: path.into(), manifest, samples: OnceLock::new(), sources: OnceLock::new() };
+        let plan = Plan {
+            path: path.into(),
+            manifest,
+            samples: OnceLock::new(),
+            sources: OnceLock::new(),
+            strata: OnceLock::new(),
+            draws: OnceLock::new(),
+        };
         plan.check_files()?;
         Ok(plan)
     }
@@ -157,12 +173,39 @@ impl Plan {
         checked.into_iter().collect()
     }
 
+    /// Is this the dataset that the plan was made from? Compares files, row groups and rows, with `fingerprints` also
+    /// the bytes of the columns that the plan was made from (reads them all, in parallel over row groups). The error
+    /// names the first difference.
+    pub fn check_dataset(&self, dataset: &Dataset, fingerprints: bool) -> Result<()> {
+        let groups = dataset.row_groups();
+        let mut found: Vec<FoundSource> = (groups.iter())
+            .map(|group| FoundSource {
+                file: dataset.files()[group.file].path.clone(),
+                row_group: group.row_group as i32,
+                rows: group.rows,
+                fingerprint: None,
+            })
+            .collect();
+        self.check_sources(&found)?;
+        if fingerprints {
+            let config = self.config()?;
+            let columns =
+                config.named(&Inputs::choose(&config.features, dataset.columns(), &[])?, dataset)?;
+            let print = |group: usize| dataset.fingerprint(group, &columns).map(|(print, _)| print);
+            let prints: Vec<Result<String>> = (0..groups.len()).into_par_iter().map(print).collect();
+            for (found, print) in found.iter_mut().zip(prints) {
+                found.fingerprint = Some(print?);
+            }
+            self.check_sources(&found)?;
+        }
+        Ok(())
+    }
+
     /// Does the dataset still have the row groups that the plan was made from? `found` in row order; the error names the
     /// first difference.
     pub fn check_sources(&self, found: &[FoundSource]) -> Result<()> {
         let differs = |reason: String| {
-            let help =
-                "`batchwright check` tells whether the plan still fits, `batchwright update` adapts it";
+            let help = "name the files it was made from, or make a plan of these (`batchwright plan`)";
             Err(Error::plan(&self.path, format!("was made from other data: {reason}"), help))
         };
         let planned = self.sources()?;
@@ -190,6 +233,18 @@ impl Plan {
 
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The configuration as used. Errors if it has settings that this version does not know.
+    pub fn config(&self) -> Result<Config> {
+        serde_json::from_value(self.manifest.config.clone()).map_err(|e| {
+            let reason = format!("has a configuration that this version cannot read: {e}");
+            Error::plan(self.path.join(MANIFEST), reason, "update batchwright, or write the plan again")
+        })
+    }
+
+    pub(super) fn damaged(&self, file: &str, reason: &str) -> Error {
+        Error::plan(self.path.join(file), format!("is damaged: {reason}"), AGAIN)
     }
 
     /// run.json; None if it is not there.
@@ -297,21 +352,79 @@ impl Plan {
         cached(&self.samples, || Samples::decode(&self.need(Kind::Samples)?))
     }
 
-    /// The members of the strata.
-    pub fn strata(&self) -> Result<Members> {
-        let table = self.need(Kind::Strata)?;
-        let members = Members::decode(&table)?;
-        if members.strata() != self.manifest.strata as usize {
-            return Err(table.damaged(format!(
-                "it has {} strata, not {}",
-                members.strata(),
-                self.manifest.strata
-            )));
-        }
-        Ok(members)
+    /// The members of the strata, mapped once.
+    pub fn strata(&self) -> Result<&Members> {
+        cached(&self.strata, || {
+            let table = self.need(Kind::Strata)?;
+            let members = Members::decode(&table)?;
+            if members.strata() != self.manifest.strata as usize {
+                return Err(table.damaged(format!(
+                    "it has {} strata, not {}",
+                    members.strata(),
+                    self.manifest.strata
+                )));
+            }
+            Ok(members)
+        })
     }
 
-    /// The written batches; None if this epoch was not written (it can be computed from [`Plan::strata`]).
+    /// Any epoch in batches of any multiple of the smallest candidate size, written or not. O(strata); of the members
+    /// only what is dealt is read.
+    pub fn epochs(&self) -> Result<Epochs<'_>> {
+        let m = &self.manifest;
+        let config = self.config()?;
+        let members = self.strata()?;
+        let offsets = members.offsets();
+        let draws = cached(&self.draws, || {
+            config.batches.counts(&offsets.windows(2).map(|o| o[1] - o[0]).collect::<Vec<_>>())
+        })?;
+        let sizes = || m.candidates.iter().map(|c| u64::from(c.batch_size));
+        let Some(base) = sizes().min().filter(|base| sizes().all(|size| size.is_multiple_of(*base))) else {
+            return Err(self.damaged(MANIFEST, "the candidate sizes are no multiples of the smallest"));
+        };
+        Ok(Epochs {
+            members: members.rows(),
+            offsets,
+            dendrogram: members.dendrogram(),
+            score_groups: &m.score_groups,
+            draws: draws.as_deref(),
+            seed: m.seed,
+            base,
+            drop_last: config.batches.drop_last,
+            modality_share: m.modality_share.value,
+            information_threshold: m.information_threshold,
+        })
+    }
+
+    /// Writes `batches/size-<B>/epoch-<e>.arrow` below `root`: the bytes that `plan` would have written. O(rows), runs
+    /// on the current rayon pool. Errors if `batch_size` is no multiple of the smallest candidate.
+    pub fn write_epoch(
+        &self,
+        root: &Path,
+        batch_size: u32,
+        epoch: u32,
+        progress: &Progress,
+    ) -> Result<FileEntry> {
+        let epochs = self.epochs()?;
+        if batch_size == 0 || !u64::from(batch_size).is_multiple_of(epochs.base) {
+            return Err(Error::config(
+                "batch size",
+                format!("{batch_size} is no multiple of {}, the smallest candidate of the plan", epochs.base),
+                "choose a multiple of it: larger batches are unions of smaller ones",
+            ));
+        }
+        let samples = match self.config()?.weights.schedule {
+            Schedule::Off => None,
+            _ => Some(self.samples()?),
+        };
+        let stage = progress.stage("batches", "rows", self.manifest.rows_planned);
+        let size = u64::from(batch_size);
+        epoch::write(root, &epochs, size, epoch, samples, self.manifest.row_type, progress, |rows| {
+            stage.advance(rows)
+        })
+    }
+
+    /// The written batches; None if this epoch was not written ([`Plan::epochs`] computes it).
     pub fn batches(&self, batch_size: u32, epoch: u32) -> Result<Option<Batches>> {
         match self.manifest.file(&batches::path(batch_size, epoch)) {
             None => Ok(None),
@@ -367,6 +480,25 @@ impl Plan {
     pub fn centrality(&self, row: u64) -> Result<Option<f32>> {
         self.check_row(row)?;
         Ok(self.samples()?.centrality(row))
+    }
+
+    /// What the column `--id` calls the rows, in the order asked for; None where it is null. Reads only pages that hold
+    /// some of them. Errors if the plan has no such column or was made from other files ([`Plan::check_dataset`]).
+    pub fn ids(&self, rows: &[u64], dataset: &Dataset) -> Result<Vec<Option<String>>> {
+        let Some(column) = self.config()?.source.id else {
+            let help = "name one when planning: `batchwright plan --id COLUMN`";
+            return Err(Error::config("source.id", "the plan knows no column that names its rows", help));
+        };
+        self.check_dataset(dataset, false)?;
+        rows.iter().try_for_each(|&row| self.check_row(row))?;
+        let mut ascending = rows.to_vec();
+        ascending.sort_unstable();
+        ascending.dedup();
+        let columns = Columns::new(dataset, Vec::new(), vec![column])?;
+        let raw = columns.gather(&ascending, &Local::new(0, Progress::default())?)?;
+        let cells = raw.table.as_ref().expect("one column was asked for").column(0);
+        let place = |row| ascending.binary_search(row).expect("every row was asked for");
+        Ok(rows.iter().map(|row| text_value(cells, place(row))).collect())
     }
 
     /// Where the rows lie in the Parquet files. O(rows log row groups).

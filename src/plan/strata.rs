@@ -35,6 +35,10 @@ pub const CONTRACT: Contract = Contract {
             "dendrogram",
             "JSON list of strata - 1 merges [left, right, height, size] in the order of average linkage; strata are nodes 0 .. strata, merge i makes node strata + i",
         ),
+        (
+            "values",
+            "JSON list of the strata's values of the column that stratifies (`null` for null); absent where none does",
+        ),
     ],
 };
 
@@ -48,18 +52,29 @@ pub struct StrataWriter {
 }
 
 impl StrataWriter {
-    /// `offsets`: strata + 1 ascending numbers from 0 to the number of planned rows.
-    pub fn create(root: &Path, row_type: RowType, offsets: &[u64], dendrogram: &[Merge]) -> Result<Self> {
+    /// `offsets`: strata + 1 ascending numbers from 0 to the number of planned rows. `values`: where a column
+    /// stratifies, its value in every stratum.
+    pub fn create(
+        root: &Path,
+        row_type: RowType,
+        offsets: &[u64],
+        dendrogram: &[Merge],
+        values: Option<&[String]>,
+    ) -> Result<Self> {
         assert!(
             offsets.first() == Some(&0)
                 && offsets.is_sorted()
-                && dendrogram.len() + 2 == offsets.len().max(2),
-            "offsets rise from 0, and a dendrogram of S strata has S - 1 merges"
+                && dendrogram.len() + 2 == offsets.len().max(2)
+                && values.is_none_or(|v| v.len() + 1 == offsets.len()),
+            "offsets rise from 0, a dendrogram of S strata has S - 1 merges, and each stratum has a value or none has"
         );
-        let metadata = Metadata::from([
+        let mut metadata = Metadata::from([
             ("offsets".to_string(), json(&offsets)),
             ("dendrogram".to_string(), to_json(dendrogram)),
         ]);
+        if let Some(values) = values {
+            metadata.insert("values".into(), json(&values));
+        }
         let schema = CONTRACT.schema(&Shape { row: row_type, ..Shape::default() }, &[], metadata);
         let table = TableWriter::create(root, CONTRACT.path, Kind::Strata, schema.clone())?;
         let expected = offsets.last().copied().unwrap_or_default();
@@ -102,6 +117,7 @@ pub struct Members {
     chunks: Chunks,
     offsets: Vec<u64>,
     dendrogram: Vec<Merge>,
+    values: Option<Vec<String>>,
 }
 
 impl Members {
@@ -116,6 +132,13 @@ impl Members {
         let strata = offsets.len() - 1;
         let dendrogram = from_json(text("dendrogram")?, strata)
             .ok_or_else(|| table.damaged(format!("`dendrogram` does not join its {strata} strata")))?;
+        let values: Option<Vec<String>> = (table.metadata("values").map(serde_json::from_str).transpose())
+            .map_err(|e| table.damaged(format!("`values` cannot be read ({e})")))?;
+        if values.as_ref().is_some_and(|v| v.len() != strata) {
+            return Err(
+                table.damaged(format!("`values` does not have one value for each of {strata} strata"))
+            );
+        }
         let wide = table
             .schema()
             .field_with_name("row")
@@ -132,7 +155,7 @@ impl Members {
             }
         }
         let chunks = if wide { Chunks::U64(wide_chunks) } else { Chunks::U32(narrow_chunks) };
-        Ok(Members { chunks, offsets, dendrogram })
+        Ok(Members { chunks, offsets, dendrogram, values })
     }
 
     pub fn strata(&self) -> usize {
@@ -155,6 +178,11 @@ impl Members {
 
     pub fn dendrogram(&self) -> &[Merge] {
         &self.dendrogram
+    }
+
+    /// The strata's values of the column that stratifies; None where none does.
+    pub fn values(&self) -> Option<&[String]> {
+        self.values.as_deref()
     }
 
     /// All members, stratum after stratum.

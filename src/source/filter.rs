@@ -15,17 +15,18 @@ const KEY: &str = "source.where";
 impl Dataset {
     /// This build cannot evaluate SQL: always an error.
     pub fn select(&self, _condition: &str, _engine: &Local) -> Result<Selection> {
-        Err(Error::config(
-            KEY,
-            "this build cannot evaluate SQL",
-            "build with `--features polars`, or leave it out",
-        ))
+        Err(without_polars())
     }
 
-    /// No columns: [`Dataset::select`] tells why.
+    /// Always an error, as [`Dataset::select`].
     pub fn filter_columns(&self, _condition: &str) -> Result<Vec<String>> {
-        Ok(Vec::new())
+        Err(without_polars())
     }
+}
+
+#[cfg(not(feature = "polars"))]
+fn without_polars() -> Error {
+    Error::config(KEY, "this build cannot evaluate SQL", "build with `--features polars`, or leave it out")
 }
 
 #[cfg(feature = "polars")]

@@ -1,0 +1,281 @@
+//! Assigns new rows as the plan assigned its own: the stored features map a row to a point, the stored model finds its
+//! modality and stratum.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::features::{FeatureRow, Features, Inputs, Operation, PointsReader};
+use crate::ids::NONE;
+use crate::matrix::Matrix;
+use crate::modalities::model::{AssignedReader, ColumnIds, Strata};
+use crate::modalities::{Assigned, EstimatorSpec, Model};
+use crate::parts::{Engine, Local, Part, Pass, Read, parts};
+use crate::source::{Bad, Columns, Dataset, Kind, RawRows, Selection};
+
+use super::features::Feature;
+use super::{Kind as Table, Plan};
+
+/// All that assigns a row, read from the plan once: [`Plan::assigner`].
+#[derive(Clone, Debug)]
+pub struct Assigner {
+    config: Config,
+    dims: usize,
+    /// None: one vector column as it is.
+    features: Option<Vec<FeatureRow>>,
+    model: Model,
+    /// The column whose values are the modalities.
+    modality: Option<ColumnIds>,
+    strata: Strata,
+    /// Where modality and column stratify together: the plan's stratum of every pair of them that it has.
+    pairs: BTreeMap<u32, u32>,
+}
+
+/// Where rows belong, one entry a row; [`NONE`] and NaN for rows that are left out (`--where`, `--invalid drop`).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Assignment {
+    pub modality: Vec<u32>,
+    pub stratum: Vec<u32>,
+    /// Euclidean, in feature space, to the modality's centre.
+    pub distance: Vec<f32>,
+}
+
+impl Plan {
+    /// What assigns new rows. O(prototypes + strata).
+    pub fn assigner(&self) -> Result<Assigner> {
+        let config = self.config()?;
+        let modality = match (config.modalities.estimator, &config.modalities.column) {
+            (EstimatorSpec::Column, Some(column)) => {
+                Some(ColumnIds::new(column, self.modalities()?.into_iter().map(|m| m.kind)))
+            }
+            _ => None,
+        };
+        let model = self.model()?;
+        if modality.is_none() && model.prototypes.rows() == 0 {
+            return Err(self.damaged(Table::Prototypes.path(), "it has no prototypes"));
+        }
+        let (strata, pairs) = self.stratifiers(&config)?;
+        let features = match self.features()? {
+            Some(rows) => {
+                Some(rows.into_iter().zip(0..).map(|r| self.feature_row(r)).collect::<Result<_>>()?)
+            }
+            None => None,
+        };
+        let dims = self.manifest().dims as usize;
+        Ok(Assigner { config, dims, features, model, modality, strata, pairs })
+    }
+
+    /// Where a row's stratum comes from, and the pairs of [`Assigner`].
+    fn stratifiers(&self, config: &Config) -> Result<(Strata, BTreeMap<u32, u32>)> {
+        let Some(column) = config.strata.column() else { return Ok((Strata::Prototype, BTreeMap::new())) };
+        let damaged = |reason| self.damaged(Table::Strata.path(), reason);
+        let members = self.strata()?;
+        let values = members.values().ok_or_else(|| damaged("it does not tell the strata's values"))?;
+        if !config.strata.inside_modalities() {
+            return Ok((Strata::Column(ColumnIds::new(column, values.iter().cloned())), BTreeMap::new()));
+        }
+        let distinct: BTreeSet<&String> = values.iter().collect();
+        let ids = ColumnIds::new(column, distinct.into_iter().cloned());
+        let mut pairs = BTreeMap::new();
+        for (h, value) in values.iter().enumerate() {
+            // All its rows are of one modality.
+            let first = members.stratum(h).iter().next().map(|row| self.modality(row)).transpose()?;
+            let modality = first.flatten().ok_or_else(|| damaged("a stratum has no planned row"))?;
+            pairs.insert(modality * ids.values.len() as u32 + ids.values[value], h as u32);
+        }
+        Ok((Strata::Cross(ids), pairs))
+    }
+
+    fn feature_row(&self, (row, feature): (Feature, u32)) -> Result<FeatureRow> {
+        let Some(operation) = Operation::of(&row.operation) else {
+            let reason = format!("it has the unknown operation `{}`", row.operation);
+            return Err(self.damaged(Table::Features.path(), &reason));
+        };
+        let Feature { column, category, center, scale, .. } = row;
+        Ok(FeatureRow { feature, column, operation, category, center, scale })
+    }
+}
+
+impl Assigner {
+    /// Assigns every row of a dataset that has the plan's columns; its row filter and its rule for unusable rows hold.
+    /// Memory: 12 bytes a row.
+    ///
+    /// # Errors
+    /// Where a column names modalities or strata: the first row whose value the plan does not know.
+    pub fn assign_dataset(&self, dataset: &Dataset, engine: &Local) -> Result<Assignment> {
+        self.run(dataset, &[], engine, &Collect)
+    }
+
+    /// Assigns points: rows of the plan's one vector column as they are in the dataset. One thread.
+    ///
+    /// # Errors
+    /// Plans of several columns, or with modalities or strata by column: they need a dataset.
+    pub fn assign_points(&self, points: &Matrix) -> Result<Assignment> {
+        let refuse = |reason: String| {
+            Err(Error::config("points", reason, "put the rows into a dataset with the columns of the plan"))
+        };
+        if let Some(column) = self.columns().next() {
+            return refuse(format!("the plan assigns rows by column `{column}` too"));
+        }
+        let one_hot = |f: &FeatureRow| matches!(f.operation, Operation::OneHot | Operation::Hash);
+        let name = match &self.config.features.columns[..] {
+            [name] if !self.features.iter().flatten().any(one_hot) => name,
+            columns => {
+                return refuse(format!("the plan's rows are not one vector, but {}", columns.join(", ")));
+            }
+        };
+        if points.cols() != self.dims {
+            return refuse(format!("they have {} numbers, those of the plan {}", points.cols(), self.dims));
+        }
+        let kind = Kind::Vector { dims: self.dims };
+        let inputs = Inputs { vectors: vec![name.clone()], table: vec![], order: vec![(name.clone(), kind)] };
+        let features = self.features(&inputs)?;
+        let keep = |_| true;
+        let place = |row| ("the points".to_string(), row);
+        let raw = Given { points, column: name };
+        let points_reader = PointsReader::new(&features, raw, self.config.source.invalid, &keep, &place);
+        let mut item = Assigned::default();
+        self.reader(points_reader).read(&Part { index: 0, first: 0, rows: points.rows() }, &mut item)?;
+        Collect.partial(&item)
+    }
+
+    /// Runs a pass over the assigned rows of a dataset, `more` table columns read along.
+    pub fn run<P: Pass<Item = Assigned>>(
+        &self,
+        dataset: &Dataset,
+        more: &[String],
+        engine: &Local,
+        pass: &P,
+    ) -> Result<P::Output> {
+        let inputs = Inputs::choose(&self.config.features, dataset.columns(), &[])?;
+        let features = self.features(&inputs)?;
+        let selection = match &self.config.source.filter {
+            Some(sql) => dataset.select(sql, engine)?,
+            None => Selection::all(dataset.rows()),
+        };
+        let mut table = inputs.table.clone();
+        for column in self.columns().chain(more) {
+            if !table.contains(column) {
+                table.push(column.clone());
+            }
+        }
+        let columns = Columns::new(dataset, inputs.vectors, table)?;
+        let keep = |row| selection.contains(row);
+        let place = |row| {
+            let (path, row) = dataset.describe_row(row);
+            (path.to_string(), row)
+        };
+        let points = PointsReader::new(&features, columns, self.config.source.invalid, &keep, &place);
+        engine.run("assign", &self.reader(points), pass, &parts(dataset.rows(), self.dims))
+    }
+
+    /// The columns beside the features that decide where a row belongs.
+    fn columns(&self) -> impl Iterator<Item = &String> {
+        let stratifies = match &self.strata {
+            Strata::Prototype => None,
+            Strata::Column(ids) | Strata::Cross(ids) => Some(&ids.column),
+        };
+        self.modality.iter().map(|ids| &ids.column).chain(stratifies)
+    }
+
+    fn features(&self, inputs: &Inputs) -> Result<Features> {
+        let features = Features::from_rows(inputs, self.features.as_deref())?;
+        if features.dims() != self.dims {
+            let reason = format!("a row has {} numbers, one of the plan {}", features.dims(), self.dims);
+            return Err(Error::input("dataset", reason, "make a plan of this dataset (`batchwright plan`)"));
+        }
+        Ok(features)
+    }
+
+    fn reader<R: Read>(&self, points: R) -> PlanIds<'_, R> {
+        let inner = AssignedReader::new(points, &self.model, self.modality.clone(), self.strata.clone());
+        PlanIds { inner, pairs: &self.pairs, cross: matches!(self.strata, Strata::Cross(_)) }
+    }
+}
+
+/// Assigned rows with the strata of the plan.
+struct PlanIds<'a, R> {
+    inner: AssignedReader<'a, R>,
+    pairs: &'a BTreeMap<u32, u32>,
+    cross: bool,
+}
+
+impl<'a, R> Read for PlanIds<'a, R>
+where
+    AssignedReader<'a, R>: Read<Item = Assigned>,
+{
+    type Item = Assigned;
+
+    fn read(&self, part: &Part, into: &mut Assigned) -> Result<()> {
+        self.inner.read(part, into)?;
+        if !self.cross {
+            return Ok(());
+        }
+        let Assigned { points, modality, stratum, .. } = into;
+        for (i, h) in stratum.iter_mut().enumerate().filter(|(_, h)| **h != NONE) {
+            *h = *self.pairs.get(h).ok_or_else(|| {
+                let reason = format!(
+                    "row {} is of modality {} and has a value that no planned row of it has: it has no stratum",
+                    points.rows[i], modality[i]
+                );
+                Error::input("dataset", reason, "for new strata make a new plan (`batchwright plan`)")
+            })?;
+        }
+        Ok(())
+    }
+}
+
+/// Points that are in memory, as rows of a vector column.
+struct Given<'a> {
+    points: &'a Matrix,
+    column: &'a str,
+}
+
+impl Read for Given<'_> {
+    type Item = RawRows;
+
+    fn read(&self, part: &Part, into: &mut RawRows) -> Result<()> {
+        let first = part.first as usize;
+        let mut points = self.points.gather(first..first + part.rows);
+        let unusable = |row: &[f32]| row.iter().any(|x| !x.is_finite());
+        let bad: Vec<usize> = (0..points.rows()).filter(|&i| unusable(points.row(i))).collect();
+        bad.iter().for_each(|&i| points.row_mut(i).fill(0.0));
+        let told =
+            |index| Bad { index, column: self.column.into(), reason: "has a NaN or infinite number".into() };
+        *into = RawRows {
+            rows: part.range().collect(),
+            vectors: vec![points],
+            table: None,
+            bad: bad.into_iter().map(told).collect(),
+        };
+        Ok(())
+    }
+}
+
+/// Keeps where every row belongs.
+struct Collect;
+
+impl Pass for Collect {
+    type Item = Assigned;
+    type Partial = Assignment;
+    type Output = Assignment;
+
+    fn partial(&self, item: &Assigned) -> Result<Assignment> {
+        Ok(Assignment {
+            modality: item.modality.clone(),
+            stratum: item.stratum.clone(),
+            distance: item.distance.clone(),
+        })
+    }
+
+    fn merge(&self, mut left: Assignment, right: Assignment) -> Assignment {
+        left.modality.extend(right.modality);
+        left.stratum.extend(right.stratum);
+        left.distance.extend(right.distance);
+        left
+    }
+
+    fn finish(&self, all: Option<Assignment>) -> Result<Assignment> {
+        Ok(all.unwrap_or_default())
+    }
+}

@@ -1,0 +1,91 @@
+//! `fixtures/plans/v1` is a plan of format 1.0 that every later version must be able to read, and that this version makes
+//! again, byte for byte.
+//!
+//! `UPDATE_GOLDEN=1 cargo nextest run golden` makes it anew: only for a change of the format or of the algorithms, which
+//! CHANGELOG.md must tell.
+
+use std::path::{Path, PathBuf};
+
+use batchwright::accumulation::Updates;
+use batchwright::config::{Config, Run};
+use batchwright::pipeline;
+use batchwright::plan::Plan;
+use batchwright::progress::Progress;
+
+use crate::determinism::digests;
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
+}
+
+/// batchwright plan fixtures/worked-example.parquet --label label --epochs 1 -o fixtures/plans/v1
+fn make(out: &Path) {
+    let mut config = Config::default();
+    config.source.label = Some("label".into());
+    config.batches.epochs = Some(1);
+    let run = Run { out: out.into(), force: true, ..Run::default() };
+    let input = root().join("worked-example.parquet").to_str().unwrap().to_string();
+    pipeline::plan(&[input], &config, &run, &Progress::default()).unwrap();
+    // Times and host facts: no two are alike, and a plan does without.
+    std::fs::remove_file(out.join("run.json")).unwrap();
+}
+
+#[test]
+fn golden_plan_is_read_and_made_again() {
+    let golden = root().join("plans/v1");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
+        make(&golden);
+    }
+    let plan = Plan::open(&golden).unwrap();
+    plan.verify().unwrap();
+    assert_eq!(plan.run_info().unwrap(), None);
+    worked_example(&plan);
+
+    let dir = tempfile::tempdir().unwrap();
+    let again = dir.path().join("again");
+    make(&again);
+    let again_plan = Plan::open(&again).unwrap();
+    let mut manifest = again_plan.manifest().clone();
+    // A new version of the tool that writes the same bytes is welcome.
+    manifest.tool = plan.manifest().tool.clone();
+    assert_eq!(manifest.to_json(), std::fs::read_to_string(golden.join("plan.json")).unwrap());
+    let (mut golden, mut again) = (digests(&golden), digests(&again));
+    golden.remove("plan.json");
+    again.remove("plan.json");
+    for (name, hash) in &golden {
+        assert_eq!(Some(hash), again.get(name), "{name} differs from fixtures/plans/v1: see tests/golden.rs");
+    }
+    assert_eq!(golden.len(), again.len());
+}
+
+/// What `fixtures/worked-example.json` says of the plan.
+fn worked_example(plan: &Plan) {
+    let text = std::fs::read_to_string(root().join("worked-example.json")).unwrap();
+    let want: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let list = |key: &str| -> Vec<f64> {
+        want[key].as_array().unwrap().iter().map(|x| x.as_f64().unwrap()).collect()
+    };
+    let sorted = |mut rows: Vec<f64>| {
+        rows.sort_by(f64::total_cmp);
+        rows
+    };
+    let rows = plan.modalities().unwrap().iter().map(|m| m.rows as f64).collect();
+    assert_eq!(sorted(rows), sorted(list("rows_of_modalities")));
+    let manifest = plan.manifest();
+    assert_eq!(want["batch_size"], manifest.batch_size);
+
+    // Batches with these scores make one update with these coefficients.
+    let size = u64::from(manifest.batch_size);
+    let threshold = manifest.information_threshold;
+    let batches = list("scores").into_iter().map(|score| (score * threshold, size));
+    let updates: Vec<_> = Updates::new(batches, threshold, size).collect();
+    assert_eq!(updates.iter().map(|u| u.update).collect::<Vec<_>>(), [0; 4]);
+    assert_eq!(
+        serde_json::json!(updates.iter().map(|u| u.ends_update).collect::<Vec<_>>()),
+        want["ends_update"]
+    );
+    for (update, coefficient) in updates.iter().zip(list("coefficients")) {
+        assert!((update.coefficient - coefficient).abs() < 1e-12, "{updates:?}");
+    }
+}
