@@ -105,7 +105,9 @@ impl Error {
             | Error::Plan { help, .. }
             | Error::Modalities { help, .. } => help,
             Error::Io { source, .. } => match source.kind() {
-                std::io::ErrorKind::StorageFull => {
+                std::io::ErrorKind::StorageFull
+                | std::io::ErrorKind::QuotaExceeded
+                | std::io::ErrorKind::FileTooLarge => {
                     "free some space, or choose another --out; nothing of this run was left behind"
                 }
                 std::io::ErrorKind::PermissionDenied => "check the permissions of this path",

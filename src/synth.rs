@@ -154,6 +154,10 @@ impl Mixture {
             p if p.modalities == 0 || p.modalities > 10_000 => {
                 return config("--modalities", p.modalities.to_string(), "1 to 10000");
             }
+            p if u64::from(p.modalities) > p.rows => {
+                let most = format!("at most one a row: {}", p.rows);
+                return config("--modalities", p.modalities.to_string(), &most);
+            }
             p if !(0.0..=10.0).contains(&p.skew) => return config("--skew", p.skew.to_string(), "0 to 10"),
             p if !(0.0..=1e6).contains(&p.separation) => {
                 return config("--separation", p.separation.to_string(), "0 to 1000000");

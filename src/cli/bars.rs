@@ -56,7 +56,7 @@ impl Observer for Warnings {
     fn end(&self, _: &'static str) {}
     fn warn(&self, message: &str) {
         if !self.quiet {
-            eprintln!("{}", warning(message));
+            say("{}", warning(message));
         }
     }
 }
@@ -169,9 +169,9 @@ impl Lines {
             };
             let line = json!({"event": event, "stage": stage, "unit": open.unit, "done": open.done,
                 "total": open.total, "seconds": seconds, "rate": rate, "eta": eta});
-            eprintln!("{line}");
+            say("{line}");
         } else if event == "end" {
-            eprintln!("{}", finished(stage, open.unit, open.done, seconds));
+            say("{}", finished(stage, open.unit, open.done, seconds));
         }
     }
 }
@@ -202,9 +202,9 @@ impl Observer for Lines {
 
     fn warn(&self, message: &str) {
         if self.json {
-            eprintln!("{}", json!({"event": "warning", "message": message}));
+            say("{}", json!({"event": "warning", "message": message}));
         } else if !self.quiet {
-            eprintln!("{}", warning(message));
+            say("{}", warning(message));
         }
     }
 }

@@ -72,7 +72,7 @@ fn facts(dir: &Path, m: &Manifest) -> Vec<(String, String)> {
         line(
             "batch size",
             format!(
-                "{} = {:.2} a modality; {} of the rows have their modality in every batch",
+                "{} = {:.2} rows a modality; {} of the rows have their modality in every batch",
                 style::count(m.batch_size.into()),
                 m.samples_per_modality,
                 style::percent(m.coverage)

@@ -140,7 +140,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     match execute(cli, &command, &matches).and_then(|text| print(&text)) {
         Ok(()) => 0,
         Err(e) => {
-            eprint!("{}", explain(&e));
+            let _ = std::io::stderr().write_all(explain(&e).as_bytes());
             e.exit_code()
         }
     }
@@ -217,7 +217,7 @@ fn on_signal(switch: Arc<AtomicBool>) {
             if again {
                 std::process::exit(130);
             }
-            eprintln!("stopping; press Ctrl-C again to stop at once");
+            let _ = writeln!(std::io::stderr(), "stopping; press Ctrl-C again to stop at once");
         });
     }
 }

@@ -51,7 +51,11 @@ fn describe(c: &Counted, look: Look) -> String {
         ),
         line("time", style::seconds(c.seconds)),
     ];
-    let plain = |v: &serde_json::Value| v.as_str().map_or_else(|| v.to_string(), str::to_string);
+    let plain = |v: &serde_json::Value| match v {
+        serde_json::Value::String(text) => text.clone(),
+        serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
+        other => other.to_string(),
+    };
     lines.extend(c.details.iter().map(|(name, value)| line(name, plain(value))));
     let mut out = style::facts(&lines, look);
 

@@ -16,7 +16,7 @@ Examples:
 
 /// Count the modalities of a dataset and build a plan
 ///
-/// Reads the dataset once or twice and writes a directory that training loops read. The same data, settings and seed
+/// Reads the columns it needs twice and writes a directory that training loops read. The same data, settings and seed
 /// give the same bytes, on any number of threads.
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
@@ -52,7 +52,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<String> {
     match (flags.json, context.quiet) {
         (true, _) => Ok(super::json(&summary)),
         (false, true) => Ok(String::new()),
-        (false, false) => Ok(style::facts(&facts(&summary), look)),
+        (false, false) => Ok(style::facts(&facts(&summary, look.width), look)),
     }
 }
 
@@ -70,12 +70,24 @@ fn forecast(e: &Estimate) -> Lines {
         ),
         line("would read", style::bytes(e.bytes_read)),
         line(
-            "would write",
-            format!("{} ({} free)", style::bytes(e.bytes_written), style::bytes(e.disk_free)),
+            "disk",
+            format!(
+                "{} needed ({} of it until the end only), {} free",
+                style::bytes(e.bytes_written),
+                style::bytes(e.bytes_working),
+                style::bytes(e.disk_free)
+            ),
         ),
-        line("memory", format!("up to {}", style::bytes(e.memory_needed))),
+        line(
+            "memory",
+            format!(
+                "{} needed at most, {} allowed",
+                style::bytes(e.memory_needed),
+                style::bytes(e.memory_allowed)
+            ),
+        ),
     ];
-    lines.extend(e.lines.iter().cloned());
+    lines.splice(1..1, e.lines.iter().cloned());
     lines.push(line("verdict", if e.fits { "it fits; nothing was written" } else { "it does not fit" }));
     lines
 }
@@ -93,7 +105,8 @@ pub fn modality_count(
         "column" => return format!("{m} (the values of a column)"),
         name => name,
     };
-    let sure = format!("confidence {}, likely {low} to {high}, counted by {how}", style::percent(confidence));
+    let likely = if low < high { format!("likely {low} to {high}, ") } else { String::new() };
+    let sure = format!("confidence {}, {likely}counted by {how}", style::percent(confidence));
     match clear {
         true => format!("{m} ({sure})"),
         false => format!("{m} ({sure})\nno clear number: the fine strata carry the stratification"),
@@ -116,14 +129,22 @@ pub fn predicted_gain(gain: Option<(f64, bool)>) -> String {
     }
 }
 
-fn named(modalities: &[(String, u64, f64)]) -> String {
-    let one = |(name, rows, share): &(String, u64, f64)| {
-        format!("{} {} ({})", style::shorten(name, 40), style::count(*rows), style::percent(*share))
+/// Modalities one a line: "#0   331 rows   18.4 %  label=3". `room` is in characters.
+fn named(modalities: &[(String, u64, f64)], room: usize) -> String {
+    let rows: Vec<String> = modalities.iter().map(|m| style::count(m.1)).collect();
+    let width = rows.iter().map(String::len).max().unwrap_or(0);
+    let one = |((name, _, share), rows): (&(String, u64, f64), &String)| {
+        let (number, name) = name.split_once(' ').unwrap_or((name, ""));
+        let head = format!("{number:4} {rows:>width$} rows {:>8}  ", style::percent(*share));
+        let name = style::shorten(name, room.saturating_sub(head.chars().count()));
+        format!("{head}{name}").trim_end().to_string()
     };
-    modalities.iter().map(one).collect::<Vec<_>>().join(", ")
+    modalities.iter().zip(&rows).map(one).collect::<Vec<_>>().join("\n")
 }
 
-fn facts(s: &Summary) -> Lines {
+/// `width` is that of the terminal.
+fn facts(s: &Summary, width: usize) -> Lines {
+    let room = width.saturating_sub("batch size  ".len());
     let mut left_out = String::new();
     for (n, why) in [(s.filtered, "by --where"), (s.invalid, "invalid"), (s.held_out, "held out")] {
         if n > 0 {
@@ -144,17 +165,17 @@ fn facts(s: &Summary) -> Lines {
         line("modalities", modality_count(s.modalities, s.confidence, s.interval, s.clear, &s.estimator)),
     ];
     if !s.largest.is_empty() {
-        lines.push(line("  largest", named(&s.largest)));
+        lines.push(line("  largest", named(&s.largest, room)));
     }
     // With few modalities the rarest are among the largest already.
     if s.modalities as usize > s.largest.len() {
-        lines.push(line("  rarest", named(&s.rarest)));
+        lines.push(line("  rarest", named(&s.rarest, room)));
     }
     lines.push(line("strata", style::count(s.strata.into())));
     lines.push(line(
         "batch size",
         format!(
-            "{} = {:.2} a modality: {}",
+            "{} = {:.2} rows a modality: {}",
             style::count(s.batch_size),
             s.samples_per_modality,
             s.batch_size_why
@@ -192,7 +213,7 @@ fn facts(s: &Summary) -> Lines {
         .collect();
     let slow = if slow.is_empty() { String::new() } else { format!(" ({})", slow.join(", ")) };
     lines.push(line("time", style::seconds(s.seconds) + &slow));
-    lines.push(line("memory", format!("{} at most", style::bytes(s.peak_memory))));
+    lines.push(line("memory", format!("{} at the peak", style::bytes(s.peak_memory))));
     lines.extend(s.warnings.iter().map(|w| line("warning", w.as_str())));
     lines
 }
@@ -215,8 +236,8 @@ mod tests {
             interval: (48, 53),
             clear: true,
             estimator: "rim".into(),
-            largest: vec![("m00".into(), 220_000, 0.222)],
-            rarest: vec![("m49".into(), 12, 0.0000121)],
+            largest: vec![("#0 m00".into(), 220_000, 0.222)],
+            rarest: vec![("#49 m49".into(), 12, 0.0000121)],
             batch_size: 392,
             samples_per_modality: 7.84,
             batch_size_why: "1 row of the rarest covered modality".into(),
@@ -228,17 +249,17 @@ mod tests {
             warnings: vec!["a column is constant".into()],
             ..Summary::default()
         };
-        let text = style::facts(&facts(&summary), Look::plain());
+        let text = style::facts(&facts(&summary, 100), Look::plain());
         for expected in [
             "990,000 planned, 10,000 by --where",
             "50 (confidence 93.0 %, likely 48 to 53, counted by rim)",
-            "m00 220,000 (22.2 %)",
-            "m49 12 (0.0012 %)",
-            "392 = 7.84 a modality: 1 row",
+            "#0   220,000 rows   22.2 %  m00",
+            "#49  12 rows 0.0012 %  m49",
+            "392 = 7.84 rows a modality: 1 row",
             "sizes 392 784 1,568",
             "variance 0.52 times",
             "3 min 05 s (assign 2 min 50 s)",
-            "3.0 GiB at most",
+            "3.0 GiB at the peak",
             "a column is constant",
         ] {
             assert!(text.contains(expected), "no `{expected}` in\n{text}");

@@ -79,7 +79,7 @@ pub fn plural(n: u64, one: &str) -> String {
     match (n, one.strip_suffix('y')) {
         (1, _) => format!("1 {one}"),
         (_, Some(stem)) => format!("{} {stem}ies", count(n)),
-        _ if one.ends_with("ch") => format!("{} {one}es", count(n)),
+        _ if one.ends_with("tch") => format!("{} {one}es", count(n)),
         _ => format!("{} {one}s", count(n)),
     }
 }
@@ -152,10 +152,11 @@ pub fn facts(lines: &[(String, String)], look: Look) -> String {
     out
 }
 
-/// Words put into lines of at most `room` characters; line breaks in the text stay.
+/// Words put into lines of at most `room` characters; line breaks in the text stay, and a number keeps its "%".
 fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.lines() {
+        let paragraph = paragraph.replace(" %", "\u{a0}%");
         let mut line = String::new();
         for word in paragraph.split(' ') {
             if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
@@ -167,7 +168,7 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
         }
         lines.push(line);
     }
-    lines
+    lines.iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 /// A table whose columns are as wide as their widest cell. `right` columns hold numbers.
@@ -200,8 +201,8 @@ mod tests {
     fn numbers_for_people() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
-            [(1, "row"), (2, "batch"), (3, "modality")].map(|(n, w)| plural(n, w)),
-            ["1 row", "2 batches", "3 modalities"]
+            [(1, "row"), (2, "batch"), (2, "epoch"), (3, "modality")].map(|(n, w)| plural(n, w)),
+            ["1 row", "2 batches", "2 epochs", "3 modalities"]
         );
         assert_eq!([0, 1023, 1024, 4 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "4.0 GiB"]);
         assert_eq!(
@@ -218,6 +219,7 @@ mod tests {
         assert_eq!(bar(1e-9, 4), "▏");
         assert_eq!(shorten("modality", 5), "moda…");
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
+        assert_eq!(wrap("one 18.4 % two", 8), ["one", "18.4 %", "two"]);
         let t = table(&["name", "n"], &[false, true], &[vec!["é".into(), "12".into()]], Look::plain());
         assert_eq!(t, "name   n\né     12\n");
     }

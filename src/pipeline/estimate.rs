@@ -70,18 +70,17 @@ pub fn estimate(
     let bytes_read = 2 * dataset.bytes(&roles.named);
     let disk_free = plan::disk_free(&run.out)?;
     let fits = memory_needed <= run.memory && bytes_written + bytes_scratch <= disk_free;
-    let mib = |b: u64| format!("{} MiB", b.div_ceil(1 << 20));
-    let lines = vec![
-        ("files".into(), format!("{}, {} row groups", dataset.files().len(), dataset.row_groups().len())),
-        ("working files".into(), format!("{} beside the plan, gone at the end", mib(bytes_scratch))),
-        ("memory allowed".into(), mib(run.memory)),
-    ];
+    let groups = dataset.row_groups().len();
+    let s = if groups == 1 { "" } else { "s" };
+    let lines = vec![("files".into(), format!("{}, {groups} row group{s}", dataset.files().len()))];
     Ok(Estimate {
         rows,
         dims: dims as usize,
         bytes_read,
         bytes_written: bytes_written + bytes_scratch,
+        bytes_working: bytes_scratch,
         memory_needed,
+        memory_allowed: run.memory,
         disk_free,
         fits,
         lines,

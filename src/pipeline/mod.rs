@@ -31,8 +31,8 @@ use prepare::Roles;
 /// Config errors before anything is read; input errors with file, column and row; nothing is left behind.
 pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Summary> {
     let clock = Clock::start();
-    config.check()?;
-    let warnings = config.weights.check()?;
+    let warnings = config.check()?;
+    warnings.iter().for_each(|w| progress.warn(w));
     let engine = Local::new(run.threads, progress.clone())?;
     let dataset = Dataset::open(inputs)?;
     let roles = Roles::choose(config, &dataset)?;

@@ -52,8 +52,12 @@ pub struct Estimate {
     pub rows: u64,
     pub dims: usize,
     pub bytes_read: u64,
+    /// The plan and the working files beside it.
     pub bytes_written: u64,
+    /// Of these, the working files: gone at the end.
+    pub bytes_working: u64,
     pub memory_needed: u64,
+    pub memory_allowed: u64,
     pub disk_free: u64,
     pub fits: bool,
     /// (what, text), in order.

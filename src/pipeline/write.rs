@@ -480,13 +480,14 @@ fn size_why(size: &BatchSize, config: &Config) -> String {
     let p = &config.batch_size;
     match (p.size, p.samples_per_modality, &p.candidates) {
         (Size::Fixed(_), _, _) => format!("as given; `auto` would take {}", size.computed),
-        (_, Some(x), _) => format!("{x} samples a modality, rounded up"),
+        (_, Some(x), _) => format!("{x} rows a modality, rounded up"),
         (_, _, Candidates::List(_)) if size.size != size.computed => {
             format!("the listed size nearest to the computed {}", size.computed)
         }
+        _ if p.coverage >= 1.0 => "the smallest with a row of every modality in every batch".into(),
         _ => format!(
-            "at least one row of every modality among the {} % most common in each batch",
-            p.coverage * 100.0
+            "the smallest with a row of every modality in every batch, at most {} % of the rows aside",
+            (1e4 * (1.0 - p.coverage)).round() / 1e2
         ),
     }
 }

@@ -82,7 +82,9 @@ impl Plan {
                     || e.kind() == std::io::ErrorKind::NotADirectory =>
             {
                 let hint = "name the directory that `batchwright plan --out` wrote";
-                return Err(Error::plan(path, "is not a plan: it has no plan.json", hint));
+                let reason =
+                    if path.exists() { "is not a plan: it has no plan.json" } else { "does not exist" };
+                return Err(Error::plan(path, reason, hint));
             }
             Err(e) if e.kind() == std::io::ErrorKind::InvalidData => {
                 return Err(Error::plan(&place, "is damaged: it is not text", AGAIN));

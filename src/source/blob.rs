@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -36,23 +36,39 @@ pub(crate) struct Blob {
     pub name: String,
     pub place: Place,
     pub length: u64,
+    /// When it was last written to, as the file system says it; (0, 0) of an object.
+    pub modified: (i64, i64),
+}
+
+fn modified(of: &std::fs::Metadata) -> (i64, i64) {
+    (of.mtime(), of.mtime_nsec())
 }
 
 impl Blob {
     pub fn local(path: PathBuf) -> Result<Blob> {
-        let length = std::fs::metadata(&path).map_err(Error::io("read", &path))?.len();
-        Ok(Blob { name: path.display().to_string(), place: Place::Local(path), length })
+        let about = std::fs::metadata(&path).map_err(Error::io("read", &path))?;
+        Ok(Blob {
+            name: path.display().to_string(),
+            place: Place::Local(path),
+            length: about.len(),
+            modified: modified(&about),
+        })
     }
 
-    /// Opens the file; an error if it is gone or no longer has the length it had.
+    /// Opens the file; an error if it is gone or was written to since it was found.
     pub fn open(&self) -> Result<Reader> {
         let source = match &self.place {
             Place::Local(path) => {
                 let file = File::open(path).map_err(Error::io("open", path))?;
-                let now = file.metadata().map_err(Error::io("read", path))?.len();
-                if now != self.length {
-                    let reason =
-                        format!("has changed while it was read: {} bytes before, {now} now", self.length);
+                let now = file.metadata().map_err(Error::io("read", path))?;
+                if now.len() != self.length || modified(&now) != self.modified {
+                    let reason = match now.len() {
+                        same if same == self.length => "has changed while it was read".into(),
+                        length => format!(
+                            "has changed while it was read: {} bytes before, {length} now",
+                            self.length
+                        ),
+                    };
                     return Err(Error::input(
                         &self.name,
                         reason,

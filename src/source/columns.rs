@@ -473,7 +473,8 @@ fn vector_row(array: &ArrayRef, i: usize, element: Element, into: &mut [f32]) ->
         _ => array.as_list::<i32>().value(i),
     };
     if values.len() != into.len() {
-        return Err(format!("has {} numbers, not {}", values.len(), into.len()));
+        let s = if values.len() == 1 { "" } else { "s" };
+        return Err(format!("has {} number{s}, not {}", values.len(), into.len()));
     }
     if let Some(place) = (0..values.len()).find(|&j| values.is_null(j)) {
         return Err(format!("has null at place {place}"));

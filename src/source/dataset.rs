@@ -181,6 +181,12 @@ impl Dataset {
         Ok(Dataset { inner: Arc::new(inner) })
     }
 
+    /// Errors if a local file is gone or was written to since the dataset was opened: then what was read of it may be
+    /// of two versions. One system call a file.
+    pub fn unchanged(&self) -> Result<()> {
+        self.inner.opened.iter().try_for_each(|file| file.blob.open().map(drop))
+    }
+
     /// In row order.
     pub fn files(&self) -> &[File] {
         &self.inner.files

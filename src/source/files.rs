@@ -27,7 +27,9 @@ pub(crate) fn find(inputs: &[String], options: &BTreeMap<String, String>) -> Res
         let found = if input.contains("://") { remote(input, options)? } else { local(input)? };
         if found.is_empty() {
             let help = "a directory is searched for *.parquet; names that begin with _ or . are skipped";
-            return Err(Error::input(input, "no Parquet file found", help));
+            let pattern = input.contains(['*', '?', '[']) && !Path::new(input).is_dir();
+            let reason = if pattern { "matches no Parquet file" } else { "holds no Parquet file" };
+            return Err(Error::input(input, reason, help));
         }
         for (blob, name, identity) in found {
             if !seen.insert(identity) {
