@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
+use std::io::Write;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -12,6 +13,13 @@ use serde_json::json;
 
 use super::style::{self, Look};
 use crate::progress::{Observer, Progress};
+
+/// A line on stderr; a reader that went away is no reason to stop.
+macro_rules! say {
+    ($($text:tt)*) => {
+        let _ = writeln!(std::io::stderr(), $($text)*);
+    };
+}
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -56,7 +64,7 @@ impl Observer for Warnings {
     fn end(&self, _: &'static str) {}
     fn warn(&self, message: &str) {
         if !self.quiet {
-            say("{}", warning(message));
+            say!("{}", warning(message));
         }
     }
 }
@@ -169,9 +177,9 @@ impl Lines {
             };
             let line = json!({"event": event, "stage": stage, "unit": open.unit, "done": open.done,
                 "total": open.total, "seconds": seconds, "rate": rate, "eta": eta});
-            say("{line}");
+            say!("{line}");
         } else if event == "end" {
-            say("{}", finished(stage, open.unit, open.done, seconds));
+            say!("{}", finished(stage, open.unit, open.done, seconds));
         }
     }
 }
@@ -202,9 +210,9 @@ impl Observer for Lines {
 
     fn warn(&self, message: &str) {
         if self.json {
-            say("{}", json!({"event": "warning", "message": message}));
+            say!("{}", json!({"event": "warning", "message": message}));
         } else if !self.quiet {
-            say("{}", warning(message));
+            say!("{}", warning(message));
         }
     }
 }
