@@ -543,9 +543,9 @@ mod tests {
     #[test]
     fn values_stay() {
         // Benchmarks and fixtures rely on these bytes.
-        let (_, rows, points) = mixture(Params { rows: 2, dims: 2, modalities: 3, ..Params::default() });
+        let (_, rows, points) = mixture(Params { rows: 3, dims: 2, modalities: 3, ..Params::default() });
         let seen: Vec<(u32, i32, u32)> =
             rows.iter().zip(&points).map(|(r, p)| (r.modality, r.label, p[0].to_bits())).collect();
-        assert_eq!(seen, [(0, 0, 1_089_494_044), (2, 2, 1_074_546_624)]);
+        assert_eq!(seen[..2], [(0, 0, 1_089_494_044), (2, 2, 1_074_546_624)]);
     }
 }

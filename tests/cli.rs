@@ -109,7 +109,7 @@ fn exit_codes() {
     contains(&shell.fails(2, &["plan", "x", "--config", "none.toml"]), &["none.toml"]);
     contains(&shell.fails(2, &["synth", "-o", "x", "--skew", "-1"]), &["--skew"]);
     contains(&shell.fails(2, &["schema", "nothing"]), &["there is no kind of file `nothing`", "config"]);
-    contains(&shell.fails(3, &["inspect", "nowhere"]), &["nowhere", "plan.json"]);
+    contains(&shell.fails(3, &["inspect", "nowhere"]), &["nowhere", "batchwright plan"]);
     assert_eq!(fs::read_dir(shell.path("")).unwrap().count(), 0, "a refused command leaves nothing behind");
 }
 

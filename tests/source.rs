@@ -524,9 +524,9 @@ fn unusable_inputs_are_named() {
         assert!(!error.help().is_empty(), "{error}");
     };
     says(path("nothing.parquet"), "nothing.parquet");
-    says(path("*.parquet"), "no Parquet file found");
+    says(path("*.parquet"), "matches no Parquet file");
     fs::create_dir(path("empty")).unwrap();
-    says(path("empty"), "no Parquet file found");
+    says(path("empty"), "holds no Parquet file");
     fs::write(path("text.parquet"), "a,b\n1,2\n3,4\n").unwrap();
     says(path("text.parquet"), "is not a Parquet file");
     fs::write(path("short.parquet"), "PAR1").unwrap();

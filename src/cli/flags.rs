@@ -141,10 +141,10 @@ pub struct BatchSizeFlags {
     #[arg(id = "batch_size.size", long = "batch-size", value_name = "auto|N", value_parser = auto_or_number)]
     pub size: Option<Value>,
     /// Batch size as a multiple of the number of modalities, instead of --coverage
-    #[arg(id = "batch_size.samples_per_modality", long = "samples-per-modality", value_name = "X")]
+    #[arg(id = "batch_size.samples_per_modality", long = "samples-per-modality", value_name = "X", value_parser = finite)]
     pub samples_per_modality: Option<f64>,
     /// Share of the rows whose modality shall be in every batch
-    #[arg(id = "batch_size.coverage", long = "coverage", value_name = "SHARE")]
+    #[arg(id = "batch_size.coverage", long = "coverage", value_name = "SHARE", value_parser = finite)]
     pub coverage: Option<f64>,
     /// Round the batch size up to a multiple of this
     #[arg(id = "batch_size.multiple", long = "multiple", value_name = "N")]
@@ -174,14 +174,14 @@ pub struct BatchFlags {
     #[arg(id = "batches.allocation", long = "allocation", value_name = "proportional|equal|tau|FILE")]
     pub allocation: Option<String>,
     /// Temper the shares: proportional to share^TAU, so 1 is proportional and 0 is equal; chooses --allocation tau
-    #[arg(id = "batches.tau", long = "tau", value_name = "TAU")]
+    #[arg(id = "batches.tau", long = "tau", value_name = "TAU", value_parser = finite)]
     pub tau: Option<f64>,
     /// Leave the rows that do not fill a batch out of the epoch
     #[arg(id = "batches.drop_last", long = "drop-last", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub drop_last: Option<bool>,
     /// Share of the rows to keep out of the batches, stratified, for validation
-    #[arg(id = "batches.holdout", long = "holdout", value_name = "SHARE")]
+    #[arg(id = "batches.holdout", long = "holdout", value_name = "SHARE", value_parser = finite)]
     pub holdout: Option<f64>,
 }
 
@@ -194,7 +194,7 @@ pub struct WeightFlags {
           value_parser = ["centre-to-periphery", "centre-then-uniform", "periphery-late", "off"])]
     pub schedule: Option<String>,
     /// How strong: at 1 the heaviest row weighs e times the lightest; above 2 is rarely wise
-    #[arg(id = "weights.strength", long = "weight-strength", value_name = "X")]
+    #[arg(id = "weights.strength", long = "weight-strength", value_name = "X", value_parser = finite)]
     pub strength: Option<f64>,
     /// What makes a row central
     #[arg(id = "weights.centrality", long = "centrality", hide_possible_values = true,
@@ -212,10 +212,10 @@ pub struct WeightFlags {
 #[command(next_help_heading = "Weights and scores")]
 pub struct ScoreFlags {
     /// Representative samples that an optimizer update waits for [default: 4 times the batch size]
-    #[arg(id = "scores.information_threshold", long = "information-threshold", value_name = "N")]
+    #[arg(id = "scores.information_threshold", long = "information-threshold", value_name = "N", value_parser = finite)]
     pub information_threshold: Option<f64>,
     /// Share of the gradient's variance that lies between modalities, 0 to 0.9 [default: from the label, else 0.5]
-    #[arg(id = "scores.modality_share", long = "modality-share", value_name = "SHARE")]
+    #[arg(id = "scores.modality_share", long = "modality-share", value_name = "SHARE", value_parser = finite)]
     pub modality_share: Option<f64>,
 }
 
@@ -253,6 +253,14 @@ fn on_or_off(text: &str) -> Result<bool, String> {
         "on" | "true" | "1" => Ok(true),
         "off" | "false" | "0" => Ok(false),
         _ => Err("expected on or off".into()),
+    }
+}
+
+/// NaN and infinities are no settings.
+fn finite(text: &str) -> Result<f64, String> {
+    match text.parse::<f64>() {
+        Ok(x) if x.is_finite() => Ok(x),
+        _ => Err("expected a finite number".into()),
     }
 }
 

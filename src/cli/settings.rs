@@ -130,13 +130,17 @@ fn from_file(path: &Path) -> Result<Layer> {
         }
         line(at)
     };
-    Ok(leaves(&values)
-        .into_iter()
-        .map(|(key, value)| {
-            let origin = Origin::File(name.clone(), place(&key));
-            (key, (value, origin))
-        })
-        .collect())
+    let mut layer = Layer::new();
+    for (key, value) in leaves(&values) {
+        let line = place(&key);
+        // TOML has nan and inf, JSON has not.
+        if value.is_null() {
+            let reason = format!("{key} is not a finite number");
+            return Err(Error::config(format!("{name}:{line}"), reason, "leave it out for the default"));
+        }
+        layer.insert(key, (value, Origin::File(name.clone(), line)));
+    }
+    Ok(layer)
 }
 
 fn from_flags(flags: &impl Serialize, command: &Command, matches: &ArgMatches) -> Result<Layer> {

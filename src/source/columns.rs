@@ -112,12 +112,10 @@ impl Columns {
     pub fn new(dataset: &Dataset, vectors: Vec<String>, table: Vec<String>) -> Result<Self> {
         let vector = |name: String| match dataset.column(&name, "features.columns")?.kind {
             Kind::Vector { dims: 0 } => {
-                let help = "choose a column with numbers in it";
-                Err(Error::config(
-                    "features.columns",
-                    format!("column `{name}` has only null or empty lists"),
-                    help,
-                ))
+                let reason = "has only null or empty lists";
+                let path = dataset.files().first().map_or("dataset", |f| f.path.as_str());
+                Err(Error::input(path, reason, "choose a column with numbers in it, with --features")
+                    .column(&name))
             }
             Kind::Vector { dims } => Ok(Vector { name, dims }),
             _ => {
