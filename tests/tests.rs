@@ -5,6 +5,7 @@ mod determinism;
 mod format;
 mod golden;
 mod hostile;
+mod interruption;
 mod layers;
 mod misuse;
 mod reader;
