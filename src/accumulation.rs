@@ -58,47 +58,47 @@ pub struct Update {
     pub ends_update: bool,
 }
 
-/// Turns the (n_eff, n) of an epoch's batches, in order, into one [`Update`] each. Looks ahead by at most one update.
+/// Gives each (batch, n_eff, n) of an epoch, in order, its [`Update`]. Looks ahead by at most one update.
 #[derive(Clone, Debug)]
-pub struct Updates<I> {
+pub struct Updates<T, I> {
     batches: I,
     accumulator: Accumulator,
-    ready: VecDeque<Update>,
-    weights: Vec<f64>,
+    /// The batches of the current update and their weights.
+    window: Vec<(T, f64)>,
+    ready: VecDeque<(T, Update)>,
     next: u32,
 }
 
-impl<I: Iterator<Item = (f64, u64)>> Updates<I> {
+impl<T, I: Iterator<Item = (T, f64, u64)>> Updates<T, I> {
+    /// `threshold` and `batch_size` as for [`Accumulator::new`].
     pub fn new(batches: impl IntoIterator<IntoIter = I>, threshold: f64, batch_size: u64) -> Self {
         Updates {
             batches: batches.into_iter(),
             accumulator: Accumulator::new(threshold, batch_size),
+            window: Vec::new(),
             ready: VecDeque::new(),
-            weights: Vec::new(),
             next: 0,
         }
     }
 }
 
-impl<I: Iterator<Item = (f64, u64)>> Iterator for Updates<I> {
-    type Item = Update;
+impl<T, I: Iterator<Item = (T, f64, u64)>> Iterator for Updates<T, I> {
+    type Item = (T, Update);
 
-    fn next(&mut self) -> Option<Update> {
+    fn next(&mut self) -> Option<(T, Update)> {
         if self.ready.is_empty() {
-            for (n_eff, n) in self.batches.by_ref() {
+            for (batch, n_eff, n) in self.batches.by_ref() {
                 let (weight, fire) = self.accumulator.feed(n_eff, n);
-                self.weights.push(weight);
+                self.window.push((batch, weight));
                 if fire {
                     break;
                 }
             }
-            let sum: f64 = self.weights.iter().sum();
-            let last = self.weights.len().wrapping_sub(1);
+            let sum: f64 = self.window.iter().map(|(_, weight)| weight).sum();
+            let last = self.window.len().wrapping_sub(1);
             let update = self.next;
-            self.ready.extend(self.weights.drain(..).enumerate().map(|(i, weight)| Update {
-                update,
-                coefficient: weight / sum,
-                ends_update: i == last,
+            self.ready.extend(self.window.drain(..).enumerate().map(|(i, (batch, weight))| {
+                (batch, Update { update, coefficient: weight / sum, ends_update: i == last })
             }));
             self.next += 1;
         }
@@ -106,21 +106,20 @@ impl<I: Iterator<Item = (f64, u64)>> Iterator for Updates<I> {
     }
 }
 
-/// [`Updates`] of a whole epoch at once.
-pub fn updates(n_eff: &[f64], n: &[u64], threshold: f64, batch_size: u64) -> Vec<Update> {
-    assert_eq!(n_eff.len(), n.len(), "one size per score");
-    Updates::new(n_eff.iter().copied().zip(n.iter().copied()), threshold, batch_size).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn updates(n_eff: &[f64], n: u64, threshold: f64, batch_size: u64) -> Vec<Update> {
+        let batches = n_eff.iter().map(|&n_eff| ((), n_eff, n));
+        Updates::new(batches, threshold, batch_size).map(|(_, update)| update).collect()
+    }
 
     /// Batches that score 0.2, 0.25, 0.2 and 0.35 of the threshold make one update with these coefficients.
     #[test]
     fn founders_note() {
         let scores = [0.2, 0.25, 0.2, 0.35];
-        let got = updates(&scores.map(|s| s * 400.0), &[100; 4], 400.0, 100);
+        let got = updates(&scores.map(|s| s * 400.0), 100, 400.0, 100);
         for (update, score) in got.iter().zip(scores) {
             assert_eq!(update.update, 0);
             assert!((update.coefficient - score).abs() < 1e-12, "{update:?}");
@@ -131,12 +130,12 @@ mod tests {
     #[test]
     fn forced_updates_and_the_end() {
         // Worth next to nothing: an update every 8 ceil(128 / 100) = 16 batches, and one at the end.
-        let got = updates(&[1e-3; 40], &[100; 40], 128.0, 100);
+        let got = updates(&[1e-3; 40], 100, 128.0, 100);
         let ends: Vec<usize> = (0..40).filter(|&i| got[i].ends_update).collect();
         assert_eq!(ends, [15, 31, 39]);
         assert_eq!(got[39].update, 2);
         assert!((got[39].coefficient - 1.0 / 8.0).abs() < 1e-12);
-        assert!(updates(&[], &[], 128.0, 100).is_empty());
+        assert!(updates(&[], 100, 128.0, 100).is_empty());
     }
 
     #[test]

@@ -3,7 +3,7 @@
 
 use rayon::prelude::*;
 
-use crate::accumulation::Accumulator;
+use crate::accumulation::Updates;
 use crate::batches::{Batch, Deal, loss_weights};
 use crate::error::Result;
 use crate::ids::RowIds;
@@ -47,7 +47,7 @@ pub struct Record {
     pub x: f64,
     /// `n_eff` / information threshold.
     pub score: f64,
-    pub update: u64,
+    pub update: u32,
     /// Weight of this batch's mean gradient in its update; they sum to 1.
     pub coefficient: f64,
     pub ends_update: bool,
@@ -136,34 +136,26 @@ impl Epoch<'_> {
     /// All batches in order, complete. Runs on the current rayon pool; memory is one chunk of batches and the batches of
     /// one update.
     pub fn scan(&self, progress: &Progress, mut each: impl FnMut(&Record) -> Result<()>) -> Result<()> {
-        let mut accumulator = Accumulator::new(self.all.information_threshold, self.size);
-        let mut window: Vec<(Record, f64)> = Vec::new();
-        let mut update = 0;
         let chunk = (CHUNK_ROWS / self.size).max(RUNS);
-        for first in (0..self.len()).step_by(chunk as usize) {
-            progress.check()?;
+        let records = (0..self.len()).step_by(chunk as usize).flat_map(|first| {
             let run = |r: u64| {
                 let mut work = Batch::default();
                 let of_run = first + r * chunk / RUNS..(first + (r + 1) * chunk / RUNS).min(self.len());
                 of_run.map(|i| self.deal(i, &mut work)).collect::<Vec<_>>()
             };
             let records: Vec<Vec<Record>> = (0..RUNS).into_par_iter().map(run).collect();
-            for record in records.into_iter().flatten() {
-                let (weight, fire) = accumulator.feed(record.n_eff, record.rows.len() as u64);
-                let end = fire || record.index + 1 == self.len();
-                window.push((record, weight));
-                if end {
-                    let total: f64 = window.iter().map(|(_, w)| w).sum();
-                    let count = window.len();
-                    for (i, (mut record, weight)) in window.drain(..).enumerate() {
-                        record.update = update;
-                        record.coefficient = weight / total;
-                        record.ends_update = i + 1 == count;
-                        each(&record)?;
-                    }
-                    update += 1;
-                }
-            }
+            records.into_iter().flatten()
+        });
+        let scored = records.map(|record| {
+            let (n_eff, n) = (record.n_eff, record.rows.len() as u64);
+            (record, n_eff, n)
+        });
+        for (mut record, place) in Updates::new(scored, self.all.information_threshold, self.size) {
+            progress.check()?;
+            record.update = place.update;
+            record.coefficient = place.coefficient;
+            record.ends_update = place.ends_update;
+            each(&record)?;
         }
         Ok(())
     }

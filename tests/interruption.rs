@@ -167,14 +167,13 @@ fn a_full_disk_leaves_nothing() {
 fn an_input_that_goes_away_is_named() {
     let place = Place::new();
     let whole = std::fs::read(place.path("data.parquet")).unwrap();
-    let disturb: [(&str, &dyn Fn(&Path)); 2] = [
-        ("removed", &|data| std::fs::remove_file(data).unwrap()),
-        ("cut short", &|data| {
-            let file = std::fs::File::options().write(true).open(data).unwrap();
-            file.set_len(1000).unwrap();
-        }),
-    ];
-    for (how, act) in disturb {
+    fn remove(data: &Path) {
+        std::fs::remove_file(data).unwrap();
+    }
+    fn cut_short(data: &Path) {
+        std::fs::File::options().write(true).open(data).unwrap().set_len(1000).unwrap();
+    }
+    for (how, act) in [("removed", remove as fn(&Path)), ("cut short", cut_short)] {
         for file in [None, Some("scratch")] {
             let mut run = place.plan("");
             place.wait(&mut run, file);

@@ -12,7 +12,7 @@ use crate::ids::{NONE, RowType};
 use crate::progress::Progress;
 use crate::rng::{Permutation, Stream};
 use crate::scratch::{RowFile, Scatter, Sorted};
-use crate::weights::centrality::centrality_of_rank;
+use crate::weights::centrality::{centrality_of_rank, order};
 
 /// Rows read from a working file at a time, and rows of a record batch of `samples.arrow`.
 pub const CHUNK: u64 = 1 << 20;
@@ -196,15 +196,13 @@ pub fn settle(
             (modality, below) = (cut.modality[bucket], 0);
         }
         values.bucket(bucket, &mut bytes)?;
-        // Distances are not negative, so their bits order like their values; ties: the lower row, which came first.
-        let mut order: Vec<(u32, u32)> = bytes
+        let ranked: Vec<f32> = bytes
             .par_chunks_exact(12)
-            .enumerate()
-            .map(|(i, v)| (u32::from_le_bytes(v[8..].try_into().expect("four bytes")), i as u32))
+            .map(|v| f32::from_le_bytes(v[8..].try_into().expect("four bytes")))
             .collect();
-        order.par_sort_unstable();
+        let order = order(&ranked);
         let of = census.modality_rows[modality as usize];
-        for (rank, &(_, i)) in order.iter().enumerate() {
+        for (rank, &i) in order.iter().enumerate() {
             let at = i as usize * 12;
             let row = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
             let mut out = [0; 8];
@@ -214,8 +212,8 @@ pub fn settle(
         }
         for (q, value) in ranked_quantiles[modality as usize].iter_mut().enumerate() {
             let rank = (of - 1) * q as u64 / 10;
-            if let Some(&(bits, _)) = rank.checked_sub(below).and_then(|i| order.get(i as usize)) {
-                *value = f32::from_bits(bits);
+            if let Some(&i) = rank.checked_sub(below).and_then(|i| order.get(i as usize)) {
+                *value = ranked[i as usize];
             }
         }
         below += order.len() as u64;

@@ -47,7 +47,7 @@ pub fn write(
             n_eff: record.n_eff as f32,
             x: record.x as f32,
             score: record.score as f32,
-            update: record.update as u32,
+            update: record.update,
             coefficient: record.coefficient as f32,
             ends_update: record.ends_update,
         })?;

@@ -59,6 +59,7 @@ pub(crate) fn list(
         name: format!("{root}/{path}"),
         place: Place::Remote(Object { store: store.clone(), path }),
         length,
+        modified: (0, 0),
     };
     let failed = |e: object_store::Error| {
         let help = "check the name, the region and the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION)";

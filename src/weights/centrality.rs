@@ -5,7 +5,7 @@
 //! the weights a closed form. Modalities too large to sort in memory count smaller values out of core and call
 //! [`centrality_of_rank`].
 
-use rayon::slice::ParallelSliceMut;
+use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -40,23 +40,28 @@ pub fn centrality_of_rank(rank: u64, n: u64) -> f32 {
     ((1.0 - (rank as f64 + 0.5) / n as f64) as f32).min(BELOW_ONE)
 }
 
-/// Centralities of one modality's rows, in the order given (row order: ties go to the lower row). O(n log n).
+/// The places of the values in ascending order, ties by place (row order: the lower row first). O(n log n), parallel.
 ///
 /// # Panics
-/// If a value is NaN or negative (also -0.0): distances are neither. At most 2^32 rows.
-pub fn centralities(distance: &[f32]) -> Vec<f32> {
-    assert!(u32::try_from(distance.len()).is_ok(), "a modality of more than 2^32 rows is ranked out of core");
+/// If a value is NaN or negative (also -0.0): distances are neither. At most 2^32 values.
+pub fn order(values: &[f32]) -> Vec<u32> {
+    assert!(u32::try_from(values.len()).is_ok(), "more than 2^32 rows are ranked out of core");
     // The bits of non-negative floats are ordered like the floats; with the place below them no two keys are equal, so
     // an unstable parallel sort is deterministic.
-    let key = |(i, d): (usize, &f32)| {
-        assert!(d.is_sign_positive() && !d.is_nan(), "{d} is not a distance");
-        u64::from(d.to_bits()) << 32 | i as u64
+    let key = |(i, x): (usize, &f32)| {
+        assert!(x.is_sign_positive() && !x.is_nan(), "{x} is not a distance");
+        u64::from(x.to_bits()) << 32 | i as u64
     };
-    let mut order: Vec<u64> = distance.iter().enumerate().map(key).collect();
-    order.par_sort_unstable();
+    let mut keys: Vec<u64> = values.par_iter().enumerate().map(key).collect();
+    keys.par_sort_unstable();
+    keys.into_par_iter().map(|key| key as u32).collect()
+}
+
+/// Centralities of one modality's rows, in the order given. Panics as [`order`] does.
+pub fn centralities(distance: &[f32]) -> Vec<f32> {
     let mut out = vec![0.0; distance.len()];
-    for (rank, key) in order.iter().enumerate() {
-        out[*key as u32 as usize] = centrality_of_rank(rank as u64, distance.len() as u64);
+    for (rank, &place) in order(distance).iter().enumerate() {
+        out[place as usize] = centrality_of_rank(rank as u64, distance.len() as u64);
     }
     out
 }
