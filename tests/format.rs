@@ -430,6 +430,21 @@ fn the_id_leaves_out_row_groups_and_nothing_else() {
     assert_eq!(config, r#"{"a":[null,{"c":2,"d":1}],"b":{"a":"ä\n","z":1.0}}"#);
 }
 
+#[test]
+fn numbers_of_the_manifest_come_back_bit_for_bit() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut manifest = plan_at(&dir.path().join("plan"));
+    for i in 0..1000 {
+        manifest.modality_share.value = batchwright::rng::uniform(batchwright::rng::key(i, &[]));
+        manifest.information_threshold = 1000.0 * manifest.modality_share.value;
+        manifest.config["scores"]["modality_share"] = manifest.modality_share.value.into();
+        let read = Manifest::from_json(&manifest.to_json(), Path::new("plan.json")).unwrap();
+        assert_eq!(read, manifest);
+    }
+    manifest.score_groups[0] = manifest.strata;
+    assert!(Manifest::from_json(&manifest.to_json(), Path::new("plan.json")).is_err());
+}
+
 /// Reads every column of every table and the manifest of a plan.
 const READ_WITH_PYARROW: &str = r#"
 import json, pathlib, sys

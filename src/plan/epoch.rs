@@ -13,6 +13,7 @@ use super::samples::Samples;
 
 /// Writes `batches/size-<B>/epoch-<e>.arrow` below `root`. `samples` gives the centralities; None: weights are off.
 /// `advance` is told the rows done. O(rows), memory of one chunk of batches.
+#[expect(clippy::too_many_arguments, reason = "what a file of batches is made of, and who is told")]
 pub fn write(
     root: &Path,
     epochs: &Epochs<'_>,

@@ -229,6 +229,9 @@ impl Manifest {
         if self.score_groups.len() != self.strata as usize {
             return Err(format!("{} score groups for {} strata", self.score_groups.len(), self.strata));
         }
+        if let Some(group) = self.score_groups.iter().find(|&&group| group >= self.strata) {
+            return Err(format!("score group {group} of {} strata", self.strata));
+        }
         if self.row_type == RowType::U32 && self.rows > 1 << 32 {
             return Err(format!("{} rows do not fit UInt32", self.rows));
         }
