@@ -226,6 +226,7 @@ pub fn write(
     let why = size_why(&size, config);
     drop((members, samples));
     let info = run_info(&clock, run, threads, given);
+    dataset.unchanged()?;
     let manifest = staging.commit(manifest, &info)?;
     Ok(Summary {
         plan_id: manifest.plan,
