@@ -13,7 +13,7 @@ use crate::pipeline::{self, Counted};
 /// Reads a sample of the rows and writes nothing. Takes a fraction of the time of `plan`.
 #[derive(Args)]
 pub struct Flags {
-    /// Parquet files or directories of them
+    /// Parquet files, directories or glob patterns of them, or s3://, gs://, az:// URLs
     #[arg(required = true, value_name = "DATA")]
     inputs: Vec<String>,
     #[command(flatten)]

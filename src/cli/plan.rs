@@ -21,7 +21,7 @@ Examples:
 #[derive(Args)]
 #[command(after_help = EXAMPLES)]
 pub struct Flags {
-    /// Parquet files or directories of them
+    /// Parquet files, directories or glob patterns of them, or s3://, gs://, az:// URLs
     #[arg(required = true, value_name = "DATA")]
     inputs: Vec<String>,
     #[command(flatten)]
