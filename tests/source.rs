@@ -759,7 +759,7 @@ mod cloud {
         assert_eq!(prints[0], here.fingerprint(0, &names).unwrap());
 
         let error = open("s3://bucket/nothing/").unwrap_err();
-        assert!(error.to_string().contains("no Parquet file found"), "{error}");
+        assert!(error.to_string().contains("holds no Parquet file"), "{error}");
         let error = open("s3://bucket/nothing.parquet").unwrap_err();
         assert!(error.to_string().contains("nothing.parquet"), "{error}");
     }
