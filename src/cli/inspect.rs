@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::style::{self, Look};
 use crate::error::Result;
+use crate::modalities::EstimatorSpec;
 use crate::plan::manifest::GainKind;
 use crate::plan::modalities::Modality;
 use crate::plan::{Manifest, Plan};
@@ -33,7 +34,7 @@ pub fn run(flags: Flags) -> Result<String> {
     }
     let look = Look::stdout();
     let limit = if flags.all { usize::MAX } else { 20 };
-    let facts = style::facts(&facts(&flags.plan, manifest), look);
+    let facts = style::facts(&facts(&flags.plan, manifest, &modalities), look);
     Ok(facts + "\n" + &table(&modalities, limit, look))
 }
 
@@ -43,7 +44,9 @@ fn as_json((number, m): (usize, &Modality)) -> Value {
         "rms_radius": m.rms_radius, "prominence": m.prominence, "distance_quantiles": m.distance_quantiles})
 }
 
-fn facts(dir: &Path, m: &Manifest) -> Vec<(String, String)> {
+fn facts(dir: &Path, m: &Manifest, modalities: &[Modality]) -> Vec<(String, String)> {
+    let shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
+    let clear = m.estimator.name != EstimatorSpec::Rim.name() || crate::modalities::clear(&shares);
     let line = |name: &str, text: String| (name.to_string(), text);
     let mut lines = vec![
         line("plan", format!("{} ({})", dir.display(), style::shorten(&m.plan, 13))),
@@ -64,7 +67,7 @@ fn facts(dir: &Path, m: &Manifest) -> Vec<(String, String)> {
                 m.modalities,
                 m.estimator.confidence,
                 m.estimator.interval,
-                true,
+                clear,
                 &m.estimator.name,
             ),
         ),

@@ -132,14 +132,9 @@ pub struct Fit {
     pub evidence: Vec<Criterion>,
 }
 
-impl Fit {
-    /// Whether the sample has a clear number of modalities: at least two, and not nearly all rows in one.
-    pub fn clear(&self) -> bool {
-        let mut rows = vec![0usize; self.kind.len()];
-        self.labels.iter().for_each(|&m| rows[m as usize] += 1);
-        let largest = rows.iter().max().copied().unwrap_or(0);
-        self.kind.len() > 1 && (largest as f64) < 0.9 * self.labels.len() as f64
-    }
+/// Whether an estimator that counts found a clear number: at least two modalities, and none with nearly all rows.
+pub fn clear(shares: &[f64]) -> bool {
+    shares.len() > 1 && shares.iter().all(|&share| share < 0.9)
 }
 
 /// One number an estimator looked at.

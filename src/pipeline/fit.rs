@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::features::{Points, State};
 use crate::modalities::estimators::column::Column;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
-use crate::modalities::{Assigned, Fit, Model, prototypes};
+use crate::modalities::{self, Assigned, EstimatorSpec, Fit, Model, prototypes};
 use crate::parts::{Part, Read};
 use crate::progress::Progress;
 use crate::strata;
@@ -21,6 +21,13 @@ pub struct Fitted {
     pub modality: Option<ColumnIds>,
     /// The sample's rows as the model assigns them.
     pub sample: Assigned,
+}
+
+/// Whether M is a finding one can rely on; a number or a column that the user gave always is.
+pub fn clear(fit: &Fit, config: &Config) -> bool {
+    let mut shares = vec![0.0; fit.kind.len()];
+    fit.labels.iter().for_each(|&m| shares[m as usize] += 1.0 / fit.labels.len() as f64);
+    config.modalities.estimator != EstimatorSpec::Rim || modalities::clear(&shares)
 }
 
 /// Runs the estimator of the config.

@@ -90,7 +90,7 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
             modalities: fit.kind.len() as u32,
             confidence: fit.confidence,
             interval: fit.interval,
-            clear: fit.clear(),
+            clear: fit::clear(&fit, config),
             estimator: config.modalities.estimator.name().into(),
             resolution: config.modalities.resolution,
             sample_rows: prepared.sample.rows.len() as u64,

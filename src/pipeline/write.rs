@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::assign::{MAX_SHOWN, Passed};
-use super::fit::Fitted;
+use super::fit::{self, Fitted};
 use super::prepare::{Prepared, Roles};
 use super::settle::{Census, Settled};
 use super::{Clock, Summary, peak_memory};
@@ -218,7 +218,8 @@ pub fn write(
         inputs: inputs(dataset, &prepared),
     };
     let bytes = manifest.files.iter().map(|f| f.bytes).sum();
-    if !fitted.fit.clear() {
+    let clear = fit::clear(&fitted.fit, config);
+    if !clear {
         warnings
             .push("no clear number of modes at this resolution: fine strata carry the stratification".into());
     }
@@ -240,7 +241,7 @@ pub fn write(
         modalities: manifest.modalities,
         confidence: fitted.fit.confidence,
         interval: fitted.fit.interval,
-        clear: fitted.fit.clear(),
+        clear,
         estimator: manifest.estimator.name,
         largest: by_size.iter().take(5).cloned().collect(),
         rarest: by_size.iter().rev().take(3).cloned().collect(),
