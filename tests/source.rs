@@ -386,7 +386,7 @@ fn rows_are_numbered_by_path_row_group_and_row() {
         dataset.row_groups().iter().map(|g| (g.file, g.first_row, g.rows)).collect();
     assert_eq!(groups, [(0, 0, 70), (0, 70, 30), (1, 100, 70), (1, 170, 20), (2, 190, 1)]);
     assert_eq!(dataset.locate(175), Location { file: 1, row_group: 3, offset: 5 });
-    assert_eq!(dataset.describe_row(175), ("split=train/kind=2/a.parquet", 75));
+    assert_eq!(dataset.describe_row(175), ("split=train/kind=2/a.parquet".to_string(), 75));
     assert_eq!(dataset.describe_row(190).1, 0);
 
     let columns =

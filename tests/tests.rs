@@ -1,6 +1,7 @@
 //! One integration binary (one link step); one file per promise.
 
 mod cli;
+mod columns;
 mod determinism;
 mod format;
 mod golden;

@@ -255,10 +255,7 @@ pub fn assign(
     table.extend(profiled.into_iter().filter(|c| !named.contains(c)));
     let columns = Columns::new(dataset, roles.inputs.vectors.clone(), table)?;
     let keep = |row| prepared.selection.contains(row);
-    let place = |row| {
-        let (path, row) = dataset.describe_row(row);
-        (path.to_string(), row)
-    };
+    let place = |row| dataset.describe_row(row);
     let points = PointsReader::new(&prepared.features, columns, config.source.invalid, &keep, &place);
     let read = AssignedReader::new(points, &fitted.model, fitted.modality.clone(), fitted.strata.clone());
 

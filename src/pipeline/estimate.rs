@@ -3,7 +3,7 @@
 //! The memory figure is the largest of the phases (sample and fit, assignment pass, settling, epochs), each an upper
 //! estimate of what the code of that phase allocates; the measured peak of the test datasets lies below it.
 
-use super::prepare::Roles;
+use super::prepare::{LONG_TEXT, Roles};
 use super::summary::Estimate;
 use crate::batch_size::Candidates;
 use crate::config::{Config, Run};
@@ -16,8 +16,8 @@ use crate::source::{Dataset, Kind};
 const BASE: u64 = 64 << 20;
 /// What a thread holds beside its rows: pages of one column, compressed and not, and search buffers.
 const THREAD: u64 = 24 << 20;
-/// Guess for one text cell; the real length is not in the footer.
-const TEXT: u64 = 96;
+/// What a table cell takes at least, with its offset and a copy.
+const CELL: u64 = 32;
 
 pub fn estimate(
     dataset: &Dataset,
@@ -36,12 +36,17 @@ pub fn estimate(
         })
         .sum();
     let threads = threads as u64;
-    let columns = roles.sample_table.len() as u64;
+    // Long texts are read only where a setting names them.
+    let cell = |name: &String| {
+        let bytes = dataset.cell_bytes(name);
+        CELL + if roles.named.contains(name) { bytes } else { bytes.min(LONG_TEXT as u64) }
+    };
+    let table: u64 = roles.sample_table.iter().map(cell).sum();
 
     let resolution = u64::from(config.modalities.resolution);
     let sample_rows = rows.min(5 * resolution);
     let block = rows.min(resolution);
-    let sample = sample_rows * (4 * dims + columns * TEXT + 40);
+    let sample = sample_rows * (4 * dims + table + 40);
     // Neighbour lists of a block and its halves: up to .026 n neighbours each, and the margin that halves need.
     let neighbours = block * ((block as f64 * 0.026 * 1.25) as u64 + 48) * 26;
     // Gathered by row groups, then joined: twice the sample.
@@ -51,9 +56,10 @@ pub fn estimate(
     // Rows as read and as points, projected, and the table columns.
     let part = rows.min(rows_per_part(dims as usize) as u64);
     let partials = (threads + 8) * 64 * dims * 40;
-    let pass = sample + threads * (part * (8 * dims + 512 + columns * TEXT) + THREAD) + partials;
+    let pass = sample + threads * (part * (8 * dims + 512 + table) + THREAD) + partials;
 
-    let settle = rows.min(1 << 22) * 28 + rows.min(1 << 20) * 60 + (96 << 20).min(rows * 48);
+    let held_out = (rows as f64 * config.batches.holdout) as u64 * 32;
+    let settle = held_out + rows.min(1 << 22) * 28 + rows.min(1 << 20) * 60 + (96 << 20).min(rows * 48);
     // Members and centralities are mapped files: they count while they are looked up in.
     let mapped = if config.batches.epochs(rows) > 0 { rows * 8 } else { 0 };
     let epochs = (1 << 19) * 48 + mapped;

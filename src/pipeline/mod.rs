@@ -28,7 +28,9 @@ use prepare::Roles;
 /// bytes whatever `run` says.
 ///
 /// # Errors
-/// Config errors before anything is read; input errors with file, column and row; nothing is left behind.
+/// Config errors, before anything is read where the settings and the schema tell (how many strata a list of shares must
+/// have, or whether `drop_last` leaves anything, only the rows tell); input errors with file, column and row. Nothing is
+/// left behind.
 pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Summary> {
     let clock = Clock::start();
     let warnings = config.check()?;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use arrow_array::cast::AsArray;
 use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
@@ -33,7 +34,8 @@ pub struct Roles {
     pub modality: Option<String>,
     /// Columns the config names: their bytes make the fingerprints.
     pub named: Vec<String>,
-    /// Non-vector columns of the sample pass: all that can be profiled, and the table columns among `named`.
+    /// Non-vector columns of the sample pass: all that can be profiled (less long texts, which are found out on the way),
+    /// and the table columns among `named`.
     pub sample_table: Vec<String>,
 }
 
@@ -95,11 +97,19 @@ pub struct Prepared {
     pub fingerprints: Vec<(String, u64)>,
 }
 
-fn values(dataset: &Dataset, column: &str, selection: &Selection, engine: &Local) -> Result<Values> {
+/// The values of a column. `with_null`: rows without one are a group called "null" (a label's nulls are the gain's own
+/// business).
+fn values(
+    dataset: &Dataset,
+    column: &str,
+    with_null: bool,
+    selection: &Selection,
+    engine: &Local,
+) -> Result<Values> {
     let mut found = dataset.values(column, selection, engine)?;
     let present: u64 = found.iter().map(|v| v.1).sum();
-    if present < selection.count() && !found.iter().any(|v| v.0 == "null") {
-        // Rows without a value are a group of their own. Where the first of them is does not matter.
+    if with_null && present < selection.count() && !found.iter().any(|v| v.0 == "null") {
+        // Where the first of them is does not matter.
         found.push(("null".into(), selection.count() - present, found.first().map_or(0, |v| v.2)));
         found.sort();
     }
@@ -117,14 +127,15 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
     if selection.count() == 0 {
         return Err(no_rows(dataset, config));
     }
-    let column =
-        |name: &Option<String>| name.as_ref().map(|c| values(dataset, c, &selection, engine)).transpose();
+    let column = |name: &Option<String>, with_null| {
+        name.as_ref().map(|c| values(dataset, c, with_null, &selection, engine)).transpose()
+    };
     if let Some(label) = &config.source.label {
         Gain::check_label(label, &dataset.column(label, "source.label")?.kind)?;
     }
-    let classes = column(&config.source.label)?;
-    let stratify = column(&roles.stratify)?;
-    let modality = column(&roles.modality)?;
+    let classes = column(&config.source.label, false)?;
+    let stratify = column(&roles.stratify, true)?;
+    let modality = column(&roles.modality, true)?;
 
     let resolution = config.modalities.resolution;
     let keep = |row| selection.contains(row);
@@ -134,15 +145,12 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
     if let Some(values) = &modality {
         sample = sample.with(&values.first_rows);
     }
-    let columns = Columns::new(dataset, roles.inputs.vectors.clone(), roles.sample_table.clone())?;
+    let table = short_columns(dataset, roles, &sample.rows, engine)?;
+    let columns = Columns::new(dataset, roles.inputs.vectors.clone(), table)?;
     let (mut raw, fingerprints) = source::sample_pass(&columns, &roles.named, &sample.rows, engine)?;
 
     let features = Features::fit(&roles.inputs, &config.features, &raw)?;
     let place = |row| dataset.describe_row(row);
-    let place = |row| {
-        let (path, row): (&str, u64) = place(row);
-        (path.to_string(), row)
-    };
     let mut points = Points::default();
     PointsReader::new(&features, columns, config.source.invalid, &keep, &place)
         .points(&mut raw, &mut points)?;
@@ -155,6 +163,32 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
         return Err(no_rows(dataset, config));
     }
     Ok(Prepared { selection, classes, stratify, modality, sample, table, features, fingerprints })
+}
+
+/// Texts of more bytes than this on average are documents, not values: they are not profiled, and so not read.
+pub const LONG_TEXT: usize = 1024;
+/// Sample rows that decide it.
+const PROBED: usize = 256;
+
+/// The sample table without long texts that no setting names. Looks at cells, not at footers: how the same rows are
+/// encoded must not change the plan.
+fn short_columns(dataset: &Dataset, roles: &Roles, sample: &[u64], engine: &Local) -> Result<Vec<String>> {
+    let mut table = roles.sample_table.clone();
+    let is_text = |name: &String| dataset.columns().iter().any(|c| &c.name == name && c.kind == Kind::Text);
+    let texts: Vec<String> =
+        table.iter().filter(|n| is_text(n) && !roles.named.contains(n)).cloned().collect();
+    if texts.is_empty() {
+        return Ok(table);
+    }
+    let probe = &sample[..sample.len().min(PROBED)];
+    let cells = Columns::new(dataset, Vec::new(), texts.clone())?.gather(probe, engine)?.table;
+    for (name, cells) in texts.iter().zip(cells.iter().flat_map(RecordBatch::columns)) {
+        let bytes: usize = cells.as_string::<i32>().iter().flatten().map(str::len).sum();
+        if bytes > LONG_TEXT * probe.len() {
+            table.retain(|kept| kept != name);
+        }
+    }
+    Ok(table)
 }
 
 fn keep_rows(table: &RecordBatch, keep: Vec<bool>) -> Result<RecordBatch> {

@@ -161,10 +161,7 @@ impl Assigner {
         }
         let columns = Columns::new(dataset, inputs.vectors, table)?;
         let keep = |row| selection.contains(row);
-        let place = |row| {
-            let (path, row) = dataset.describe_row(row);
-            (path.to_string(), row)
-        };
+        let place = |row| dataset.describe_row(row);
         let points = PointsReader::new(&features, columns, self.config.source.invalid, &keep, &place);
         engine.run("assign", &self.reader(points), pass, &parts(dataset.rows(), self.dims))
     }

@@ -229,6 +229,21 @@ impl Dataset {
         self.inner.row_groups.iter().map(of).sum()
     }
 
+    /// Bytes of one cell of a column on average, decoded, as far as the footers tell (a text that repeats is counted once
+    /// by writers that do not note its full size).
+    pub fn cell_bytes(&self, column: &str) -> u64 {
+        let of = |group: &RowGroup| -> u64 {
+            let file = &self.inner.opened[group.file];
+            let metadata = file.metadata.metadata().row_group(group.row_group);
+            let leaves = file.root(column).into_iter().flat_map(|root| file.leaves(root));
+            let chunks = leaves.map(|leaf| metadata.column(leaf));
+            chunks
+                .map(|c| c.unencoded_byte_array_data_bytes().unwrap_or(c.uncompressed_size()).max(0) as u64)
+                .sum()
+        };
+        self.inner.row_groups.iter().map(of).sum::<u64>().div_ceil(self.inner.rows.max(1))
+    }
+
     /// The column whose name is most like `name`, if any is like it at all.
     pub fn near_name(&self, name: &str) -> Option<&str> {
         let lower = name.to_lowercase();
@@ -245,10 +260,10 @@ impl Dataset {
     }
 
     /// The file of a row and its number in that file, for messages.
-    pub fn describe_row(&self, row: u64) -> (&str, u64) {
+    pub fn describe_row(&self, row: u64) -> (String, u64) {
         let file = self.locate(row).file;
         let first = self.row_groups().partition_point(|g| g.file < file);
-        (&self.files()[file].path, row - self.row_groups()[first].first_row)
+        (self.files()[file].path.clone(), row - self.row_groups()[first].first_row)
     }
 
     /// Place of the row group that holds a row; empty row groups hold none.

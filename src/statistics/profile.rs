@@ -10,6 +10,9 @@
 //! - **lengths**: text and dates with more distinct values. `length=..`, the mean number of characters, over the sample; the
 //!   full pass does not read such a column.
 //!
+//! Texts of more than 1024 bytes on average (over the first 256 sampled rows) are documents, not values: the pipeline does not
+//! hand them over, so they are neither told nor read.
+//!
 //! All three have a row `nulls` where there are nulls (of the sample for lengths; NaN and infinite numbers count as nulls).
 //! So a row's `value` is a value, or the name of a statistic with its number after `=`. `count` is then the number of
 //! rows the statistic is of; `share` is always `count` over the modality's rows (of the sample where the statistic is)
