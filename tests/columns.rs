@@ -53,8 +53,9 @@ fn a_missing_label_is_one_class_like_any_other() {
     let mut config = config();
     config.source.label = Some("text".into());
     let gain = |missing: Option<&str>| {
-        let label =
-            |i: usize| if i % 5 == 0 { missing.map(String::from) } else { Some(format!("c{}", i % 3)) };
+        let label = |i: usize| {
+            if i.is_multiple_of(5) { missing.map(String::from) } else { Some(format!("c{}", i % 3)) }
+        };
         dataset(&dir.path().join("data.parquet"), label);
         plan(dir.path(), &config).manifest().gain.clone().unwrap().value
     };

@@ -182,7 +182,8 @@ fn an_input_that_changes_is_named() {
         let length = std::fs::read(data).unwrap().len();
         std::fs::write(data, vec![7; length]).unwrap();
     }
-    let acts: [(&str, fn(&Path)); 4] =
+    type Act = fn(&Path);
+    let acts: [(&str, Act); 4] =
         [("removed", remove), ("cut short", cut_short), ("grown", grow), ("written over", write_over)];
     for (how, act) in acts {
         for file in [None, Some("scratch")] {
