@@ -49,9 +49,10 @@ pub fn estimate(
     let sample = sample_rows * (4 * dims + table + 40);
     // Neighbour lists of a block and its halves: up to .026 n neighbours each, and the margin that halves need.
     let neighbours = block * ((block as f64 * 0.026 * 1.25) as u64 + 48) * 26;
-    // Gathered by row groups, then joined: twice the sample.
+    // Gathered by row groups, some thousand rows at a time, then joined: twice the sample.
+    let gathering = 2 * sample + threads * 4096 * (4 * dims + table);
     let fit =
-        2 * sample + block * 4 * (dims + 128) + 24 * dims.min(1024) * dims + neighbours + threads * THREAD;
+        gathering + block * 4 * (dims + 128) + 24 * dims.min(1024) * dims + neighbours + threads * THREAD;
 
     // Rows as read and as points, projected, and the table columns.
     let part = rows.min(rows_per_part(dims as usize) as u64);
