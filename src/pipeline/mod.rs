@@ -10,6 +10,7 @@ mod fit;
 mod prepare;
 mod settle;
 mod summary;
+mod tables;
 mod write;
 
 use std::time::Instant;

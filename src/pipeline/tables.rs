@@ -1,0 +1,255 @@
+//! The rows of the plan's small tables, from what the stages found: ids of the fit become ids of the plan here.
+
+use std::collections::BTreeMap;
+
+use super::assign::{MAX_SHOWN, Passed};
+use super::fit::Fitted;
+use super::prepare::Prepared;
+use super::settle::{Census, Settled};
+use crate::config::Config;
+use crate::ids::NONE;
+use crate::matrix::Matrix;
+use crate::plan;
+use crate::rng::Stream;
+use crate::source::Dataset;
+use crate::statistics::moments;
+use crate::strata;
+use crate::weights::Centrality;
+
+/// The value of the column that stratifies in every stratum, if one does: ids of the fit are the value's number, or
+/// modality x values + the value's number.
+pub fn stratum_values(prepared: &Prepared, census: &Census) -> Option<Vec<String>> {
+    let values: Vec<&String> = prepared.stratify.as_ref()?.ids.keys().collect();
+    Some(census.strata.iter().map(|&id| values[id as usize % values.len()].clone()).collect())
+}
+
+/// Assignment of the sample's rows by the finished model, in the ids of the plan; [`NONE`] where the plan has none.
+fn sample_assignment(fitted: &Fitted, census: &Census) -> (Vec<u32>, Vec<u32>) {
+    let renumber = |of: &[u32], kept: &[u32]| -> Vec<u32> {
+        of.iter().map(|id| kept.binary_search(id).map_or(NONE, |new| new as u32)).collect()
+    };
+    (renumber(&fitted.sample.modality, &census.modalities), renumber(&fitted.sample.stratum, &census.strata))
+}
+
+/// Centres of the strata in the projected space: of their prototypes, weighted by rows; where a column stratifies, of
+/// their sample rows (the mean of all where the sample has none).
+pub fn stratum_centers(prepared: &Prepared, fitted: &Fitted, census: &Census) -> Vec<Vec<f64>> {
+    if !fitted.model.stratum.is_empty() {
+        let of = |old: u32| fitted.model.stratum[old as usize];
+        let stratum: Vec<u32> = (census.prototypes.iter())
+            .map(|&q| census.strata.binary_search(&of(q)).expect("a stratum with rows is kept") as u32)
+            .collect();
+        let centers = fitted.model.prototypes.gather(census.prototypes.iter().map(|&q| q as usize));
+        return strata::centers(&centers, &stratum, &census.prototype_rows);
+    }
+    let (_, strata_of) = sample_assignment(fitted, census);
+    let z = crate::modalities::pca::apply(fitted.model.projection.as_ref(), &prepared.sample.points);
+    let mut sums = vec![(vec![0.0; z.cols()], 0u64); census.strata.len()];
+    let mut all = (vec![0.0; z.cols()], 0u64);
+    for (row, &h) in z.iter_rows().zip(&strata_of) {
+        let add = |(sum, count): &mut (Vec<f64>, u64)| {
+            sum.iter_mut().zip(row).for_each(|(s, &x)| *s += f64::from(x));
+            *count += 1;
+        };
+        add(&mut all);
+        if h != NONE {
+            add(&mut sums[h as usize]);
+        }
+    }
+    let mean = |(sum, count): &(Vec<f64>, u64)| sum.iter().map(|s| s / *count as f64).collect();
+    sums.iter().map(|s| if s.1 > 0 { mean(s) } else { mean(&all) }).collect()
+}
+
+pub fn sources(dataset: &Dataset, prepared: &Prepared, pass: &Passed) -> Vec<plan::sources::Source> {
+    dataset
+        .row_groups()
+        .iter()
+        .zip(&prepared.fingerprints)
+        .zip(&pass.content)
+        .map(|((group, (fingerprint, bytes)), &content)| plan::sources::Source {
+            file: dataset.files()[group.file].path.clone(),
+            row_group: group.row_group as i32,
+            first_row: group.first_row,
+            rows: group.rows,
+            bytes: *bytes,
+            fingerprint: fingerprint.clone(),
+            content,
+        })
+        .collect()
+}
+
+pub fn modalities(
+    fitted: &Fitted,
+    pass: &Passed,
+    settled: &Settled,
+    names: &[String],
+    config: &Config,
+) -> Vec<plan::modalities::Modality> {
+    let census = &settled.census;
+    let planned = census.planned() as f64;
+    // Exact where the distance is what was ranked; else those of the sample.
+    let of_sample = match config.weights.centrality {
+        Centrality::Distance => None,
+        _ => {
+            let assigned = &fitted.sample;
+            let mut by = vec![Vec::new(); fitted.model.centers.rows()];
+            for (&m, &d) in assigned.modality.iter().zip(&assigned.distance).filter(|(m, _)| **m != NONE) {
+                by[m as usize].push(d);
+            }
+            by.iter_mut().for_each(|d| d.sort_by(f32::total_cmp));
+            Some(by)
+        }
+    };
+    let quantiles = |new: usize, old: usize| match &of_sample {
+        None => settled.ranked_quantiles[new],
+        Some(by) => std::array::from_fn(|q| {
+            let sorted = &by[old];
+            if sorted.is_empty() { f32::NAN } else { sorted[(sorted.len() - 1) * q / 10] }
+        }),
+    };
+    (census.modalities.iter().enumerate())
+        .map(|(new, &old)| {
+            let m = old as usize;
+            let assigned = pass.tally.modalities[&old] as f64;
+            plan::modalities::Modality {
+                kind: fitted.fit.kind[m].clone(),
+                rows: census.modality_rows[new],
+                share: census.modality_rows[new] as f64 / planned,
+                center: fitted.model.centers.row(m).to_vec(),
+                rms_radius: (pass.tally.squares[&old] / assigned).sqrt() as f32,
+                distance_quantiles: quantiles(new, m),
+                prominence: fitted.fit.prominence[m],
+                name: names[new].clone(),
+            }
+        })
+        .collect()
+}
+
+pub fn prototypes(fitted: &Fitted, census: &Census) -> plan::prototypes::Prototypes {
+    let model = &fitted.model;
+    let of = |ids: &[u32], kept: &[u32]| -> Vec<u32> {
+        census.prototypes.iter().map(|&q| place(kept, ids[q as usize])).collect()
+    };
+    plan::prototypes::Prototypes {
+        modality: of(&model.modality, &census.modalities),
+        stratum: if model.stratum.is_empty() { Vec::new() } else { of(&model.stratum, &census.strata) },
+        rows: census.prototype_rows.clone(),
+        centers: model.prototypes.gather(census.prototypes.iter().map(|&q| q as usize)),
+    }
+}
+
+/// The rows for the report's map: the first two principal axes of the sample.
+pub fn shown(
+    prepared: &Prepared,
+    fitted: &Fitted,
+    census: &Census,
+    settled: &Settled,
+    config: &Config,
+) -> Vec<plan::sample::SampleRow> {
+    let sample = &prepared.sample;
+    let (modality, _) = sample_assignment(fitted, census);
+    let held: std::collections::BTreeSet<u64> = settled.held_out.iter().map(|h| h.0).collect();
+    let mut places: Vec<usize> =
+        (0..sample.rows.len()).filter(|&i| modality[i] != NONE && !held.contains(&sample.rows[i])).collect();
+    places.sort_by_key(|&i| (Stream::Shown.key(config.seed, &[sample.rows[i]]), i));
+    places.truncate(MAX_SHOWN);
+    places.sort_unstable();
+    let axes = crate::modalities::pca::projection(&sample.points, 2, config.seed);
+    let map = crate::modalities::pca::apply(axes.as_ref(), &sample.points.gather(places.iter().copied()));
+    let ids = config.source.id.as_ref().and_then(|id| prepared.table.as_ref()?.column_by_name(id));
+    (places.iter().enumerate())
+        .map(|(at, &i)| plan::sample::SampleRow {
+            row: sample.rows[i],
+            modality: modality[i],
+            x: map.row(at)[0],
+            y: map.row(at).get(1).copied().unwrap_or(0.0),
+            id: ids.and_then(|column| crate::source::text_value(column, i)),
+        })
+        .collect()
+}
+
+pub fn feature(row: crate::features::FeatureRow) -> plan::features::Feature {
+    plan::features::Feature {
+        column: row.column,
+        operation: row.operation.name().into(),
+        category: row.category,
+        center: row.center,
+        scale: row.scale,
+    }
+}
+
+pub fn knots(config: &Config) -> Vec<plan::weights::Knot> {
+    let knots = config.weights.schedule.knots(config.weights.strength);
+    let narrow = |k: crate::weights::schedule::Knot| plan::weights::Knot {
+        progress: k.progress as f32,
+        beta: k.beta as f32,
+        normaliser: k.normaliser as f32,
+        effective_share: k.effective_share as f32,
+    };
+    knots.into_iter().map(narrow).collect()
+}
+
+pub fn statistics(
+    prepared: &Prepared,
+    fitted: &Fitted,
+    pass: &Passed,
+    census: &Census,
+) -> Vec<plan::statistics::Statistic> {
+    let of_sample = |modality: Option<u32>| {
+        let members: Vec<u32> = (fitted.sample.modality.iter().zip(0..))
+            .filter(|&(&m, _)| modality.is_none_or(|wanted| wanted == m))
+            .map(|(_, i)| i)
+            .collect();
+        moments::quantiles(&prepared.sample.points, &members)
+    };
+    let names = prepared.features.names();
+    let mut quantiles: BTreeMap<Option<u32>, Vec<[f64; 11]>> = BTreeMap::new();
+    (pass.moments.iter())
+        .map(|m| {
+            let (column, index) = names[m.feature as usize].clone();
+            let quantiles = quantiles.entry(m.modality).or_insert_with(|| of_sample(m.modality));
+            plan::statistics::Statistic {
+                modality: m.modality.map(|old| place(&census.modalities, old)),
+                column,
+                index,
+                count: m.count,
+                nulls: m.nulls,
+                mean: m.mean,
+                variance: m.variance,
+                min: m.min,
+                max: m.max,
+                quantiles: quantiles[m.feature as usize],
+            }
+        })
+        .collect()
+}
+
+/// New id of an id of the fit that has rows.
+fn place(kept: &[u32], old: u32) -> u32 {
+    kept.binary_search(&old).expect("what has rows is kept") as u32
+}
+
+pub fn reference(pass: &Passed) -> plan::reference::Reference {
+    let features = &pass.reference;
+    let p = features.first().map_or(0, |f| f.frequency.len());
+    let frequency = features.iter().flat_map(|f| f.frequency.iter().copied()).collect();
+    plan::reference::Reference {
+        frequency: Matrix::from_vec(features.len(), p, frequency),
+        phase: features.iter().map(|f| f.phase).collect(),
+        mean: features.iter().map(|f| f.mean).collect(),
+        covariance: features.iter().flat_map(|f| f.covariance.iter().copied()).collect(),
+    }
+}
+
+pub fn profile_rows(pass: &Passed, census: &Census) -> Vec<plan::profile::ProfileRow> {
+    (pass.profile.iter())
+        .map(|row| plan::profile::ProfileRow {
+            modality: row.modality.map(|old| place(&census.modalities, old)),
+            column: row.column.clone(),
+            value: row.value.clone(),
+            count: row.count,
+            share: row.share,
+            lift: row.lift,
+        })
+        .collect()
+}
