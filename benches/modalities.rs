@@ -135,6 +135,11 @@ fn main() {
                     .unwrap_or_else(|e| usage(&format!("{} on {}: {e}", spec.name(), set.name)));
                 let seconds = start.elapsed().as_secs_f64();
                 let m = fit.kind.len();
+                if std::env::var_os("DUMP").is_some() {
+                    for c in &fit.evidence {
+                        eprintln!("{} {seed} k={} {} {:.3}", set.name, c.k, c.criterion, c.value);
+                    }
+                }
                 let scores = truths.iter().map(|t| agreement::Score::of(m, &fit.labels, t));
                 let best = scores.reduce(agreement::Score::better).unwrap_or_default();
                 println!(
