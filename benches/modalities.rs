@@ -40,8 +40,7 @@ fn usage(problem: &str) -> ! {
 }
 
 fn arguments() -> Args {
-    let counting =
-        EstimatorSpec::ALL.into_iter().filter(|e| *e != EstimatorSpec::Column && *e != EstimatorSpec::Kmeans);
+    let counting = EstimatorSpec::ALL.into_iter().filter(|e| e.counts());
     let mut args = Args {
         data: None,
         seeds: 5,
@@ -58,7 +57,7 @@ fn arguments() -> Args {
             "--data" => args.data = Some(value().into()),
             "--seeds" => args.seeds = value().parse().unwrap_or_else(|_| usage("--seeds takes a number")),
             "--estimators" => {
-                let named = |name: &str| EstimatorSpec::ALL.into_iter().find(|e| e.name() == name);
+                let named = EstimatorSpec::named;
                 let list = value();
                 args.estimators = list
                     .split(',')

@@ -99,7 +99,7 @@ fn codes(values: &[String]) -> Vec<u32> {
     values.iter().map(|v| distinct.binary_search(&v).expect("it is one of them") as u32).collect()
 }
 
-pub fn made(name: String, make: impl Fn() -> Loaded + 'static) -> Data {
+fn made(name: String, make: impl Fn() -> Loaded + 'static) -> Data {
     Data { name, counts: true, make: Box::new(make) }
 }
 

@@ -46,7 +46,8 @@ fn as_json((number, m): (usize, &Modality)) -> Value {
 
 fn facts(dir: &Path, m: &Manifest, modalities: &[Modality]) -> Vec<(String, String)> {
     let shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
-    let clear = m.estimator.name != EstimatorSpec::Rim.name() || crate::modalities::clear(&shares);
+    let counted = EstimatorSpec::named(&m.estimator.name).is_none_or(EstimatorSpec::counts);
+    let clear = !counted || crate::modalities::clear(&shares);
     let line = |name: &str, text: String| (name.to_string(), text);
     let mut lines = vec![
         line("plan", format!("{} ({})", dir.display(), style::shorten(&m.plan, 13))),

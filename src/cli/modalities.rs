@@ -105,7 +105,7 @@ mod tests {
             modalities: 3,
             confidence: 0.5,
             interval: (2, 4),
-            estimator: "rim".into(),
+            estimator: "consensus".into(),
             resolution: 10_000,
             sample_rows: 50_000,
             sizes: (0..25).map(|i| 100 - i).collect(),

@@ -235,7 +235,7 @@ mod tests {
             confidence: 0.93,
             interval: (48, 53),
             clear: true,
-            estimator: "rim".into(),
+            estimator: "consensus".into(),
             largest: vec![("#0 m00".into(), 220_000, 0.222)],
             rarest: vec![("#49 m49".into(), 12, 0.0000121)],
             batch_size: 392,

@@ -48,7 +48,7 @@ impl Params {
                 return config(
                     "modalities.count",
                     "k-means needs the number of modalities, at least 1".into(),
-                    "set `--modalities N`, or let `--estimator rim` count them",
+                    "set `--modalities N`, or let `--estimator consensus` count them",
                 );
             }
             (EstimatorSpec::Kmeans, Some(_)) | (_, None) => {}
@@ -90,8 +90,10 @@ impl Params {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EstimatorSpec {
-    /// Reproducible-information modes: counts them.
+    /// Modes that halves of the sample reproduce, at the level that blocks and levels agree on: counts them.
     #[default]
+    Consensus,
+    /// Reproducible-information modes: counts them; the best single level.
     Rim,
     /// k-means with a given M.
     Kmeans,
@@ -115,7 +117,7 @@ pub struct Sample {
 pub struct Fit {
     /// Modality of every sample row (index into `Sample::rows`); modality 0 has the most, ties: the lowest row.
     pub labels: Vec<u32>,
-    /// One entry per modality: how clearly it is a mode of its own (nats for `rim`; NaN where the method has none).
+    /// One entry per modality: how clearly it is a mode of its own (nats for `consensus` and `rim`; NaN where the method has none).
     pub prominence: Vec<f32>,
     /// One entry per modality: "mode", "noise", or the column's value.
     pub kind: Vec<String>,
@@ -123,7 +125,7 @@ pub struct Fit {
     pub projection: Option<Projection>,
     /// In [0, 1].
     pub confidence: f64,
-    /// 5-95 % of M (`rim`); a given M is certain.
+    /// 5-95 % of M over what was looked at; a given M is certain.
     pub interval: (u32, u32),
     /// Settings and choices of this fit, for plan.json.
     pub details: serde_json::Map<String, serde_json::Value>,

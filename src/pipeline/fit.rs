@@ -6,7 +6,7 @@ use crate::error::Result;
 use crate::features::{Points, State};
 use crate::modalities::estimators::column::Column;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
-use crate::modalities::{self, Assigned, EstimatorSpec, Fit, Model, prototypes};
+use crate::modalities::{self, Assigned, Fit, Model, prototypes};
 use crate::parts::{Part, Read};
 use crate::progress::Progress;
 use crate::strata;
@@ -27,7 +27,7 @@ pub struct Fitted {
 pub fn clear(fit: &Fit, config: &Config) -> bool {
     let mut shares = vec![0.0; fit.kind.len()];
     fit.labels.iter().for_each(|&m| shares[m as usize] += 1.0 / fit.labels.len() as f64);
-    config.modalities.estimator != EstimatorSpec::Rim || modalities::clear(&shares)
+    !config.modalities.estimator.counts() || modalities::clear(&shares)
 }
 
 /// Runs the estimator of the config.

@@ -32,7 +32,7 @@ impl ModalityEstimator for Kmeans {
         let count = self.count as usize;
         let too_few = |rows: usize| Error::Modalities {
             reason: format!("{count} modalities were asked for, the sample has {rows} distinct rows"),
-            help: format!("ask for at most {rows}, or let `--estimator rim` count them"),
+            help: format!("ask for at most {rows}, or let `--estimator consensus` count them"),
         };
         if sample.rows.is_empty() {
             return Err(too_few(0));

@@ -1,9 +1,11 @@
-//! The modality estimators, one file each; `rim` is told in [`rim`], its parts in [`neighbours`], [`modes`] and
-//! [`information`].
+//! The modality estimators, one file each; the default is told in [`consensus`], its parts in [`grid`], [`neighbours`],
+//! [`modes`] and [`information`].
 
 pub mod neighbours;
 pub mod modes;
 pub mod information;
+pub mod grid;
+pub mod consensus;
 pub mod rim;
 pub mod kmeans;
 pub mod column;
@@ -12,18 +14,30 @@ use crate::error::{Error, Result};
 use crate::modalities::{EstimatorSpec, ModalityEstimator, Params};
 
 impl EstimatorSpec {
-    pub const ALL: [EstimatorSpec; 3] = [EstimatorSpec::Rim, EstimatorSpec::Kmeans, EstimatorSpec::Column];
+    pub const ALL: [EstimatorSpec; 4] =
+        [EstimatorSpec::Consensus, EstimatorSpec::Rim, EstimatorSpec::Kmeans, EstimatorSpec::Column];
 
     /// As in the config and in plan.json.
     pub fn name(self) -> &'static str {
         match self {
+            EstimatorSpec::Consensus => "consensus",
             EstimatorSpec::Rim => "rim",
             EstimatorSpec::Kmeans => "kmeans",
             EstimatorSpec::Column => "column",
         }
     }
 
-    /// The estimator of this name. `values`: the sample rows' values of `params.column`, for `column` alone.
+    /// The estimator with this name.
+    pub fn named(name: &str) -> Option<EstimatorSpec> {
+        Self::ALL.into_iter().find(|spec| spec.name() == name)
+    }
+
+    /// Whether it finds M; the others are told.
+    pub fn counts(self) -> bool {
+        !matches!(self, EstimatorSpec::Kmeans | EstimatorSpec::Column)
+    }
+
+    /// The estimator as `params` want it. `values`: the sample rows' values of `params.column`, for `column` alone.
     pub fn build(
         self,
         params: &Params,
@@ -31,6 +45,7 @@ impl EstimatorSpec {
     ) -> Result<Box<dyn ModalityEstimator + Send + Sync>> {
         params.check()?;
         Ok(match self {
+            EstimatorSpec::Consensus => Box::new(consensus::Consensus),
             EstimatorSpec::Rim => Box::new(rim::Rim),
             EstimatorSpec::Kmeans => {
                 Box::new(kmeans::Kmeans { count: params.count.expect("checked: k-means has a count") })
@@ -83,7 +98,7 @@ pub(crate) mod tests {
             let mut params = Params { estimator: spec, ..Default::default() };
             let mut values = None;
             match spec {
-                EstimatorSpec::Rim => {}
+                EstimatorSpec::Consensus | EstimatorSpec::Rim => {}
                 EstimatorSpec::Kmeans => params.count = Some(3),
                 EstimatorSpec::Column => {
                     params.column = Some("kind".into());

@@ -10,6 +10,8 @@ use crate::matrix::Matrix;
 /// the lower row).
 #[derive(Clone, Debug)]
 pub struct Field {
+    /// Intrinsic dimension of the rows at this k.
+    dimension: f64,
     /// Log density by rank, descending.
     density: Vec<f64>,
     /// Row of every rank.
@@ -40,7 +42,8 @@ impl Field {
     pub fn new(neighbours: &Neighbours, k: usize, graph: usize) -> Self {
         let n = neighbours.rows();
         let (k, graph) = (k.min(neighbours.k), graph.min(neighbours.k));
-        let (density, row) = sorted(log_density(neighbours, k));
+        let (dimension, density) = log_density(neighbours, k);
+        let (density, row) = sorted(density);
         let mut rank = vec![0u32; n];
         for (t, &i) in row.iter().enumerate() {
             rank[i as usize] = t as u32;
@@ -61,7 +64,12 @@ impl Field {
         for t in 0..n {
             start[t + 1] += start[t];
         }
-        Field { density, row, start, denser: edges.into_iter().map(|e| e as u32).collect() }
+        Field { dimension, density, row, start, denser: edges.into_iter().map(|e| e as u32).collect() }
+    }
+
+    /// Maximum-likelihood estimate (Levina & Bickel 2005); the density is this power of the distance.
+    pub fn dimension(&self) -> f64 {
+        self.dimension
     }
 
     /// Trees of fewer than `min_size` rows (or than the largest has) dissolve: their rows take the mode of the nearest
@@ -143,12 +151,12 @@ fn find(parent: &mut [u32], mut t: u32) -> u32 {
     t
 }
 
-/// f = -dhat ln r_k. The intrinsic dimension dhat is the inverse of the median over rows of the mean of ln(r_k / r_j),
+/// dhat and f = -dhat ln r_k. The intrinsic dimension dhat is the inverse of the median over rows of the mean of ln(r_k / r_j),
 /// j < k (Levina & Bickel 2005; k - 2 for the bias, MacKay & Ghahramani 2005).
-fn log_density(neighbours: &Neighbours, k: usize) -> Vec<f64> {
+fn log_density(neighbours: &Neighbours, k: usize) -> (f64, Vec<f64>) {
     let n = neighbours.rows();
     if k == 0 {
-        return vec![0.0; n];
+        return (1.0, vec![0.0; n]);
     }
     let last = |i: usize| neighbours.logs(i)[k - 1];
     let resolved = libm::log(1e-20);
@@ -159,7 +167,7 @@ fn log_density(neighbours: &Neighbours, k: usize) -> Vec<f64> {
         .collect();
     let dimension = if growth.is_empty() { 1.0 } else { 1.0 / median(&mut growth).max(1e-9) };
     let floor = (0..n).map(last).fold(f64::NEG_INFINITY, f64::max) + libm::log(1e-12);
-    (0..n).map(|i| -dimension * last(i).max(floor)).collect()
+    (dimension, (0..n).map(|i| -dimension * last(i).max(floor)).collect())
 }
 
 /// The mean of the two middle values where their number is even.

@@ -9,18 +9,12 @@
 //! What the statement leaves open is settled here: the ladder of k is cut for the smallest block, so that all blocks
 //! have all cells; a half's k is at least 4; "at least 3 blocks" is a majority.
 
-use rayon::prelude::*;
 use serde_json::json;
 
-use super::information::Information;
-use super::modes::Field;
-use super::neighbours::{Halves, Neighbours};
+use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, object, one_mode};
 use crate::error::{Error, Result};
-use crate::kernels::knn::nearest_of;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Projection, Sample, pca, renumber};
+use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample, renumber};
 use crate::progress::Progress;
-use crate::rng::Stream;
 
 /// Prominences tried, in nats.
 const TAUS: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
@@ -28,10 +22,6 @@ const TAUS: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
 const Z0: f64 = 4.0;
 /// Cells with an R within this share of the largest are as good.
 const DELTA: f64 = 0.05;
-/// Fewer distinct rows in a block show no modes.
-const FEWEST: usize = 16;
-/// Neighbours that make the graph.
-const GRAPH: usize = 16;
 
 /// The default estimator. O(blocks n^2 sum p) for blocks of n rows, whatever the dataset's size; one block's neighbour
 /// lists are held at a time.
@@ -57,7 +47,7 @@ impl ModalityEstimator for Rim {
         if rows < FEWEST {
             return Ok(one_mode(sample, &blocks, Vec::new(), seed));
         }
-        let grid = Grid::new(rows, dims);
+        let grid = Grid::new(rows, dims, 16, (0.026 * rows as f64).max(16.0), &TAUS);
         let table = grid.look(sample, &blocks, seed, progress)?;
         let cells = grid.summary(&table);
         let evidence = evidence(&cells);
@@ -68,201 +58,11 @@ impl ModalityEstimator for Rim {
     }
 }
 
-/// The rows of a block less bit-identical copies (the lowest row of equal ones stays), ascending.
-fn distinct(points: &Matrix, block: &[u32]) -> Vec<u32> {
-    let bits = |i: u32| points.row(i as usize).iter().map(|x| x.to_bits());
-    let mut rows = block.to_vec();
-    rows.par_sort_unstable_by(|&i, &j| bits(i).cmp(bits(j)).then(i.cmp(&j)));
-    rows.dedup_by(|later, first| bits(*later).eq(bits(*first)));
-    rows.sort_unstable();
-    rows
-}
-
-/// The cells (p, k, tau), p slowest.
-struct Grid {
-    dims: usize,
-    components: Vec<usize>,
-    ladder: Vec<usize>,
-}
-
-/// One block's view of a cell.
-#[derive(Clone, Copy, Debug)]
-struct Seen {
-    modes: usize,
-    /// Both halves have at least two modes.
-    split: bool,
-    halves: Information,
-}
-
-/// A cell over all blocks.
-#[derive(Clone, Copy, Debug)]
-struct Cell {
-    index: usize,
-    p: usize,
-    k: usize,
-    tau: f64,
-    modes: usize,
-    halves: Information,
-    eligible: bool,
-}
-
-/// A block in one space.
-struct Space {
-    points: Matrix,
-    neighbours: Neighbours,
-}
-
-impl Grid {
-    fn new(rows: usize, dims: usize) -> Self {
-        let mut components: Vec<usize> = pca::COMPONENTS.into_iter().filter(|&p| p < dims).collect();
-        if dims <= 128 {
-            components.push(dims);
-        }
-        let longest = (0.026 * rows as f64).max(16.0);
-        let mut ladder: Vec<usize> = std::iter::successors(Some(16), |k| Some(2 * k))
-            .take_while(|&k| k as f64 <= longest && 4 * k <= rows)
-            .collect();
-        if ladder.is_empty() {
-            ladder.push((rows / 8).max(4));
-        }
-        Grid { dims, components, ladder }
-    }
-
-    /// The neighbours that a block's and a half's modes look at.
-    fn lists(&self) -> (usize, usize) {
-        let longest = self.ladder[self.ladder.len() - 1];
-        let half = self.ladder.iter().map(|&k| half_k(k).max(half_graph(k))).max().unwrap_or(0);
-        // A quarter more than needed, and 32: then nearly every row's list holds enough rows of its own half.
-        (longest + longest / 4 + 32, half)
-    }
-
-    /// What every block sees in every cell. Equal blocks (small datasets) differ in their halves only and share the rest.
-    fn look(
-        &self,
-        sample: &Sample,
-        blocks: &[Vec<u32>],
-        seed: u64,
-        progress: &Progress,
-    ) -> Result<Vec<Vec<Seen>>> {
-        let groups: Vec<&[Vec<u32>]> = blocks.chunk_by(|a, b| a == b).collect();
-        let stage =
-            progress.stage("count modalities", "spaces", (groups.len() * self.components.len()) as u64);
-        let mut table: Vec<Vec<Seen>> = Vec::new();
-        for group in groups {
-            let rows = &group[0];
-            let points = gather(sample, rows);
-            let projection = self.projection(&points, seed);
-            let splits: Vec<Halves> = (table.len()..table.len() + group.len())
-                .map(|b| {
-                    let bit =
-                        |i: usize| Stream::Half.key(seed, &[b as u64, sample.rows[rows[i] as usize]]) & 1;
-                    Halves::new(rows.len(), |i| bit(i) == 1)
-                })
-                .collect();
-            let mut seen = vec![Vec::new(); group.len()];
-            for &p in &self.components {
-                let space = self.space(&points, projection.as_ref(), p);
-                let modes = self.modes(&space);
-                for (split, seen) in splits.iter().zip(&mut seen) {
-                    progress.check()?;
-                    let halves = self.halves(&space, split);
-                    let cells = modes.iter().zip(halves);
-                    seen.extend(cells.map(|(&modes, (split, halves))| Seen { modes, split, halves }));
-                }
-                stage.advance(1)?;
-            }
-            table.extend(seen);
-        }
-        Ok(table)
-    }
-
-    /// The principal components of a block, as many as any cell uses; None if all cells use the points as they are.
-    fn projection(&self, points: &Matrix, seed: u64) -> Option<Projection> {
-        let most = self.components.iter().copied().filter(|&p| p < self.dims).max()?;
-        pca::projection(points, most, seed)
-    }
-
-    /// A block in its first `p` components, or as it is if `p` is the number of dimensions.
-    fn space(&self, points: &Matrix, projection: Option<&Projection>, p: usize) -> Space {
-        let projection = projection.filter(|_| p < self.dims).map(|all| all.first(p));
-        let points = pca::apply(projection.as_ref(), points);
-        let neighbours = Neighbours::new(&points, self.lists().0.min(points.rows() - 1));
-        Space { points, neighbours }
-    }
-
-    /// Number of modes of a block in every (k, tau).
-    fn modes(&self, space: &Space) -> Vec<usize> {
-        let at = |&k: &usize| {
-            let field = Field::new(&space.neighbours, k, k.min(GRAPH));
-            TAUS.par_iter().map(|&tau| field.count(tau, (k / 2).max(4))).collect::<Vec<_>>()
-        };
-        self.ladder.par_iter().map(at).collect::<Vec<_>>().concat()
-    }
-
-    /// In every (k, tau): do both halves have two modes or more, and what do they know of each other?
-    fn halves(&self, space: &Space, split: &Halves) -> Vec<(bool, Information)> {
-        let near = space.neighbours.within(split, &space.points, self.lists().1);
-        if near.halves.iter().any(|half| half.k < 4) {
-            // A half of a few rows finds nothing.
-            return vec![(false, Information::default()); self.ladder.len() * TAUS.len()];
-        }
-        let points = [0, 1].map(|h| space.points.gather(split.rows[h].iter().map(|&i| i as usize)));
-        let at = |&k: &usize| {
-            let fields = [0, 1].map(|h| Field::new(&near.halves[h], half_k(k), half_graph(k)));
-            let at = |&tau: &f64| {
-                let [a, b] =
-                    [0, 1].map(|h| fields[h].modes(tau, (k / 4).max(4), &near.halves[h], &points[h]));
-                let carried = |labels: &[u32], to: usize| -> Vec<u32> {
-                    near.across[to].iter().map(|&j| labels[j as usize]).collect()
-                };
-                let ways = [
-                    Information::between(&a.labels, &carried(&b.labels, 0)),
-                    Information::between(&b.labels, &carried(&a.labels, 1)),
-                ];
-                let halves = Information::mean(&ways).expect("there are two ways");
-                (a.count() >= 2 && b.count() >= 2, halves)
-            };
-            TAUS.par_iter().map(at).collect::<Vec<_>>()
-        };
-        self.ladder.par_iter().map(at).collect::<Vec<_>>().concat()
-    }
-
-    /// The cells over all blocks: mean information, median number of modes.
-    fn summary(&self, table: &[Vec<Seen>]) -> Vec<Cell> {
-        let mut cells = Vec::new();
-        for &p in &self.components {
-            for &k in &self.ladder {
-                for tau in TAUS {
-                    let index = cells.len();
-                    let seen: Vec<Seen> = table.iter().map(|block| block[index]).collect();
-                    let mut modes: Vec<usize> = seen.iter().map(|s| s.modes).collect();
-                    modes.sort_unstable();
-                    let modes = modes[modes.len() / 2];
-                    let information: Vec<Information> = seen.iter().map(|s| s.halves).collect();
-                    let halves = Information::mean(&information).expect("there is a block");
-                    let splits = seen.iter().filter(|s| s.split).count();
-                    let eligible = tau * (k as f64).sqrt() >= Z0
-                        && modes >= 2
-                        && 2 * splits > seen.len()
-                        && halves.reproducible() > 0.0;
-                    cells.push(Cell { index, p, k, tau, modes, halves, eligible });
-                }
-            }
-        }
-        cells
-    }
-}
-
-fn half_k(k: usize) -> usize {
-    (k / 2).max(4)
-}
-
-fn half_graph(k: usize) -> usize {
-    if k == 16 { 12 } else { half_k(k).min(GRAPH) }
-}
-
-fn gather(sample: &Sample, rows: &[u32]) -> Matrix {
-    sample.points.gather(rows.iter().map(|&i| i as usize))
+fn eligible(cell: &Cell) -> bool {
+    cell.tau * (cell.k as f64).sqrt() >= Z0
+        && cell.modes >= 2
+        && cell.split
+        && cell.halves.reproducible() > 0.0
 }
 
 /// The chosen cell and those that were nearly as good.
@@ -273,7 +73,7 @@ struct Choice<'a> {
 
 impl<'a> Choice<'a> {
     fn best(cells: &'a [Cell]) -> Option<Self> {
-        let eligible = || cells.iter().filter(|c| c.eligible);
+        let eligible = || cells.iter().filter(|c| eligible(c));
         let most = eligible().map(|c| c.halves.reproducible()).fold(0.0, f64::max);
         let rivals: Vec<&Cell> =
             eligible().filter(|c| c.halves.reproducible() >= (1.0 - DELTA) * most).collect();
@@ -318,16 +118,11 @@ impl<'a> Choice<'a> {
     ) -> Fit {
         let &Cell { p, k, tau, halves, .. } = self.cell;
         let block = self.block(table);
-        // The block's space is made again: keeping the labels of every cell would cost more than this one.
-        let points = gather(sample, &blocks[block]);
-        let projection = grid.projection(&points, seed).filter(|_| p < grid.dims).map(|all| all.first(p));
-        let space = grid.space(&points, projection.as_ref(), p);
-        let field = Field::new(&space.neighbours, k, k.min(GRAPH));
-        let modes = field.modes(tau, (k / 2).max(4), &space.neighbours, &space.points);
-
-        let mut labels = carry(sample, &blocks[block], &space.points, projection.as_ref(), &modes.labels);
-        let rise = field.prominence(&modes);
-        let old = renumber(&mut labels, modes.count());
+        let projection = grid.projection(&gather(sample, &blocks[block]), seed);
+        let block_in_space = grid.stand_in(sample, &blocks[block], projection.as_ref(), p);
+        let Labelled { mut labels, prominence } = block_in_space.label(self.cell);
+        let modes = prominence.len();
+        let old = renumber(&mut labels, modes);
         let of_blocks: Vec<usize> = table.iter().map(|block| block[self.cell.index].modes).collect();
         let details = json!({
             "p": p, "k": k, "tau": tau, "R": halves.reproducible(), "rep": halves.share(),
@@ -335,78 +130,16 @@ impl<'a> Choice<'a> {
         });
         Fit {
             labels,
-            prominence: old.iter().map(|&m| rise[m as usize] as f32).collect(),
-            kind: vec!["mode".into(); modes.count()],
-            projection,
+            prominence: old.iter().map(|&m| prominence[m as usize] as f32).collect(),
+            kind: vec!["mode".into(); modes],
+            projection: block_in_space.space.projection,
             confidence: halves.share(),
-            interval: self.interval(table, modes.count() as u32),
+            interval: self.interval(table, modes as u32),
             details: object(details),
             curve: curve(cells),
             evidence,
         }
     }
-}
-
-/// Labels of all rows of the sample: rows of the block have theirs, others take that of the nearest row of the block.
-fn carry(
-    sample: &Sample,
-    block: &[u32],
-    space: &Matrix,
-    projection: Option<&Projection>,
-    labels: &[u32],
-) -> Vec<u32> {
-    let others: Vec<usize> =
-        (0..sample.rows.len()).filter(|&i| block.binary_search(&(i as u32)).is_err()).collect();
-    let mut all = vec![0; sample.rows.len()];
-    for (&i, &label) in block.iter().zip(labels) {
-        all[i as usize] = label;
-    }
-    if !others.is_empty() {
-        let z = pca::apply(projection, &sample.points.gather(others.iter().copied()));
-        for (i, j) in others.into_iter().zip(nearest_of(&z, space)) {
-            all[i] = labels[j as usize];
-        }
-    }
-    all
-}
-
-/// No reproducible modes: all rows are one modality, in the usual number of components of the first block.
-fn one_mode(sample: &Sample, blocks: &[Vec<u32>], evidence: Vec<Criterion>, seed: u64) -> Fit {
-    let p = pca::usual_components(sample.points.cols());
-    let block = blocks.first().filter(|block| !block.is_empty());
-    let projection = block.and_then(|block| pca::projection(&gather(sample, block), p, seed));
-    let details = json!({
-        "p": p, "block": 0, "blocks": vec![1; blocks.len()], "n_s": sample.blocks.first().map_or(0, Vec::len),
-        "reason": "no reproducible modes",
-    });
-    Fit {
-        labels: vec![0; sample.rows.len()],
-        prominence: vec![f32::NAN],
-        kind: vec!["mode".into()],
-        projection,
-        // Nothing was reproduced.
-        confidence: 0.0,
-        interval: (1, 1),
-        details: object(details),
-        curve: Vec::new(),
-        evidence,
-    }
-}
-
-/// The whole table, four numbers a cell.
-fn evidence(cells: &[Cell]) -> Vec<Criterion> {
-    let numbers = |c: &Cell| {
-        let name = format!("p={} tau={}", c.p, c.tau);
-        let k = c.k as u32;
-        [
-            ("I", c.halves.mutual),
-            ("H", c.halves.entropy),
-            ("R", c.halves.reproducible()),
-            ("M", c.modes as f64),
-        ]
-        .map(|(number, value)| Criterion { k, criterion: format!("{name} {number}"), value })
-    };
-    cells.iter().flat_map(numbers).collect()
 }
 
 /// For every k the eligible cell that reproduces the largest share of its information: the share and its M.
@@ -415,7 +148,7 @@ fn curve(cells: &[Cell]) -> Vec<Criterion> {
     ladder.sort_unstable();
     ladder.dedup();
     let best = |k: usize| {
-        let eligible = cells.iter().filter(move |c| c.k == k && c.eligible);
+        let eligible = cells.iter().filter(move |c| c.k == k && eligible(c));
         eligible.reduce(|best, c| if c.halves.share() > best.halves.share() { c } else { best })
     };
     let numbers = |c: &Cell| {
@@ -428,16 +161,10 @@ fn curve(cells: &[Cell]) -> Vec<Criterion> {
     ladder.into_iter().filter_map(best).flat_map(numbers).collect()
 }
 
-fn object(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
-    match value {
-        serde_json::Value::Object(map) => map,
-        _ => unreachable!("details are written as an object"),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::matrix::Matrix;
     use crate::modalities::estimators::tests::{agreement, mixture};
 
     fn fit(sample: &Sample) -> Fit {
@@ -513,11 +240,12 @@ mod tests {
 
     #[test]
     fn ladder_and_components() {
-        let ks = |rows| Grid::new(rows, 2).ladder;
+        let grid = |rows: usize, dims| Grid::new(rows, dims, 16, (0.026 * rows as f64).max(16.0), &TAUS);
+        let ks = |rows| grid(rows, 2).ladder;
         assert_eq!(ks(10_000), [16, 32, 64, 128, 256]);
         assert_eq!((ks(600), ks(64), ks(63), ks(16)), (vec![16], vec![16], vec![7], vec![4]));
-        assert_eq!(Grid::new(100, 2).components, [2]);
-        assert_eq!(Grid::new(100, 64).components, [8, 16, 32, 64]);
-        assert_eq!(Grid::new(100, 384).components, [8, 16, 32, 64, 128]);
+        assert_eq!(grid(100, 2).components, [2]);
+        assert_eq!(grid(100, 64).components, [8, 16, 32, 64]);
+        assert_eq!(grid(100, 384).components, [8, 16, 32, 64, 128]);
     }
 }

@@ -1,0 +1,340 @@
+//! The grid of cells that estimators of density modes look at: number of components p, neighbours k, prominence tau. In
+//! every cell the modes of each block are found three times, in the block and in its two keyed halves, and what the halves
+//! tell about each other is the cell's evidence.
+
+use rayon::prelude::*;
+use serde_json::json;
+
+use super::information::Information;
+use super::modes::{Field, median};
+use super::neighbours::{Halves, Neighbours};
+use crate::error::Result;
+use crate::kernels::knn::nearest_of;
+use crate::matrix::Matrix;
+use crate::modalities::{Criterion, Fit, Projection, Sample, pca};
+use crate::progress::Progress;
+use crate::rng::Stream;
+
+/// Fewer distinct rows in a block show no modes.
+pub const FEWEST: usize = 16;
+/// Neighbours that make the graph.
+const GRAPH: usize = 16;
+
+/// The rows of a block less bit-identical copies (the lowest row of equal ones stays), ascending.
+pub fn distinct(points: &Matrix, block: &[u32]) -> Vec<u32> {
+    let bits = |i: u32| points.row(i as usize).iter().map(|x| x.to_bits());
+    let mut rows = block.to_vec();
+    rows.par_sort_unstable_by(|&i, &j| bits(i).cmp(bits(j)).then(i.cmp(&j)));
+    rows.dedup_by(|later, first| bits(*later).eq(bits(*first)));
+    rows.sort_unstable();
+    rows
+}
+
+/// The cells (p, k, tau), p slowest.
+#[derive(Clone, Debug)]
+pub struct Grid {
+    pub dims: usize,
+    pub components: Vec<usize>,
+    pub ladder: Vec<usize>,
+    pub taus: &'static [f64],
+}
+
+/// One block's view of a cell.
+#[derive(Clone, Copy, Debug)]
+pub struct Seen {
+    pub modes: usize,
+    /// Both halves have at least two modes.
+    pub split: bool,
+    pub halves: Information,
+    /// Intrinsic dimension of the block at this k.
+    pub dimension: f64,
+}
+
+/// A cell over all blocks.
+#[derive(Clone, Copy, Debug)]
+pub struct Cell {
+    /// Its place in the grid.
+    pub index: usize,
+    pub p: usize,
+    pub k: usize,
+    pub tau: f64,
+    /// Median over the blocks.
+    pub modes: usize,
+    /// Mean over the blocks.
+    pub halves: Information,
+    /// Most blocks have two modes or more in both halves.
+    pub split: bool,
+    /// Median over the blocks.
+    pub dimension: f64,
+}
+
+/// A block in one space.
+pub struct Space {
+    pub points: Matrix,
+    pub projection: Option<Projection>,
+    pub neighbours: Neighbours,
+}
+
+impl Grid {
+    /// For blocks of `rows` rows: p = 8, 16, .. and `dims` itself, k = `first`, 2 `first`, .. while k <= `longest` and
+    /// k <= rows / 4, never empty.
+    pub fn new(rows: usize, dims: usize, first: usize, longest: f64, taus: &'static [f64]) -> Self {
+        let mut components: Vec<usize> = pca::COMPONENTS.into_iter().filter(|&p| p < dims).collect();
+        if dims <= 128 {
+            components.push(dims);
+        }
+        let mut ladder: Vec<usize> = std::iter::successors(Some(first), |k| Some(2 * k))
+            .take_while(|&k| k as f64 <= longest && 4 * k <= rows)
+            .collect();
+        if ladder.is_empty() {
+            ladder.push((rows / 8).max(4));
+        }
+        Grid { dims, components, ladder, taus }
+    }
+
+    /// The neighbours that a block's and a half's modes look at.
+    fn lists(&self) -> (usize, usize) {
+        let longest = self.ladder[self.ladder.len() - 1];
+        let half = self.ladder.iter().map(|&k| half_k(k).max(half_graph(k))).max().unwrap_or(0);
+        // A quarter more than needed, and 32: then nearly every row's list holds enough rows of its own half.
+        (longest + longest / 4 + 32, half)
+    }
+
+    /// What every block sees in every cell. Equal blocks (small datasets) differ in their halves only and share the rest.
+    pub fn look(
+        &self,
+        sample: &Sample,
+        blocks: &[Vec<u32>],
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<Vec<Vec<Seen>>> {
+        let groups: Vec<&[Vec<u32>]> = blocks.chunk_by(|a, b| a == b).collect();
+        let stage =
+            progress.stage("count modalities", "spaces", (groups.len() * self.components.len()) as u64);
+        let mut table: Vec<Vec<Seen>> = Vec::new();
+        for group in groups {
+            let rows = &group[0];
+            let points = gather(sample, rows);
+            let projection = self.projection(&points, seed);
+            let splits: Vec<Halves> = (table.len()..table.len() + group.len())
+                .map(|b| {
+                    let bit =
+                        |i: usize| Stream::Half.key(seed, &[b as u64, sample.rows[rows[i] as usize]]) & 1;
+                    Halves::new(rows.len(), |i| bit(i) == 1)
+                })
+                .collect();
+            let mut seen = vec![Vec::new(); group.len()];
+            for &p in &self.components {
+                let space = self.space(&points, projection.as_ref(), p);
+                let modes = self.modes(&space);
+                for (split, seen) in splits.iter().zip(&mut seen) {
+                    progress.check()?;
+                    let halves = self.halves(&space, split);
+                    let cells = modes.iter().zip(halves);
+                    seen.extend(cells.map(|(&(modes, dimension), (split, halves))| Seen {
+                        modes,
+                        split,
+                        halves,
+                        dimension,
+                    }));
+                }
+                stage.advance(1)?;
+            }
+            table.extend(seen);
+        }
+        Ok(table)
+    }
+
+    /// The principal components of a block, as many as any cell uses; None if all cells use the points as they are.
+    pub fn projection(&self, points: &Matrix, seed: u64) -> Option<Projection> {
+        let most = self.components.iter().copied().filter(|&p| p < self.dims).max()?;
+        pca::projection(points, most, seed)
+    }
+
+    /// A block in its first `p` components, or as it is if `p` is the number of dimensions.
+    pub fn space(&self, points: &Matrix, projection: Option<&Projection>, p: usize) -> Space {
+        let projection = projection.filter(|_| p < self.dims).map(|all| all.first(p));
+        let points = pca::apply(projection.as_ref(), points);
+        let neighbours = Neighbours::new(&points, self.lists().0.min(points.rows() - 1));
+        Space { points, projection, neighbours }
+    }
+
+    /// Number of modes and intrinsic dimension of a block in every (k, tau).
+    fn modes(&self, space: &Space) -> Vec<(usize, f64)> {
+        let at = |&k: &usize| {
+            let field = Field::new(&space.neighbours, k, k.min(GRAPH));
+            let count = |&tau: &f64| (field.count(tau, least(k)), field.dimension());
+            self.taus.par_iter().map(count).collect::<Vec<_>>()
+        };
+        self.ladder.par_iter().map(at).collect::<Vec<_>>().concat()
+    }
+
+    /// In every (k, tau): do both halves have two modes or more, and what do they know of each other?
+    fn halves(&self, space: &Space, split: &Halves) -> Vec<(bool, Information)> {
+        let near = space.neighbours.within(split, &space.points, self.lists().1);
+        if near.halves.iter().any(|half| half.k < 4) {
+            // A half of a few rows finds nothing.
+            return vec![(false, Information::default()); self.ladder.len() * self.taus.len()];
+        }
+        let points = [0, 1].map(|h| space.points.gather(split.rows[h].iter().map(|&i| i as usize)));
+        let at = |&k: &usize| {
+            let fields = [0, 1].map(|h| Field::new(&near.halves[h], half_k(k), half_graph(k)));
+            let at = |&tau: &f64| {
+                let [a, b] =
+                    [0, 1].map(|h| fields[h].modes(tau, (k / 4).max(4), &near.halves[h], &points[h]));
+                let carried = |labels: &[u32], to: usize| -> Vec<u32> {
+                    near.across[to].iter().map(|&j| labels[j as usize]).collect()
+                };
+                let ways = [
+                    Information::between(&a.labels, &carried(&b.labels, 0)),
+                    Information::between(&b.labels, &carried(&a.labels, 1)),
+                ];
+                let halves = Information::mean(&ways).expect("there are two ways");
+                (a.count() >= 2 && b.count() >= 2, halves)
+            };
+            self.taus.par_iter().map(at).collect::<Vec<_>>()
+        };
+        self.ladder.par_iter().map(at).collect::<Vec<_>>().concat()
+    }
+
+    /// The cells over all blocks.
+    pub fn summary(&self, table: &[Vec<Seen>]) -> Vec<Cell> {
+        let mut cells = Vec::new();
+        for &p in &self.components {
+            for &k in &self.ladder {
+                for &tau in self.taus {
+                    let index = cells.len();
+                    let seen: Vec<Seen> = table.iter().map(|block| block[index]).collect();
+                    let mut modes: Vec<usize> = seen.iter().map(|s| s.modes).collect();
+                    modes.sort_unstable();
+                    let mut dimension: Vec<f64> = seen.iter().map(|s| s.dimension).collect();
+                    let information: Vec<Information> = seen.iter().map(|s| s.halves).collect();
+                    cells.push(Cell {
+                        index,
+                        p,
+                        k,
+                        tau,
+                        modes: modes[modes.len() / 2],
+                        halves: Information::mean(&information).expect("there is a block"),
+                        split: 2 * seen.iter().filter(|s| s.split).count() > seen.len(),
+                        dimension: median(&mut dimension),
+                    });
+                }
+            }
+        }
+        cells
+    }
+
+    /// A block in its first `p` components as a stand-in for the whole sample. Made again: keeping all of them while
+    /// looking would cost more than the few that are asked for. O(rows n p).
+    pub fn stand_in(
+        &self,
+        sample: &Sample,
+        block: &[u32],
+        projection: Option<&Projection>,
+        p: usize,
+    ) -> StandIn {
+        let space = self.space(&gather(sample, block), projection, p);
+        let own = |i: usize| block.binary_search(&(i as u32)).ok();
+        let others: Vec<usize> = (0..sample.rows.len()).filter(|&i| own(i).is_none()).collect();
+        let mut place: Vec<u32> =
+            (0..sample.rows.len()).map(|i| own(i).map_or(u32::MAX, |at| at as u32)).collect();
+        if !others.is_empty() {
+            let z = pca::apply(space.projection.as_ref(), &sample.points.gather(others.iter().copied()));
+            for (i, j) in others.into_iter().zip(nearest_of(&z, &space.points)) {
+                place[i] = j;
+            }
+        }
+        StandIn { space, place }
+    }
+}
+
+/// A block and, for every row of the sample, the block's row that stands for it: itself, or else the nearest.
+pub struct StandIn {
+    pub space: Space,
+    place: Vec<u32>,
+}
+
+impl StandIn {
+    /// The modes of one cell, as they were counted, on all rows of the sample.
+    pub fn label(&self, cell: &Cell) -> Labelled {
+        let Space { points, neighbours, .. } = &self.space;
+        let field = Field::new(neighbours, cell.k, cell.k.min(GRAPH));
+        let modes = field.modes(cell.tau, least(cell.k), neighbours, points);
+        Labelled {
+            labels: self.place.iter().map(|&j| modes.labels[j as usize]).collect(),
+            prominence: field.prominence(&modes),
+        }
+    }
+}
+
+/// Modes of the sample.
+pub struct Labelled {
+    /// Of every row.
+    pub labels: Vec<u32>,
+    /// Of every mode, in nats.
+    pub prominence: Vec<f64>,
+}
+
+/// Rows that a block's mode has at least.
+fn least(k: usize) -> usize {
+    (k / 2).max(4)
+}
+
+fn half_k(k: usize) -> usize {
+    (k / 2).max(4)
+}
+
+fn half_graph(k: usize) -> usize {
+    if matches!(k, 8 | 16) { 12 } else { half_k(k).min(GRAPH) }
+}
+
+pub fn gather(sample: &Sample, rows: &[u32]) -> Matrix {
+    sample.points.gather(rows.iter().map(|&i| i as usize))
+}
+
+/// No reproducible modes: all rows are one modality, in the usual number of components of the first block.
+pub fn one_mode(sample: &Sample, blocks: &[Vec<u32>], evidence: Vec<Criterion>, seed: u64) -> Fit {
+    let p = pca::usual_components(sample.points.cols());
+    let block = blocks.first().filter(|block| !block.is_empty());
+    let projection = block.and_then(|block| pca::projection(&gather(sample, block), p, seed));
+    let details = json!({
+        "p": p, "block": 0, "blocks": vec![1; blocks.len()], "n_s": sample.blocks.first().map_or(0, Vec::len),
+        "reason": "no reproducible modes",
+    });
+    Fit {
+        labels: vec![0; sample.rows.len()],
+        prominence: vec![f32::NAN],
+        kind: vec!["mode".into()],
+        projection,
+        // Nothing was reproduced.
+        confidence: 0.0,
+        interval: (1, 1),
+        details: object(details),
+        curve: Vec::new(),
+        evidence,
+    }
+}
+
+/// The whole table, four numbers a cell.
+pub fn evidence(cells: &[Cell]) -> Vec<Criterion> {
+    let numbers = |c: &Cell| {
+        let name = format!("p={} tau={}", c.p, c.tau);
+        let k = c.k as u32;
+        [
+            ("I", c.halves.mutual),
+            ("H", c.halves.entropy),
+            ("R", c.halves.reproducible()),
+            ("M", c.modes as f64),
+        ]
+        .map(|(number, value)| Criterion { k, criterion: format!("{name} {number}"), value })
+    };
+    cells.iter().flat_map(numbers).collect()
+}
+
+pub fn object(value: serde_json::Value) -> serde_json::Map<String, serde_json::Value> {
+    match value {
+        serde_json::Value::Object(map) => map,
+        _ => unreachable!("details are written as an object"),
+    }
+}
