@@ -67,8 +67,8 @@ def codes(y):
 def umap(x, dims):
     from umap import UMAP
 
-    metric = {"n_neighbors": 15, "min_dist": 0.0 if dims > 2 else 0.1}
-    return UMAP(n_components=dims, random_state=0, n_jobs=1, **metric).fit_transform(x)
+    near = 0.0 if dims > 2 else 0.1
+    return UMAP(n_components=dims, min_dist=near, random_state=0, n_jobs=1).fit_transform(x)
 
 
 def csv(package, *path, **options):
@@ -239,7 +239,7 @@ def leaves():
     return series("OSULeaf")
 
 
-# FCPS: rows lie class after class.
+# FCPS: the files have no labels, but their rows lie class after class.
 
 
 def fcps(name, *sizes):
@@ -330,8 +330,17 @@ def lines(seed, dims, modes, n, apart, length, width):
     direction = r.normal(size=dims)
     sizes = np.bincount(members(r, n, modes, 0.5), minlength=modes)
     out = pyclugen.clugen(
-        dims, modes, n, direction, 0.5, np.full(dims, apart), length, length / 3, width,
-        clusizes_fn=sizes, rng=seed,
+        dims,
+        modes,
+        n,
+        direction,
+        0.5,
+        np.full(dims, apart),
+        length,
+        length / 3,
+        width,
+        clusizes_fn=sizes,
+        rng=seed,
     )
     return out.points, out.clusters
 
