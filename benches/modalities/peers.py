@@ -322,10 +322,14 @@ def table(args, files):
             good = np.array([[float(v) for v in r[:6]] for r in runs if r[0].isdigit()])
             asked, finished = asked + len(runs), finished + len(good)
             if len(good):
-                spread = np.log2(good[:, 0]).std()
+                # A single run says nothing about the spread, unless it is one that no seed changes.
+                _, limit, random, _ = PEERS[peer]
+                fixed = not random and int(runs[0][-1]) <= min(limit, ROWS - 1)
+                spread = np.log2(good[:, 0]).std() if fixed or len(good) > 1 else math.nan
                 averages.append([*good[:, 2:5].mean(0), spread, good[:, 5].mean()])
         if averages:
-            rows.append((peer, *np.mean(averages, axis=0), len(averages), f"{finished} of {asked}"))
+            with warnings.catch_warnings(action="ignore"):
+                rows.append((peer, *np.nanmean(averages, axis=0), len(averages), f"{finished} of {asked}"))
     rows.sort(key=lambda r: r[1])
     head = ["", "abs. log2 error", "NMI", "ARI", "spread", "seconds a fit", "datasets", "fits finished"]
     start, gap, end = ("| ", " | ", " |") if args.markdown else ("", "\t", "")
@@ -333,7 +337,8 @@ def table(args, files):
     if args.markdown:
         print("|" + "---|" * len(head))
     for peer, log2, nmi, ari, spread, seconds, sets, finished in rows:
-        cells = [peer, f"{log2:.2f}", f"{nmi:.3f}", f"{ari:.3f}", f"{spread:.2f}", f"{seconds:.1f}", str(sets), finished]
+        spread = "-" if math.isnan(spread) else f"{spread:.2f}"
+        cells = [peer, f"{log2:.2f}", f"{nmi:.3f}", f"{ari:.3f}", spread, f"{seconds:.1f}", str(sets), finished]
         print(start + gap.join(cells) + end)
 
 
