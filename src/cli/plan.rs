@@ -92,7 +92,7 @@ fn forecast(e: &Estimate) -> Lines {
     lines
 }
 
-/// "M = 50, confidence 93 % (90 % interval 48 to 53), counted by rim"
+/// "M = 50, confidence 93 % (90 % interval 48 to 53), counted by consensus"
 pub fn modality_count(
     m: u32,
     confidence: f64,
@@ -252,7 +252,7 @@ mod tests {
         let text = style::facts(&facts(&summary, 100), Look::plain());
         for expected in [
             "990,000 planned, 10,000 by --where",
-            "50 (confidence 93.0 %, likely 48 to 53, counted by rim)",
+            "50 (confidence 93.0 %, likely 48 to 53, counted by consensus)",
             "#0   220,000 rows   22.2 %  m00",
             "#49  12 rows 0.0012 %  m49",
             "392 = 7.84 rows a modality: 1 row",
