@@ -321,7 +321,8 @@ mod tests {
     #[test]
     fn data_with_one_mode_is_one_modality() {
         let gauss = |i: usize, j: usize| normal(key(8, &[i as u64, j as u64]));
-        let kinds: [(&str, &dyn Fn(usize, usize) -> f64); 4] = [
+        type Number<'a> = &'a dyn Fn(usize, usize) -> f64;
+        let kinds: [(&str, Number); 4] = [
             ("Gaussian", &gauss),
             ("uniform", &|i, j| uniform(key(9, &[i as u64, j as u64]))),
             ("heavy-tailed", &|i, j| {
