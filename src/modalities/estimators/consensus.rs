@@ -2,8 +2,8 @@
 //! blocks and the neighbouring levels agree best.
 //!
 //! The grid of cells (components p, neighbours k, prominence tau) and what halves tell about each other in every cell are
-//! those of [`rim`](super::rim), see [`grid`](super::grid); k starts at 8 and tau goes up to 5.6. What differs is how the
-//! grid is read:
+//! those of [`rim`](super::rim), see [`grid`](super::grid); k starts at 8 and tau goes up to 5.6, and hills meet where
+//! rows are each other's neighbours ([`Joined::Both`]). What differs most is how the grid is read:
 //!
 //! 1. **Is there more than one mode?** The information I of H nats that halves share is evidence only if it is more than
 //!    halves of data with *one* mode share, and that is not nothing: cut a line, a disc or a ball into connected pieces at
@@ -11,23 +11,31 @@
 //!    that one-mode data of intrinsic dimension d reached in any cell is close to 0.8^d. So a cell counts if rho exceeds
 //!    0.8^d + 0.1, or if its modes rise four standard errors above their passes (tau sqrt(k) >= 4) and the data is no curve;
 //!    in any case rho must exceed 1/2.
-//! 2. **At which level?** The one with the largest I rho^4: the most information, trusted as far as it is reproduced. A
-//!    level with more modes wins only if it reproduces them.
+//! 2. **At which level?** The one with the largest I kappa^3, where kappa = (rho - 0.8^d) / (1 - 0.8^d) is the share that is
+//!    reproduced, corrected for chance as Cohen (1960) corrects agreement: the most information, trusted as far as it is
+//!    reproduced. A level with more modes wins only if it reproduces them.
 //! 3. **Which labelling?** Every block labels the sample at every level that scores nearly as well (10 %); the labelling
 //!    that agrees best with all the others is taken (the medoid of the ensemble), so M is not the whim of one block.
-//! 4. **Modes too small for a block.** If some level shows 1.5 times the information of the best one, in cells whose halves
-//!    are too small to reproduce it, the whole sample is looked at as one block with k <= 64, and its answer stands if its
-//!    best score is 1.5 times that of the blocks. Otherwise the resolution stays what the user asked for.
+//! 4. **Modes too small for a block.** If halves of blocks share a fifth more information than the best score, part of which
+//!    they do not reproduce, the whole sample is looked at as one block with k <= 64, in the spaces where that was seen, and
+//!    its answer stands if its score is a fifth above that of the blocks. Otherwise the resolution stays what the user asked
+//!    for.
+//! 5. **Modes within modes.** The principal components of the whole need not show what parts a small mode from its
+//!    neighbour; those of the two alone do. So each mode's own rows are looked at once more, in their first four principal
+//!    components, and split if halves agree on how to nearly perfectly (kappa >= 0.9); and so on with the parts.
 //!
-//! docs/modalities.md measures it beside rim and beside peers, on datasets it was built on and on held-out ones.
+//! docs/modalities.md measures it beside rim and beside peers, on datasets it was built on and on held-out ones, and what
+//! each of these steps is worth.
 
 use rayon::prelude::*;
 use serde_json::json;
 
 use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, object, one_mode};
 use super::information::Information;
+use super::modes::Joined;
 use crate::error::{Error, Result};
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Projection, Sample, renumber};
+use crate::matrix::Matrix;
+use crate::modalities::{Criterion, Fit, ModalityEstimator, Projection, Sample, pca, renumber};
 use crate::progress::Progress;
 use crate::rng::mix64;
 
@@ -45,25 +53,61 @@ const MARGIN: f64 = 0.1;
 /// from which on it is: along a curve every fluctuation is a mode.
 const Z0: f64 = 4.0;
 const CURVE: f64 = 1.5;
-/// The score of a level is I rho^TRUST.
-const TRUST: i32 = 4;
+/// The score of a level is I kappa^TRUST.
+const TRUST: i32 = 3;
 /// Levels within this share of the best score are as good; so many of them, at most, label the sample.
 const DELTA: f64 = 0.1;
 const LEVELS: usize = 15;
 /// Rows on which labellings are compared, about.
 const COMPARED: usize = 5000;
 /// See step 4.
-const FINER: f64 = 1.5;
+const FINER: f64 = 1.2;
 /// A dataset of fewer rows is halved so often, not once a block.
 const SMALL: usize = 1000;
 const SMALL_HALVINGS: usize = 15;
-/// Halvings of the whole sample in step 4.
+/// Halvings of the whole sample in step 4, and of a mode in step 5.
 const HALVINGS: usize = 3;
+/// Step 5: principal components of a mode's rows, rows looked at (about, at most), and the kappa that splits it.
+const WITHIN: usize = 4;
+const WITHIN_ROWS: usize = 2500;
+const CLEAR: f64 = 0.9;
 
-/// The default estimator. O(b n^2 sum p) for b blocks of n rows, and O((b n)^2 sum p) more where step 4 looks at the whole
-/// sample, whatever the dataset's size. One block's neighbour lists are held at a time.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Consensus;
+/// The default estimator. The fields switch steps off, for the ablation in docs/modalities.md; all are on by default.
+///
+/// O(b n^2 sum p) for b blocks of n rows, and O((b n)^2 p) more where step 4 looks at the whole sample, whatever the
+/// dataset's size. One block's neighbour lists are held at a time.
+#[derive(Clone, Copy, Debug)]
+pub struct Consensus {
+    /// Hills meet only where rows are each other's neighbours. Off: where one is the other's.
+    pub mutual: bool,
+    /// Step 1, and kappa in step 2. Off: modes that rise four standard errors are the only evidence, as in `rim`, and kappa
+    /// is rho.
+    pub chance: bool,
+    /// Step 2. Off: the level with the largest R = 2I - H.
+    pub trust: bool,
+    /// Small datasets are halved fifteen times. Off: five times.
+    pub halvings: bool,
+    /// Step 3. Off: the best level, as the block with the median number of modes shows it.
+    pub medoid: bool,
+    /// Step 4.
+    pub finer: bool,
+    /// Step 5.
+    pub within: bool,
+}
+
+impl Default for Consensus {
+    fn default() -> Self {
+        Consensus {
+            mutual: true,
+            chance: true,
+            trust: true,
+            halvings: true,
+            medoid: true,
+            finer: true,
+            within: true,
+        }
+    }
+}
 
 impl ModalityEstimator for Consensus {
     fn name(&self) -> &'static str {
@@ -71,34 +115,19 @@ impl ModalityEstimator for Consensus {
     }
 
     fn fit(&self, sample: &Sample, seed: u64, progress: &Progress) -> Result<Fit> {
-        if sample.rows.is_empty() {
-            return Err(Error::Modalities {
-                reason: "there are no rows to count modalities on".into(),
-                help: "check `--where` and `--invalid`: they left no row".into(),
-            });
-        }
-        let mut blocks: Vec<Vec<u32>> =
-            sample.blocks.iter().map(|block| distinct(&sample.points, block)).collect();
-        let rows = blocks.iter().map(Vec::len).min().unwrap_or(0);
-        if rows < FEWEST {
-            return Ok(one_mode(sample, &blocks, Vec::new(), seed));
-        }
-        if rows < SMALL && blocks.iter().all(|block| *block == blocks[0]) {
-            // One small block: what its halves share depends on the halving, so there are more of them.
-            blocks.resize(SMALL_HALVINGS, blocks[0].clone());
-        }
-        let view = View::new(sample, blocks, LONGEST * rows as f64, seed, progress)?;
-        let seen = view.score();
-        if sample.rows.len() > rows && view.hidden() > FINER * seen {
-            let all: Vec<u32> = (0..sample.rows.len() as u32).collect();
-            let union = vec![distinct(&sample.points, &all); HALVINGS];
-            let finer = View::new(sample, union, LONGEST_FINER, seed, progress)?;
-            if finer.score() > FINER * seen {
-                return finer.fit(sample, seed, progress);
-            }
-        }
-        view.fit(sample, seed, progress)
+        self.read(&mut self.look(sample, seed, progress)?, progress)
     }
+}
+
+/// What the blocks of a sample show. Depends on [`Consensus::mutual`] alone, so that an ablation looks once and reads often.
+pub struct Looked<'a> {
+    sample: &'a Sample,
+    seed: u64,
+    blocks: Vec<Vec<u32>>,
+    /// None: too few rows.
+    view: Option<View>,
+    /// The whole sample as one block, for every choice of spaces that was asked for.
+    finer: Vec<View>,
 }
 
 /// Blocks of the sample and what they show in every cell of the grid.
@@ -113,64 +142,25 @@ impl View {
     fn new(
         sample: &Sample,
         blocks: Vec<Vec<u32>>,
-        longest: f64,
+        grid: Grid,
         seed: u64,
         progress: &Progress,
     ) -> Result<View> {
-        let rows = blocks.iter().map(Vec::len).min().expect("a sample has blocks");
-        let grid = Grid::new(rows, sample.points.cols(), FIRST, longest.max(16.0), &TAUS);
         let table = grid.look(sample, &blocks, seed, progress)?;
         let cells = grid.summary(&table);
         Ok(View { blocks, grid, table, cells })
     }
 
-    /// The eligible cells that are nearly the best, best first; of equals the earlier one.
-    fn levels(&self) -> Vec<&Cell> {
-        let mut levels: Vec<&Cell> = self.cells.iter().filter(|c| eligible(c)).collect();
-        levels.sort_by(|a, b| score(&b.halves).total_cmp(&score(&a.halves)));
-        let most = levels.first().map_or(0.0, |c| score(&c.halves));
-        levels.retain(|c| score(&c.halves) >= (1.0 - DELTA) * most);
-        levels
-    }
-
-    /// Of the best level; 0 if there is none.
-    fn score(&self) -> f64 {
-        self.levels().first().map_or(0.0, |c| score(&c.halves))
-    }
-
-    /// The most information that halves share in any cell in which they share more than one-mode data would.
-    fn hidden(&self) -> f64 {
-        let beyond = |c: &&Cell| c.modes >= 2 && c.split && c.halves.share() > chance(c);
-        self.cells.iter().filter(beyond).map(|c| c.halves.mutual).fold(0.0, f64::max)
-    }
-
-    fn fit(&self, sample: &Sample, seed: u64, progress: &Progress) -> Result<Fit> {
-        let levels = self.levels();
-        if levels.is_empty() {
-            return Ok(one_mode(sample, &self.blocks, evidence(&self.cells), seed));
+    /// The view of its first blocks alone.
+    fn first(&self, blocks: usize) -> View {
+        let table: Vec<_> = self.table.iter().take(blocks).cloned().collect();
+        let cells = self.grid.summary(&table);
+        View {
+            blocks: self.blocks.iter().take(blocks).cloned().collect(),
+            grid: self.grid.clone(),
+            table,
+            cells,
         }
-        let mut ensemble = self.ensemble(sample, &levels, seed, progress)?;
-        let Member { block, cell, projection, found } = ensemble.swap_remove(medoid(sample, &ensemble));
-        let Labelled { mut labels, prominence } = found;
-        let modes = prominence.len();
-        let old = renumber(&mut labels, modes);
-        let of_blocks: Vec<usize> = self.table.iter().map(|block| block[cell.index].modes).collect();
-        let details = json!({
-            "p": cell.p, "k": cell.k, "tau": cell.tau, "dimension": cell.dimension, "I": cell.halves.mutual,
-            "rho": cell.halves.share(), "levels": levels.len(), "block": block, "blocks": of_blocks,
-            "n_s": self.blocks[block].len(),
-        });
-        Ok(Fit {
-            labels,
-            prominence: old.iter().map(|&m| prominence[m as usize] as f32).collect(),
-            kind: vec!["mode".into(); modes],
-            projection,
-            confidence: cell.halves.share(),
-            interval: self.interval(&levels, modes as u32),
-            details: object(details),
-            curve: curve(&self.cells),
-            evidence: evidence(&self.cells),
-        })
     }
 
     /// The sample as every block labels it at the best levels. O(blocks rows n sum p).
@@ -183,7 +173,6 @@ impl View {
     ) -> Result<Vec<Member<'a>>> {
         let different = |b: &usize| *b == 0 || self.blocks[*b] != self.blocks[*b - 1];
         let blocks: Vec<usize> = (0..self.blocks.len()).filter(different).collect();
-        let levels = &levels[..levels.len().min(LEVELS)];
         let spaces: Vec<usize> =
             self.grid.components.iter().copied().filter(|&p| levels.iter().any(|c| c.p == p)).collect();
         let stage = progress.stage("compare labellings", "spaces", (blocks.len() * spaces.len()) as u64);
@@ -204,17 +193,255 @@ impl View {
         }
         Ok(members)
     }
+}
 
-    /// 5-95 % of M over the blocks and the levels that are nearly as good, by nearest rank outwards.
-    fn interval(&self, levels: &[&Cell], answer: u32) -> (u32, u32) {
-        let counts = levels.iter().flat_map(|c| self.table.iter().map(|block| block[c.index].modes as u32));
-        let mut counts: Vec<u32> = counts.collect();
-        counts.sort_unstable();
-        let last = (counts.len() - 1) as f64;
-        // The answer itself may be the odd one out: one block's count at one level.
-        let (low, high) = (counts[(0.05 * last).floor() as usize], counts[(0.95 * last).ceil() as usize]);
-        (low.min(answer), high.max(answer))
+impl Consensus {
+    /// Looks at the blocks: most of the work of a fit.
+    pub fn look<'a>(&self, sample: &'a Sample, seed: u64, progress: &Progress) -> Result<Looked<'a>> {
+        if sample.rows.is_empty() {
+            return Err(Error::Modalities {
+                reason: "there are no rows to count modalities on".into(),
+                help: "check `--where` and `--invalid`: they left no row".into(),
+            });
+        }
+        let mut blocks: Vec<Vec<u32>> =
+            sample.blocks.iter().map(|block| distinct(&sample.points, block)).collect();
+        let rows = blocks.iter().map(Vec::len).min().unwrap_or(0);
+        let view = if rows < FEWEST {
+            None
+        } else {
+            if rows < SMALL && blocks.iter().all(|block| *block == blocks[0]) {
+                // One small block: what its halves share depends on the halving, so there are more of them.
+                blocks.resize(SMALL_HALVINGS, blocks[0].clone());
+            }
+            let grid = self.grid(rows, sample.points.cols(), LONGEST * rows as f64);
+            Some(View::new(sample, blocks.clone(), grid, seed, progress)?)
+        };
+        Ok(Looked { sample, seed, blocks, view, finer: Vec::new() })
     }
+
+    fn grid(&self, rows: usize, dims: usize, longest: f64) -> Grid {
+        let joined = if self.mutual { Joined::Both } else { Joined::Either };
+        Grid::new(rows, dims, (FIRST, longest.max(16.0)), &TAUS, joined)
+    }
+
+    /// Counts the modes in what was looked at.
+    pub fn read(&self, looked: &mut Looked, progress: &Progress) -> Result<Fit> {
+        let Looked { sample, seed, blocks, view, finer } = looked;
+        let Some(view) = view else {
+            return Ok(one_mode(sample, blocks, Vec::new(), *seed));
+        };
+        let few;
+        let view = if self.halvings {
+            &*view
+        } else {
+            few = view.first(sample.blocks.len());
+            &few
+        };
+        let seen = self.best(view);
+        let rows = view.blocks.iter().map(Vec::len).min().expect("a sample has blocks");
+        if self.finer && sample.rows.len() > rows {
+            if let Some(hint) = self.hidden(view, FINER * seen) {
+                let spaces: Vec<usize> = self.levels(view).iter().chain([&hint]).map(|c| c.p).collect();
+                let all: Vec<u32> = (0..sample.rows.len() as u32).collect();
+                let union = distinct(&sample.points, &all);
+                let mut grid = self.grid(union.len(), sample.points.cols(), LONGEST_FINER);
+                grid.components.retain(|p| spaces.contains(p));
+                if !finer.iter().any(|view| view.grid.components == grid.components) {
+                    finer.push(View::new(sample, vec![union; HALVINGS], grid.clone(), *seed, progress)?);
+                }
+                let finer = finer.iter().find(|view| view.grid.components == grid.components);
+                let finer = finer.expect("it was made if it was not there");
+                if self.best(finer) > FINER * seen {
+                    return self.answer(finer, sample, *seed, progress);
+                }
+            }
+        }
+        self.answer(view, sample, *seed, progress)
+    }
+
+    /// Whether halves agree on more than pieces of one-mode data would, and on more than they disagree about.
+    fn eligible(&self, c: &Cell) -> bool {
+        let share = c.halves.share();
+        let steep = c.tau * (c.k as f64).sqrt() >= Z0;
+        let evident =
+            if self.chance { share > chance(c) + MARGIN || steep && c.dimension >= CURVE } else { steep };
+        c.modes >= 2 && c.split && share > 0.5 && evident
+    }
+
+    fn kappa(&self, c: &Cell) -> f64 {
+        let chance = if self.chance { chance(c) } else { 0.0 };
+        ((c.halves.share() - chance) / (1.0 - chance)).max(0.0)
+    }
+
+    fn score(&self, c: &Cell) -> f64 {
+        if self.trust { c.halves.mutual * self.kappa(c).powi(TRUST) } else { c.halves.reproducible() }
+    }
+
+    /// The eligible cells that are nearly the best, best first; of equals the earlier one.
+    fn levels<'a>(&self, view: &'a View) -> Vec<&'a Cell> {
+        let mut levels: Vec<&Cell> = view.cells.iter().filter(|c| self.eligible(c)).collect();
+        levels.sort_by(|a, b| self.score(b).total_cmp(&self.score(a)));
+        let most = levels.first().map_or(0.0, |c| self.score(c));
+        levels.retain(|c| self.score(c) >= (1.0 - DELTA) * most);
+        levels
+    }
+
+    /// The score of the best level; 0 if there is none.
+    fn best(&self, view: &View) -> f64 {
+        self.levels(view).first().map_or(0.0, |c| self.score(c))
+    }
+
+    /// The cell in which halves share the most information, if they share more than one-mode data would and more than
+    /// `least`.
+    fn hidden<'a>(&self, view: &'a View, least: f64) -> Option<&'a Cell> {
+        let beyond = |c: &&Cell| {
+            let share = c.halves.share();
+            c.modes >= 2 && c.split && share > chance(c) + MARGIN && c.halves.mutual > least
+        };
+        let more = |best: &'a Cell, c: &'a Cell| if c.halves.mutual > best.halves.mutual { c } else { best };
+        view.cells.iter().filter(beyond).reduce(more)
+    }
+
+    fn answer(&self, view: &View, sample: &Sample, seed: u64, progress: &Progress) -> Result<Fit> {
+        let levels = self.levels(view);
+        let Some(&best) = levels.first() else {
+            return Ok(one_mode(sample, &view.blocks, evidence(&view.cells), seed));
+        };
+        let good = &levels[..if self.medoid { levels.len().min(LEVELS) } else { 1 }];
+        let mut ensemble = view.ensemble(sample, good, seed, progress)?;
+        let chosen = if self.medoid { medoid(sample, &ensemble) } else { middle(best, &ensemble) };
+        let Member { block, cell, projection, found } = ensemble.swap_remove(chosen);
+        drop(ensemble);
+        let Labelled { mut labels, mut prominence } = found;
+        let level = prominence.len();
+        if self.within {
+            let z = pca::apply(projection.as_ref(), &sample.points);
+            self.split(sample, &z, (&mut labels, &mut prominence), seed, progress)?;
+        }
+        let modes = prominence.len();
+        let old = renumber(&mut labels, modes);
+        let of_blocks: Vec<usize> = view.table.iter().map(|block| block[cell.index].modes).collect();
+        let details = json!({
+            "p": cell.p, "k": cell.k, "tau": cell.tau, "dimension": cell.dimension, "I": cell.halves.mutual,
+            "rho": cell.halves.share(), "kappa": self.kappa(cell), "levels": levels.len(), "block": block,
+            "blocks": of_blocks, "n_s": view.blocks[block].len(), "split": modes - level,
+        });
+        Ok(Fit {
+            labels,
+            prominence: old.iter().map(|&m| prominence[m as usize] as f32).collect(),
+            kind: vec!["mode".into(); modes],
+            projection,
+            confidence: cell.halves.share(),
+            interval: interval(view, &levels, modes as u32, (modes - level) as u32),
+            details: object(details),
+            curve: self.curve(&view.cells),
+            evidence: evidence(&view.cells),
+        })
+    }
+
+    /// Step 5, in the space `z` of the labelling: the first of a mode's parts keeps its number, the others come last.
+    /// O(rows WITHIN_ROWS).
+    fn split(
+        &self,
+        sample: &Sample,
+        z: &Matrix,
+        (labels, prominence): (&mut [u32], &mut Vec<f64>),
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<()> {
+        if z.cols() <= WITHIN {
+            return Ok(());
+        }
+        let mut members: Vec<Vec<usize>> = vec![Vec::new(); prominence.len()];
+        for (i, &m) in labels.iter().enumerate() {
+            members[m as usize].push(i);
+        }
+        let stage = progress.stage("look into modes", "modes", members.len() as u64);
+        let mut mode = 0;
+        while mode < members.len() {
+            progress.check()?;
+            let rows = &members[mode];
+            let own = Sample {
+                rows: rows.iter().map(|&i| sample.rows[i]).collect(),
+                points: z.gather(rows.iter().copied()),
+                blocks: Vec::new(),
+            };
+            if let Some((parts, rise)) = self.parts(&own, seed)? {
+                let first = members.len() as u32;
+                let mut split: Vec<Vec<usize>> = vec![Vec::new(); rise.len()];
+                for (&i, &part) in rows.iter().zip(&parts) {
+                    split[part as usize].push(i);
+                    if part > 0 {
+                        labels[i] = first + part - 1;
+                    }
+                }
+                let mut split = split.into_iter();
+                members[mode] = split.next().expect("there are two parts at least");
+                members.extend(split);
+                prominence[mode] = prominence[mode].min(rise[0]);
+                prominence.extend(&rise[1..]);
+                // What is left of it may have parts again: its turn is not over.
+                continue;
+            }
+            mode += 1;
+            stage.advance(u64::from(mode <= members.len()))?;
+        }
+        Ok(())
+    }
+
+    /// The parts of one mode, if halves of its rows agree on them nearly perfectly: part of every row, and how far each
+    /// rises.
+    fn parts(&self, own: &Sample, seed: u64) -> Result<Option<(Vec<u32>, Vec<f64>)>> {
+        // By a hash of the row number, so that no order of the rows matters.
+        let every = own.rows.len().div_ceil(WITHIN_ROWS) as u64;
+        let some = (0..own.rows.len() as u32).filter(|&i| mix64(own.rows[i as usize]).is_multiple_of(every));
+        let rows = distinct(&own.points, &some.collect::<Vec<_>>());
+        if rows.len() < 4 * FEWEST {
+            return Ok(None);
+        }
+        let mut grid = self.grid(rows.len(), own.points.cols(), LONGEST * rows.len() as f64);
+        grid.components = vec![WITHIN];
+        let view = View::new(own, vec![rows; HALVINGS], grid, seed, &Progress::default())?;
+        let Some(&best) = self.levels(&view).first() else { return Ok(None) };
+        if self.kappa(best) < CLEAR {
+            return Ok(None);
+        }
+        let components = view.grid.projection(&gather(own, &view.blocks[0]), seed);
+        let found = view.grid.stand_in(own, &view.blocks[0], components.as_ref(), WITHIN).label(best);
+        Ok((found.prominence.len() > 1).then_some((found.labels, found.prominence)))
+    }
+
+    /// For every k the best level: its score and its M.
+    fn curve(&self, cells: &[Cell]) -> Vec<Criterion> {
+        let mut ladder: Vec<usize> = cells.iter().map(|c| c.k).collect();
+        ladder.sort_unstable();
+        ladder.dedup();
+        let best = |k: usize| {
+            let there = cells.iter().filter(move |c| c.k == k && self.eligible(c));
+            there.reduce(|best, c| if self.score(c) > self.score(best) { c } else { best })
+        };
+        let numbers = |c: &Cell| {
+            [("score", self.score(c)), ("M", c.modes as f64)].map(|(name, value)| Criterion {
+                k: c.k as u32,
+                criterion: name.into(),
+                value,
+            })
+        };
+        ladder.into_iter().filter_map(best).flat_map(numbers).collect()
+    }
+}
+
+/// 5-95 % of M over the blocks and the levels that are nearly as good, by nearest rank outwards. `split` modes were found
+/// within modes.
+fn interval(view: &View, levels: &[&Cell], answer: u32, split: u32) -> (u32, u32) {
+    let counts = levels.iter().flat_map(|c| view.table.iter().map(|block| block[c.index].modes as u32));
+    let mut counts: Vec<u32> = counts.map(|m| m + split).collect();
+    counts.sort_unstable();
+    let last = (counts.len() - 1) as f64;
+    // The answer itself may be the odd one out: one block's count at one level.
+    let (low, high) = (counts[(0.05 * last).floor() as usize], counts[(0.95 * last).ceil() as usize]);
+    (low.min(answer), high.max(answer))
 }
 
 /// One labelling of the whole sample.
@@ -244,39 +471,15 @@ fn medoid(sample: &Sample, ensemble: &[Member]) -> usize {
     (0..ensemble.len()).fold(0, |best, i| if agreement[i] > agreement[best] { i } else { best })
 }
 
-/// Whether halves agree on more than pieces of one-mode data would, and on more than they disagree about.
-fn eligible(c: &Cell) -> bool {
-    let share = c.halves.share();
-    let steep = c.tau * (c.k as f64).sqrt() >= Z0 && c.dimension >= CURVE;
-    c.modes >= 2 && c.split && share > 0.5 && (share > chance(c) || steep)
+/// Of equally good blocks the first: the number of modes nearest to the level's median.
+fn middle(level: &Cell, ensemble: &[Member]) -> usize {
+    let off = |i: usize| ensemble[i].found.prominence.len().abs_diff(level.modes);
+    (0..ensemble.len()).fold(0, |best, i| if off(i) < off(best) { i } else { best })
 }
 
 /// The share that halves of one-mode data stay below.
 fn chance(c: &Cell) -> f64 {
-    libm::pow(ONE_MODE, c.dimension) + MARGIN
-}
-
-fn score(halves: &Information) -> f64 {
-    halves.mutual * halves.share().powi(TRUST)
-}
-
-/// For every k the best level: its score and its M.
-fn curve(cells: &[Cell]) -> Vec<Criterion> {
-    let mut ladder: Vec<usize> = cells.iter().map(|c| c.k).collect();
-    ladder.sort_unstable();
-    ladder.dedup();
-    let best = |k: usize| {
-        let there = cells.iter().filter(move |c| c.k == k && eligible(c));
-        there.reduce(|best, c| if score(&c.halves) > score(&best.halves) { c } else { best })
-    };
-    let numbers = |c: &Cell| {
-        [("score", score(&c.halves)), ("M", c.modes as f64)].map(|(name, value)| Criterion {
-            k: c.k as u32,
-            criterion: name.into(),
-            value,
-        })
-    };
-    ladder.into_iter().filter_map(best).flat_map(numbers).collect()
+    libm::pow(ONE_MODE, c.dimension)
 }
 
 #[cfg(test)]
@@ -287,7 +490,7 @@ mod tests {
     use crate::rng::{key, normal, uniform};
 
     fn fit(sample: &Sample) -> Fit {
-        Consensus.fit(sample, 1, &Progress::default()).unwrap()
+        Consensus::default().fit(sample, 1, &Progress::default()).unwrap()
     }
 
     /// All rows in each of five blocks.
@@ -363,7 +566,7 @@ mod tests {
         let few = fit(&whole(Matrix::from_vec(200, 1, (0..200).map(|i| (i % 15) as f32).collect())));
         assert_eq!(few.kind.len(), 1);
         fit(&whole(Matrix::from_vec(16, 2, mixture(16, 2, 2, 20.0).0.points.as_slice().to_vec())));
-        assert!(Consensus.fit(&Sample::default(), 1, &Progress::default()).is_err());
+        assert!(Consensus::default().fit(&Sample::default(), 1, &Progress::default()).is_err());
     }
 
     #[test]

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::information::Information;
-use super::modes::{Field, median};
+use super::modes::{Field, Joined, median};
 use super::neighbours::{Halves, Neighbours};
 use crate::error::Result;
 use crate::kernels::knn::nearest_of;
@@ -37,6 +37,7 @@ pub struct Grid {
     pub components: Vec<usize>,
     pub ladder: Vec<usize>,
     pub taus: &'static [f64],
+    pub joined: Joined,
 }
 
 /// One block's view of a cell.
@@ -78,7 +79,13 @@ pub struct Space {
 impl Grid {
     /// For blocks of `rows` rows: p = 8, 16, .. and `dims` itself, k = `first`, 2 `first`, .. while k <= `longest` and
     /// k <= rows / 4, never empty.
-    pub fn new(rows: usize, dims: usize, first: usize, longest: f64, taus: &'static [f64]) -> Self {
+    pub fn new(
+        rows: usize,
+        dims: usize,
+        (first, longest): (usize, f64),
+        taus: &'static [f64],
+        joined: Joined,
+    ) -> Self {
         let mut components: Vec<usize> = pca::COMPONENTS.into_iter().filter(|&p| p < dims).collect();
         if dims <= 128 {
             components.push(dims);
@@ -89,7 +96,7 @@ impl Grid {
         if ladder.is_empty() {
             ladder.push((rows / 8).max(4));
         }
-        Grid { dims, components, ladder, taus }
+        Grid { dims, components, ladder, taus, joined }
     }
 
     /// The neighbours that a block's and a half's modes look at.
@@ -162,7 +169,7 @@ impl Grid {
     /// Number of modes and intrinsic dimension of a block in every (k, tau).
     fn modes(&self, space: &Space) -> Vec<(usize, f64)> {
         let at = |&k: &usize| {
-            let field = Field::new(&space.neighbours, k, k.min(GRAPH));
+            let field = Field::new(&space.neighbours, k, k.min(GRAPH), self.joined);
             let count = |&tau: &f64| (field.count(tau, least(k)), field.dimension());
             self.taus.par_iter().map(count).collect::<Vec<_>>()
         };
@@ -178,7 +185,7 @@ impl Grid {
         }
         let points = [0, 1].map(|h| space.points.gather(split.rows[h].iter().map(|&i| i as usize)));
         let at = |&k: &usize| {
-            let fields = [0, 1].map(|h| Field::new(&near.halves[h], half_k(k), half_graph(k)));
+            let fields = [0, 1].map(|h| Field::new(&near.halves[h], half_k(k), half_graph(k), self.joined));
             let at = |&tau: &f64| {
                 let [a, b] =
                     [0, 1].map(|h| fields[h].modes(tau, (k / 4).max(4), &near.halves[h], &points[h]));
@@ -245,7 +252,7 @@ impl Grid {
                 place[i] = j;
             }
         }
-        StandIn { space, place }
+        StandIn { space, place, joined: self.joined }
     }
 }
 
@@ -253,13 +260,14 @@ impl Grid {
 pub struct StandIn {
     pub space: Space,
     place: Vec<u32>,
+    joined: Joined,
 }
 
 impl StandIn {
     /// The modes of one cell, as they were counted, on all rows of the sample.
     pub fn label(&self, cell: &Cell) -> Labelled {
         let Space { points, neighbours, .. } = &self.space;
-        let field = Field::new(neighbours, cell.k, cell.k.min(GRAPH));
+        let field = Field::new(neighbours, cell.k, cell.k.min(GRAPH), self.joined);
         let modes = field.modes(cell.tau, least(cell.k), neighbours, points);
         Labelled {
             labels: self.place.iter().map(|&j| modes.labels[j as usize]).collect(),

@@ -45,7 +45,7 @@ impl EstimatorSpec {
     ) -> Result<Box<dyn ModalityEstimator + Send + Sync>> {
         params.check()?;
         Ok(match self {
-            EstimatorSpec::Consensus => Box::new(consensus::Consensus),
+            EstimatorSpec::Consensus => Box::new(consensus::Consensus::default()),
             EstimatorSpec::Rim => Box::new(rim::Rim),
             EstimatorSpec::Kmeans => {
                 Box::new(kmeans::Kmeans { count: params.count.expect("checked: k-means has a count") })

@@ -6,6 +6,16 @@ use super::neighbours::Neighbours;
 use crate::kernels::knn;
 use crate::matrix::Matrix;
 
+/// Which rows the graph to climb joins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Joined {
+    /// i and j if either is among the other's neighbours.
+    Either,
+    /// i and j if both are (Brito, Chavez, Quiroz & Yukich 1997): a small mode beside a large one, whose rows its own rows
+    /// all have among their neighbours but not the other way round, keeps to itself.
+    Both,
+}
+
 /// The density of rows at one k, and the graph to climb. Rows are numbered by rank here: rank 0 is the densest (ties:
 /// the lower row).
 #[derive(Clone, Debug)]
@@ -37,9 +47,9 @@ impl Modes {
 }
 
 impl Field {
-    /// Density from the `k`-th neighbour, graph from the first `graph` ones, made symmetric. Lists that are shorter
-    /// are taken as they are. O(n (k + graph log n)).
-    pub fn new(neighbours: &Neighbours, k: usize, graph: usize) -> Self {
+    /// Density from the `k`-th neighbour, graph from the first `graph` ones, made symmetric as `joined` says. Lists that
+    /// are shorter are taken as they are. O(n (k + graph log n)).
+    pub fn new(neighbours: &Neighbours, k: usize, graph: usize, joined: Joined) -> Self {
         let n = neighbours.rows();
         let (k, graph) = (k.min(neighbours.k), graph.min(neighbours.k));
         let (dimension, density) = log_density(neighbours, k);
@@ -56,6 +66,14 @@ impl Field {
         let mut edges: Vec<u64> =
             (0..n).flat_map(|i| neighbours.of(i)[..graph].iter().map(move |&j| edge(i, j))).collect();
         edges.sort_unstable();
+        if joined == Joined::Both {
+            // Seen from both ends, an edge is there twice.
+            edges = edges
+                .chunk_by(|a, b| a == b)
+                .filter(|twins| twins.len() == 2)
+                .map(|twins| twins[0])
+                .collect();
+        }
         edges.dedup();
         let mut start = vec![0u32; n + 1];
         for &e in &edges {
@@ -222,7 +240,13 @@ mod tests {
     use crate::modalities::estimators::tests::mixture;
 
     /// The statement of step 4, word by word, without any of the bookkeeping above.
-    fn naive(points: &Matrix, k: usize, graph: usize, tau: f64, min_size: usize) -> Vec<u32> {
+    fn naive(
+        points: &Matrix,
+        (k, graph): (usize, usize),
+        kind: Joined,
+        tau: f64,
+        min_size: usize,
+    ) -> Vec<u32> {
         let n = points.rows();
         let all = Neighbours::new(points, n - 1);
         let r = |i: usize, j: usize| all.logs(i)[j].exp();
@@ -234,7 +258,8 @@ mod tests {
         let mut order: Vec<usize> = (0..n).collect();
         order.sort_by(|&i, &j| f[j].total_cmp(&f[i]).then(i.cmp(&j)));
         let joined = |i: usize, j: usize| {
-            all.of(i)[..graph].contains(&(j as u32)) || all.of(j)[..graph].contains(&(i as u32))
+            let sees = |i: usize, j: usize| all.of(i)[..graph].contains(&(j as u32));
+            if kind == Joined::Either { sees(i, j) || sees(j, i) } else { sees(i, j) && sees(j, i) }
         };
         let mut tree: Vec<usize> = vec![usize::MAX; n];
         for (t, &i) in order.iter().enumerate() {
@@ -277,21 +302,23 @@ mod tests {
                 for (k, graph, tau, least) in
                     [(16, 16, 0.1, 25), (12, 8, 0.35, 8), (16, 4, 0.7, 4), (8, 6, 0.0, 30)]
                 {
-                    let field = Field::new(&neighbours, k, graph);
-                    let got = field.modes(tau, least, &neighbours, &sample.points);
-                    let expected = naive(&sample.points, k, graph, tau, least);
-                    // The same partition: labels pair off one to one.
-                    let mut pairs: Vec<(u32, u32)> =
-                        got.labels.iter().copied().zip(expected.clone()).collect();
-                    pairs.sort_unstable();
-                    pairs.dedup();
-                    let distinct = |mut x: Vec<u32>| {
-                        x.sort_unstable();
-                        x.dedup();
-                        x.len()
-                    };
-                    assert_eq!(pairs.len(), got.count(), "{n} {dims} {k} {tau}");
-                    assert_eq!(pairs.len(), distinct(expected), "{n} {dims} {k} {tau}");
+                    for kind in [Joined::Either, Joined::Both] {
+                        let field = Field::new(&neighbours, k, graph, kind);
+                        let got = field.modes(tau, least, &neighbours, &sample.points);
+                        let expected = naive(&sample.points, (k, graph), kind, tau, least);
+                        // The same partition: labels pair off one to one.
+                        let mut pairs: Vec<(u32, u32)> =
+                            got.labels.iter().copied().zip(expected.clone()).collect();
+                        pairs.sort_unstable();
+                        pairs.dedup();
+                        let distinct = |mut x: Vec<u32>| {
+                            x.sort_unstable();
+                            x.dedup();
+                            x.len()
+                        };
+                        assert_eq!(pairs.len(), got.count(), "{n} {dims} {k} {tau}");
+                        assert_eq!(pairs.len(), distinct(expected), "{n} {dims} {k} {tau}");
+                    }
                 }
             }
         }
@@ -301,7 +328,7 @@ mod tests {
     fn prominence_is_at_least_tau_and_the_highest_mode_has_most() {
         let (sample, _) = mixture(300, 2, 4, 6.0);
         let neighbours = Neighbours::new(&sample.points, 40);
-        let field = Field::new(&neighbours, 16, 16);
+        let field = Field::new(&neighbours, 16, 16, Joined::Either);
         let modes = field.modes(0.5, 8, &neighbours, &sample.points);
         let rise = field.prominence(&modes);
         assert!(modes.count() >= 2);
@@ -312,7 +339,7 @@ mod tests {
     fn rows_that_coincide_are_one_mode() {
         let points = Matrix::from_vec(40, 2, vec![3.0; 80]);
         let neighbours = Neighbours::new(&points, 20);
-        let field = Field::new(&neighbours, 16, 16);
+        let field = Field::new(&neighbours, 16, 16, Joined::Either);
         // Lists of equal distances hold the lowest rows: one hub, one tree.
         assert_eq!(field.modes(0.5, 4, &neighbours, &points).count(), 1);
     }

@@ -12,6 +12,7 @@
 use serde_json::json;
 
 use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, object, one_mode};
+use super::modes::Joined;
 use crate::error::{Error, Result};
 use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample, renumber};
 use crate::progress::Progress;
@@ -23,7 +24,7 @@ const Z0: f64 = 4.0;
 /// Cells with an R within this share of the largest are as good.
 const DELTA: f64 = 0.05;
 
-/// The default estimator. O(blocks n^2 sum p) for blocks of n rows, whatever the dataset's size; one block's neighbour
+/// The predecessor of the default estimator. O(blocks n^2 sum p) for blocks of n rows, whatever the dataset's size; one block's neighbour
 /// lists are held at a time.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Rim;
@@ -47,7 +48,8 @@ impl ModalityEstimator for Rim {
         if rows < FEWEST {
             return Ok(one_mode(sample, &blocks, Vec::new(), seed));
         }
-        let grid = Grid::new(rows, dims, 16, (0.026 * rows as f64).max(16.0), &TAUS);
+        let ladder = (16, (0.026 * rows as f64).max(16.0));
+        let grid = Grid::new(rows, dims, ladder, &TAUS, Joined::Either);
         let table = grid.look(sample, &blocks, seed, progress)?;
         let cells = grid.summary(&table);
         let evidence = evidence(&cells);
