@@ -85,7 +85,7 @@ impl Config {
 
     /// Finds settings that contradict each other or are out of range, before any data is read; returns warnings.
     pub fn check(&self) -> Result<Vec<String>> {
-        use modalities::EstimatorSpec::{Column, Kmeans};
+        use modalities::EstimatorSpec::Column;
         let m = &self.modalities;
         let contradiction = |flag: &str, reason: &str, help: &str| Err(Error::config(flag, reason, help));
         match (m.estimator, m.count, &m.column) {
@@ -103,17 +103,10 @@ impl Config {
                     "leave --estimator out, or say --estimator column",
                 );
             }
-            (Kmeans, None, _) => {
-                return contradiction(
-                    "--estimator kmeans",
-                    "needs --modalities, the number of modalities to find",
-                    "add --modalities N, or leave --estimator out to have them counted",
-                );
-            }
-            (e, Some(_), _) if e != Kmeans => {
+            (e, Some(_), _) if !e.takes_count() => {
                 return contradiction(
                     "--modalities",
-                    "contradicts --estimator: only `kmeans` takes a fixed number of modalities",
+                    &format!("contradicts --estimator: `{}` takes no fixed number of modalities", e.name()),
                     "leave --estimator out, or say --estimator kmeans",
                 );
             }
@@ -121,6 +114,23 @@ impl Config {
                 return contradiction("--modalities", "is 0, expected at least 1", "");
             }
             _ => {}
+        }
+        if m.criterion.is_some() && !m.estimator.takes_criterion() {
+            return contradiction(
+                "--criterion",
+                &format!(
+                    "contradicts --estimator: `{}` does not choose among numbers of cells",
+                    m.estimator.name()
+                ),
+                "leave --estimator out, or say --estimator kmeans",
+            );
+        }
+        if m.criterion.is_some() && m.count.is_some() {
+            return contradiction(
+                "--criterion",
+                "contradicts --modalities: there is nothing to choose",
+                "leave one of them out",
+            );
         }
         if m.resolution < 100 {
             return contradiction(
@@ -181,8 +191,9 @@ impl Settings {
     pub fn new(layers: &[Layer]) -> Result<Settings> {
         let mut tree = serde_json::to_value(Config::default()).expect("a config of plain values");
         tree["run"] = serde_json::to_value(Run::default()).expect("a run of plain values");
-        // plan.json leaves this key out while it is empty.
+        // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
+        tree["modalities"]["criterion"] = Value::Null;
         let mut values: Layer = leaves(&tree).into_iter().map(|(k, v)| (k, (v, Origin::Default))).collect();
         for (key, (value, origin)) in layers.iter().flatten() {
             let Some(slot) = values.get_mut(key) else { return Err(unknown(key, origin, &values)) };
@@ -213,6 +224,7 @@ fn imply(values: &mut Layer) {
     for (key, choice, chosen) in [
         ("modalities.count", "modalities.estimator", "kmeans"),
         ("modalities.column", "modalities.estimator", "column"),
+        ("modalities.criterion", "modalities.estimator", "kmeans"),
         ("batches.shares", "batches.allocation", "shares"),
         ("batches.tau", "batches.allocation", "tau"),
     ] {
@@ -413,10 +425,16 @@ mod tests {
         assert!(s.values["modalities.estimator"].1.to_string().starts_with("implied by modalities.count"));
         let s = Settings::new(&[flags(&[("modalities.column", "k".into())])]).unwrap();
         assert_eq!(s.config.modalities.estimator, Column);
+        let s = Settings::new(&[flags(&[("modalities.criterion", "gap".into())])]).unwrap();
+        assert_eq!(s.config.modalities.estimator, Kmeans);
+        let s = Settings::new(&[flags(&[("modalities.estimator", "kmeans".into())])]).unwrap();
+        assert!(s.config.modalities.counted());
         for bad in [
             &[("modalities.estimator", "column".into())][..],
-            &[("modalities.estimator", "kmeans".into())],
             &[("modalities.estimator", "rim".into()), ("modalities.count", 5.into())],
+            &[("modalities.estimator", "rim".into()), ("modalities.criterion", "gap".into())],
+            &[("modalities.criterion", "gap".into()), ("modalities.count", 5.into())],
+            &[("modalities.criterion", "guess".into())],
             &[("modalities.estimator", "rim".into()), ("modalities.column", "k".into())],
             &[("modalities.count", 0.into())],
         ] {

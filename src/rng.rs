@@ -46,6 +46,8 @@ pub enum Stream {
     Content,
     /// Hashed categories and classes.
     Category,
+    /// Draws of estimators: rows looked at, reference data, halves.
+    Estimator,
 }
 
 impl Stream {

@@ -106,11 +106,61 @@ fn exit_codes() {
         &shell.fails(2, &["plan", "x", "--estimator", "rim", "--modalities", "4"]),
         &["--modalities", "--estimator"],
     );
+    contains(
+        &shell.fails(2, &["plan", "x", "--estimator", "all"]),
+        &["--estimator", "a plan is made with one", "batchwright modalities DATA --estimator all"],
+    );
+    contains(
+        &shell.fails(2, &["modalities", "x", "--estimator", "all", "--modalities", "4"]),
+        &["--estimator all", "--modalities"],
+    );
+    contains(
+        &shell.fails(2, &["modalities", "x", "--estimator", "tomato", "--criterion", "gap"]),
+        &["--criterion", "tomato"],
+    );
     contains(&shell.fails(2, &["plan", "x", "--config", "none.toml"]), &["none.toml"]);
     contains(&shell.fails(2, &["synth", "-o", "x", "--skew", "-1"]), &["--skew"]);
     contains(&shell.fails(2, &["schema", "nothing"]), &["there is no kind of file `nothing`", "config"]);
     contains(&shell.fails(3, &["inspect", "nowhere"]), &["nowhere", "batchwright plan"]);
     assert_eq!(fs::read_dir(shell.path("")).unwrap().count(), 0, "a refused command leaves nothing behind");
+}
+
+#[test]
+fn estimators_are_compared_on_one_sample() {
+    let shell = Shell::new();
+    shell.ok(&["synth", "-o", "data.parquet", "--rows", "600", "--dims", "5", "--modalities", "3"]);
+    let args = ["modalities", "data.parquet", "--features", "embedding", "--estimator", "all"];
+    let text = shell.ok(&args);
+    contains(&text, &["600 rows", "like consensus", "consensus", "rim", "hdbscan", "kmeans", "optics"]);
+    let compared: Value = serde_json::from_str(&shell.ok(&[&args[..], &["--json"]].concat())).unwrap();
+    let estimators = compared["estimators"].as_array().unwrap();
+    assert_eq!(estimators.len(), 10);
+    for e in estimators {
+        let linfa = ["linfa-kmeans", "gaussian-mixture", "dbscan", "optics"]
+            .contains(&e["estimator"].as_str().unwrap());
+        if linfa && cfg!(not(feature = "linfa")) {
+            assert!(e["failed"].as_str().unwrap().contains("this build has no"), "{e}");
+            continue;
+        }
+        assert!(e["modalities"].as_u64() >= Some(1) && e["failed"].is_null(), "{e}");
+        assert!(e["agreement"].is_f64() && e["largest"].is_f64() && e["clear"].is_boolean(), "{e}");
+    }
+    assert_eq!(estimators[0]["agreement"], 1.0);
+    // The same as alone.
+    let alone = shell.ok(&[
+        "modalities",
+        "data.parquet",
+        "--features",
+        "embedding",
+        "--estimator",
+        "tomato",
+        "--json",
+    ]);
+    let alone: Value = serde_json::from_str(&alone).unwrap();
+    let tomato = estimators.iter().find(|e| e["estimator"] == "tomato").unwrap();
+    for key in ["modalities", "interval", "confidence", "clear"] {
+        assert_eq!(alone[key], tomato[key], "{key}");
+    }
 }
 
 #[test]

@@ -5,10 +5,12 @@
 //! the defaults (see [`super::settings`]).
 
 use clap::Args;
+use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::parse_size;
+use crate::modalities::{CriterionSpec, EstimatorSpec};
 
 /// Everything that `plan` takes.
 #[derive(Args, Debug, Serialize)]
@@ -104,15 +106,23 @@ pub struct FeatureFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Modalities")]
 pub struct ModalityFlags {
-    /// How modalities are counted: by modes that halves of a sample agree on (consensus; rim: without the consensus), not at
-    /// all (kmeans with a given number), or by the values of a column
+    /// How modalities are counted
+    ///
+    /// consensus: modes that halves of a sample agree on, at the level and in the labelling that blocks agree on; rim: without
+    /// the consensus. hdbscan, tomato, unimodality-forest, kmeans, and of linfa linfa-kmeans, gaussian-mixture, dbscan and
+    /// optics: the method of that name (docs/estimators.md). column: not counted, the values of --modality-column. The verb
+    /// `modalities` also takes all, which compares them.
     #[arg(id = "modalities.estimator", long = "estimator", hide_possible_values = true,
-          value_name = "consensus|rim|kmeans|column",
-          value_parser = ["consensus", "rim", "kmeans", "column"])]
+          value_name = "NAME", value_parser = estimators())]
     pub estimator: Option<String>,
     /// Fix the number of modalities; chooses the estimator kmeans
     #[arg(id = "modalities.count", long = "modalities", value_name = "N")]
     pub count: Option<u32>,
+    /// What chooses the number of k-means cells; chooses the estimator kmeans [default: silhouette]
+    #[arg(id = "modalities.criterion", long = "criterion", hide_possible_values = true,
+          value_name = "silhouette|gap|bic",
+          value_parser = PossibleValuesParser::new(CriterionSpec::ALL.map(CriterionSpec::name)))]
+    pub criterion: Option<String>,
     /// Take the values of this column as the modalities; chooses the estimator column
     #[arg(id = "modalities.column", long = "modality-column", value_name = "COLUMN")]
     pub column: Option<String>,
@@ -246,6 +256,13 @@ pub struct RunFlags {
     /// Vector instructions. For checking: the result never depends on it
     #[arg(id = "run.simd", long = "simd", value_name = "on|off", value_parser = on_or_off, hide_short_help = true)]
     pub simd: Option<bool>,
+}
+
+/// Of `--estimator`: every one that counts, for comparing them.
+pub const ALL: &str = "all";
+
+fn estimators() -> PossibleValuesParser {
+    PossibleValuesParser::new(EstimatorSpec::ALL.map(EstimatorSpec::name).into_iter().chain([ALL]))
 }
 
 fn on_or_off(text: &str) -> Result<bool, String> {

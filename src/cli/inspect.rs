@@ -46,7 +46,8 @@ fn as_json((number, m): (usize, &Modality)) -> Value {
 
 fn facts(dir: &Path, m: &Manifest, modalities: &[Modality]) -> Vec<(String, String)> {
     let shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
-    let counted = EstimatorSpec::named(&m.estimator.name).is_none_or(EstimatorSpec::counts);
+    let given = !m.config["modalities"]["count"].is_null();
+    let counted = EstimatorSpec::named(&m.estimator.name).is_none_or(EstimatorSpec::counts) && !given;
     let clear = !counted || crate::modalities::clear(&shares);
     let line = |name: &str, text: String| (name.to_string(), text);
     let mut lines = vec![
@@ -70,6 +71,7 @@ fn facts(dir: &Path, m: &Manifest, modalities: &[Modality]) -> Vec<(String, Stri
                 m.estimator.interval,
                 clear,
                 &m.estimator.name,
+                counted,
             ),
         ),
         line("strata", style::count(m.strata.into())),

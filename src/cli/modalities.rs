@@ -2,15 +2,16 @@
 
 use clap::Args;
 
-use super::flags::CountFlags;
+use super::flags::{ALL, CountFlags};
 use super::style::{self, Look};
 use super::{ConfigFile, Context};
 use crate::error::Result;
-use crate::pipeline::{self, Counted};
+use crate::pipeline::{self, Compared, Comparison, Counted};
 
 /// Only count the modalities, and show the evidence
 ///
-/// Reads a sample of the rows and writes nothing. Takes a fraction of the time of `plan`.
+/// Reads a sample of the rows and writes nothing. Takes a fraction of the time of `plan`. `--estimator all` runs every
+/// estimator on the same sample, one after the other, and compares what they found.
 #[derive(Args)]
 pub struct Flags {
     /// Parquet files, directories or glob patterns of them, or s3://, gs://, az:// URLs
@@ -25,7 +26,13 @@ pub struct Flags {
     json: bool,
 }
 
-pub fn run(flags: Flags, context: &Context) -> Result<String> {
+pub fn run(mut flags: Flags, context: &Context) -> Result<String> {
+    if flags.flags.modalities.estimator.as_deref() == Some(ALL) {
+        flags.flags.modalities.estimator = None;
+        let settings = context.settings(&flags.file, &flags.flags)?;
+        let compared = pipeline::compare(&flags.inputs, &settings.config, &settings.run, &context.progress)?;
+        return Ok(if flags.json { super::json(&compared) } else { side_by_side(&compared, Look::stdout()) });
+    }
     let settings = context.settings(&flags.file, &flags.flags)?;
     let counted = pipeline::modalities(&flags.inputs, &settings.config, &settings.run, &context.progress)?;
     Ok(if flags.json { super::json(&counted) } else { describe(&counted, Look::stdout()) })
@@ -39,7 +46,14 @@ fn describe(c: &Counted, look: Look) -> String {
     let mut lines = vec![
         line(
             "modalities",
-            super::plan::modality_count(c.modalities, c.confidence, c.interval, c.clear, &c.estimator),
+            super::plan::modality_count(
+                c.modalities,
+                c.confidence,
+                c.interval,
+                c.clear,
+                &c.estimator,
+                c.counted,
+            ),
         ),
         line(
             "sample",
@@ -88,6 +102,49 @@ fn describe(c: &Counted, look: Look) -> String {
     out
 }
 
+fn side_by_side(c: &Comparison, look: Look) -> String {
+    let line = |name: &str, text: String| (name.to_string(), text);
+    let sample = style::plural(c.sample_rows, "row");
+    let lines = [
+        line("sample", format!("{sample}, blocks of {}", style::count(c.resolution.into()))),
+        line("time", style::seconds(c.seconds)),
+    ];
+    let agreement = format!("like {}", c.default);
+    let head = ["estimator", "M", "likely", "confidence", "largest", &agreement, "time", "clear?"];
+    let row = |e: &Compared| {
+        let seconds = style::seconds(e.seconds);
+        let Some(a) = &e.answer else {
+            let mut row = vec!["-".into(); head.len()];
+            (row[0], row[6], row[7]) = (e.estimator.clone(), seconds, "failed".into());
+            return row;
+        };
+        vec![
+            e.estimator.clone(),
+            style::count(a.modalities.into()),
+            if a.interval.0 < a.interval.1 {
+                format!("{} to {}", a.interval.0, a.interval.1)
+            } else {
+                a.interval.0.to_string()
+            },
+            style::percent(a.confidence),
+            style::percent(a.largest),
+            a.agreement.map_or("-".into(), |r| format!("{r:.2}")),
+            seconds,
+            if a.clear { "yes" } else { "no" }.into(),
+        ]
+    };
+    let rows: Vec<Vec<String>> = c.estimators.iter().map(row).collect();
+    let mut out = style::facts(&lines, look) + "\n";
+    out += &style::table(&head, &[false, true, true, true, true, true, true, false], &rows, look);
+    for e in &c.estimators {
+        if let Some(reason) = &e.failed {
+            out += &format!("{}: {reason}\n", e.estimator);
+        }
+    }
+    out + &look.dim(&format!("like {}: adjusted Rand index of the labels, 1 if they are the same", c.default))
+        + "\n"
+}
+
 fn more(rows: usize, look: Look) -> String {
     match rows.saturating_sub(SHOWN) {
         0 => String::new(),
@@ -98,6 +155,7 @@ fn more(rows: usize, look: Look) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::pipeline::Answer;
 
     #[test]
     fn counts_sizes_and_evidence_are_shown() {
@@ -106,6 +164,7 @@ mod tests {
             confidence: 0.5,
             interval: (2, 4),
             estimator: "consensus".into(),
+            counted: true,
             resolution: 10_000,
             sample_rows: 50_000,
             sizes: (0..25).map(|i| 100 - i).collect(),
@@ -117,5 +176,41 @@ mod tests {
         {
             assert!(text.contains(expected), "no `{expected}` in\n{text}");
         }
+    }
+
+    #[test]
+    fn a_comparison_shows_answers_and_failures() {
+        let answer = Answer {
+            modalities: 12,
+            interval: (9, 12),
+            confidence: 0.5,
+            clear: true,
+            largest: 0.25,
+            agreement: Some(0.875),
+        };
+        let estimators = vec![
+            Compared { estimator: "rim".into(), answer: Some(answer), failed: None, seconds: 1.5 },
+            Compared {
+                estimator: "optics".into(),
+                answer: None,
+                failed: Some("too bad".into()),
+                seconds: 0.1,
+            },
+        ];
+        let compared =
+            Comparison { default: "consensus".into(), sample_rows: 900, estimators, ..Default::default() };
+        let text = side_by_side(&compared, Look::plain());
+        for expected in [
+            "900 rows",
+            "9 to 12      50.0 %   25.0 %            0.88  1.50 s  yes",
+            "failed",
+            "optics: too bad",
+        ] {
+            assert!(text.contains(expected), "no `{expected}` in\n{text}");
+        }
+        let json = serde_json::to_value(&compared).unwrap();
+        assert_eq!(json["estimators"][0]["modalities"], 12);
+        assert_eq!(json["estimators"][1]["failed"], "too bad");
+        assert!(json["estimators"][1].get("modalities").is_none());
     }
 }

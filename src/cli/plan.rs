@@ -2,10 +2,10 @@
 
 use clap::Args;
 
-use super::flags::PlanFlags;
+use super::flags::{ALL, PlanFlags};
 use super::style::{self, Look};
 use super::{ConfigFile, Context};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::pipeline::{self, Estimate, Summary};
 
 const EXAMPLES: &str = "\
@@ -37,6 +37,13 @@ pub struct Flags {
 }
 
 pub fn run(flags: Flags, context: &Context) -> Result<String> {
+    if flags.flags.modalities.estimator.as_deref() == Some(ALL) {
+        return Err(Error::config(
+            "--estimator",
+            "is all, which compares estimators; a plan is made with one",
+            "see `batchwright modalities DATA --estimator all`, and choose one of them here",
+        ));
+    }
     let settings = context.settings(&flags.file, &flags.flags)?;
     let (config, run, progress) = (&settings.config, &settings.run, &context.progress);
     let look = Look::stdout();
@@ -99,14 +106,16 @@ pub fn modality_count(
     (low, high): (u32, u32),
     clear: bool,
     estimator: &str,
+    counted: bool,
 ) -> String {
-    let how = match estimator {
-        "kmeans" => return format!("{m} (fixed, by k-means)"),
-        "column" => return format!("{m} (the values of a column)"),
-        name => name,
-    };
+    if !counted {
+        return match estimator {
+            "column" => format!("{m} (the values of a column)"),
+            name => format!("{m} (fixed, by {name})"),
+        };
+    }
     let likely = if low < high { format!("likely {low} to {high}, ") } else { String::new() };
-    let sure = format!("confidence {}, {likely}counted by {how}", style::percent(confidence));
+    let sure = format!("confidence {}, {likely}counted by {estimator}", style::percent(confidence));
     match clear {
         true => format!("{m} ({sure})"),
         false => format!("{m} ({sure})\nno clear number: the fine strata carry the stratification"),
@@ -162,7 +171,10 @@ fn facts(s: &Summary, width: usize) -> Lines {
                 style::count(s.rows_planned)
             ),
         ),
-        line("modalities", modality_count(s.modalities, s.confidence, s.interval, s.clear, &s.estimator)),
+        line(
+            "modalities",
+            modality_count(s.modalities, s.confidence, s.interval, s.clear, &s.estimator, s.counted),
+        ),
     ];
     if !s.largest.is_empty() {
         lines.push(line("  largest", named(&s.largest, room)));
@@ -236,6 +248,7 @@ mod tests {
             interval: (48, 53),
             clear: true,
             estimator: "consensus".into(),
+            counted: true,
             largest: vec![("#0 m00".into(), 220_000, 0.222)],
             rarest: vec![("#49 m49".into(), 12, 0.0000121)],
             batch_size: 392,

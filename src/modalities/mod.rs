@@ -5,6 +5,7 @@
 //! k-means cells, its *prototypes*; a row belongs to the modality and the stratum of its nearest prototype ([`Model`]).
 
 pub mod sample;
+pub mod agreement;
 pub mod pca;
 pub mod lloyd;
 pub mod estimators;
@@ -24,8 +25,11 @@ use crate::progress::Progress;
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
     pub estimator: EstimatorSpec,
-    /// Fixes M (`kmeans` only).
+    /// Fixes M (`kmeans`, `linfa-kmeans`, `gaussian-mixture`).
     pub count: Option<u32>,
+    /// What chooses M for `kmeans` and `linfa-kmeans`; the silhouette if left out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub criterion: Option<CriterionSpec>,
     /// The column whose values are the modalities (`column` only).
     pub column: Option<String>,
     /// Rows of a sample block; what counts as a mode is relative to it.
@@ -34,31 +38,59 @@ pub struct Params {
 
 impl Default for Params {
     fn default() -> Self {
-        Params { estimator: EstimatorSpec::default(), count: None, column: None, resolution: 10_000 }
+        Params {
+            estimator: EstimatorSpec::default(),
+            count: None,
+            criterion: None,
+            column: None,
+            resolution: 10_000,
+        }
     }
 }
 
 impl Params {
+    /// Whether M is counted; else the user gave a number or a column.
+    pub fn counted(&self) -> bool {
+        self.estimator.counts() && self.count.is_none()
+    }
+
     /// Contradictions that need no data to be seen.
     pub fn check(&self) -> Result<()> {
-        let Params { estimator, count, column, resolution } = self;
+        let Params { estimator, count, criterion, column, resolution } = self;
         let config = |key: &str, reason: String, help: &str| Err(Error::config(key, reason, help));
-        match (estimator, count) {
-            (EstimatorSpec::Kmeans, None | Some(0)) => {
+        match count {
+            Some(0) => {
                 return config(
                     "modalities.count",
-                    "k-means needs the number of modalities, at least 1".into(),
-                    "set `--modalities N`, or let `--estimator consensus` count them",
+                    "is 0, expected at least 1".into(),
+                    "leave it out to have them counted",
                 );
             }
-            (EstimatorSpec::Kmeans, Some(_)) | (_, None) => {}
-            (_, Some(m)) => {
+            Some(m) if !estimator.takes_count() => {
                 return config(
                     "modalities.count",
-                    format!("{m} is fixed, but only the estimator `kmeans` takes a fixed count"),
-                    "add `--estimator kmeans`, or leave the count out",
+                    format!("{m} is fixed, but {} takes no fixed count", estimator.name()),
+                    "use `--estimator kmeans`, `linfa-kmeans` or `gaussian-mixture`, or leave the count out",
                 );
             }
+            _ => {}
+        }
+        match criterion {
+            Some(_) if !estimator.takes_criterion() => {
+                return config(
+                    "modalities.criterion",
+                    format!("chooses the number of k-means cells, but the estimator is {}", estimator.name()),
+                    "use `--estimator kmeans` or `linfa-kmeans`, or leave the criterion out",
+                );
+            }
+            Some(_) if count.is_some() => {
+                return config(
+                    "modalities.criterion",
+                    "chooses the number of modalities, but that is fixed".into(),
+                    "leave out `--modalities` or `--criterion`",
+                );
+            }
+            _ => {}
         }
         match (estimator, column) {
             (EstimatorSpec::Column, None) => config(
@@ -85,20 +117,48 @@ impl Params {
     }
 }
 
-/// The estimators by name.
+/// The estimators by name; docs/estimators.md compares them.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EstimatorSpec {
-    /// Modes that halves of the sample reproduce, at the level that blocks and levels agree on: counts them.
+    /// Modes that halves of the sample reproduce, at the level that blocks and levels agree on.
     #[default]
     Consensus,
-    /// Reproducible-information modes: counts them; the best single level.
+    /// Reproducible-information modes: the best single level.
     Rim,
-    /// k-means with a given M.
+    /// Clusters of any density that outlive all others, if halves of the sample agree on them.
+    Hdbscan,
+    /// Density modes that rise five standard errors.
+    Tomato,
+    /// k-means with a given M, or the one that a criterion prefers.
     Kmeans,
+    /// k-means cells joined where the density between two of them has one mode.
+    UnimodalityForest,
+    /// k-means of the crate `linfa-clustering`.
+    LinfaKmeans,
+    /// Gaussians with full covariances, of the crate `linfa-clustering`: a given M, or the one of the best BIC.
+    GaussianMixture,
+    /// DBSCAN of the crate `linfa-clustering`.
+    Dbscan,
+    /// OPTICS of the crate `linfa-clustering`.
+    Optics,
     /// The values of an existing column.
     Column,
+}
+
+/// What chooses the number of k-means cells.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+#[non_exhaustive]
+pub enum CriterionSpec {
+    /// The mean silhouette; never 1.
+    #[default]
+    Silhouette,
+    /// The gap statistic.
+    Gap,
+    /// The Bayesian information criterion of spherical Gaussians.
+    Bic,
 }
 
 /// The rows the modalities are counted on.
@@ -117,7 +177,8 @@ pub struct Sample {
 pub struct Fit {
     /// Modality of every sample row (index into `Sample::rows`); modality 0 has the most, ties: the lowest row.
     pub labels: Vec<u32>,
-    /// One entry per modality: how clearly it is a mode of its own (nats for `consensus` and `rim`; NaN where the method has none).
+    /// One entry per modality: how clearly it is a mode of its own (nats of density for `consensus`, `rim` and `tomato`, of
+    /// distance for `hdbscan`; NaN where the method has none).
     pub prominence: Vec<f32>,
     /// One entry per modality: "mode", "noise", or the column's value.
     pub kind: Vec<String>,
@@ -132,6 +193,15 @@ pub struct Fit {
     /// What the method saw: (k, criterion, value) for `curve.arrow` and `evidence.arrow`.
     pub curve: Vec<Criterion>,
     pub evidence: Vec<Criterion>,
+}
+
+impl Fit {
+    /// Share of the sample's rows in every modality.
+    pub fn shares(&self) -> Vec<f64> {
+        let mut rows = vec![0u32; self.kind.len()];
+        self.labels.iter().for_each(|&m| rows[m as usize] += 1);
+        rows.into_iter().map(|n| f64::from(n) / self.labels.len() as f64).collect()
+    }
 }
 
 /// Whether an estimator that counts found a clear number: at least two modalities, and none with nearly all rows.
@@ -232,11 +302,15 @@ mod tests {
     #[test]
     fn contradictions_are_told_before_any_data_is_read() {
         let kmeans = Params { estimator: EstimatorSpec::Kmeans, count: Some(3), ..Default::default() };
+        let gap = Params { count: None, criterion: Some(CriterionSpec::Gap), ..kmeans.clone() };
         let column =
             Params { estimator: EstimatorSpec::Column, column: Some("kind".into()), ..Default::default() };
-        assert!(Params::default().check().is_ok() && kmeans.check().is_ok() && column.check().is_ok());
+        for good in [&Params::default(), &kmeans, &column, &gap, &Params { count: None, ..kmeans.clone() }] {
+            assert!(good.check().is_ok(), "{good:?}");
+        }
         for bad in [
-            Params { count: None, ..kmeans.clone() },
+            Params { count: Some(3), ..gap.clone() },
+            Params { estimator: EstimatorSpec::Tomato, ..gap },
             Params { count: Some(0), ..kmeans.clone() },
             Params { count: Some(3), ..Default::default() },
             Params { column: None, ..column },

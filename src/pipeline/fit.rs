@@ -25,9 +25,7 @@ pub struct Fitted {
 
 /// Whether M is a finding one can rely on; a number or a column that the user gave always is.
 pub fn clear(fit: &Fit, config: &Config) -> bool {
-    let mut shares = vec![0.0; fit.kind.len()];
-    fit.labels.iter().for_each(|&m| shares[m as usize] += 1.0 / fit.labels.len() as f64);
-    !config.modalities.estimator.counts() || modalities::clear(&shares)
+    !config.modalities.counted() || modalities::clear(&fit.shares())
 }
 
 /// Runs the estimator of the config.

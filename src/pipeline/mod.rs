@@ -5,6 +5,7 @@
 //! row and to sum up everything else ([`assign`]). What has one entry a row streams through working files ([`settle`]).
 
 mod assign;
+mod compare;
 mod estimate;
 mod fit;
 mod prepare;
@@ -15,7 +16,8 @@ mod write;
 
 use std::time::Instant;
 
-pub use summary::{Counted, Estimate, Summary};
+pub use compare::compare;
+pub use summary::{Answer, Compared, Comparison, Counted, Estimate, Summary};
 
 use crate::config::{Config, Run};
 use crate::error::Result;
@@ -95,6 +97,7 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
             interval: fit.interval,
             clear: fit::clear(&fit, config),
             estimator: config.modalities.estimator.name().into(),
+            counted: config.modalities.counted(),
             resolution: config.modalities.resolution,
             sample_rows: prepared.sample.rows.len() as u64,
             sizes,

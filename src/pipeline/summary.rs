@@ -19,6 +19,8 @@ pub struct Summary {
     /// False: the data has no clear number of modalities.
     pub clear: bool,
     pub estimator: String,
+    /// False: the number, or the column that holds the modalities, was given.
+    pub counted: bool,
     /// (name, rows, share), up to five.
     pub largest: Vec<(String, u64, f64)>,
     /// (name, rows, share), up to three.
@@ -72,6 +74,8 @@ pub struct Counted {
     pub interval: (u32, u32),
     pub clear: bool,
     pub estimator: String,
+    /// False: the number, or the column that holds the modalities, was given.
+    pub counted: bool,
     pub resolution: u32,
     pub sample_rows: u64,
     /// Sample rows of every modality, descending.
@@ -80,4 +84,43 @@ pub struct Counted {
     /// (k, criterion, value).
     pub curve: Vec<(u32, String, f64)>,
     pub seconds: f64,
+}
+
+/// What [`compare`](super::compare) found.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Comparison {
+    /// The estimator whose labels the others are compared with.
+    pub default: String,
+    pub resolution: u32,
+    pub sample_rows: u64,
+    pub estimators: Vec<Compared>,
+    pub seconds: f64,
+}
+
+/// One estimator of a comparison.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Compared {
+    pub estimator: String,
+    /// None: it failed.
+    #[serde(flatten)]
+    pub answer: Option<Answer>,
+    /// Why there is no answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
+    /// Of the fit alone.
+    pub seconds: f64,
+}
+
+/// The number an estimator found, and how sure it is.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct Answer {
+    pub modalities: u32,
+    pub interval: (u32, u32),
+    pub confidence: f64,
+    /// False: no clear number of modalities.
+    pub clear: bool,
+    /// Share of the sample's rows in the largest modality.
+    pub largest: f64,
+    /// Adjusted Rand index with the default's labels.
+    pub agreement: Option<f64>,
 }

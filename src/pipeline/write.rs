@@ -241,6 +241,7 @@ pub fn write(
         interval: fitted.fit.interval,
         clear,
         estimator: manifest.estimator.name,
+        counted: config.modalities.counted(),
         largest: by_size.iter().take(5).cloned().collect(),
         rarest: by_size.iter().rev().take(3).cloned().collect(),
         strata: manifest.strata,

@@ -1,28 +1,63 @@
-//! The modality estimators, one file each; the default is told in [`consensus`], its parts in [`grid`], [`neighbours`],
-//! [`modes`] and [`information`].
+//! The modality estimators, one file each; docs/estimators.md says when to prefer which. The default is told in
+//! [`consensus`], the parts of estimators of density modes in [`grid`], [`neighbours`], [`modes`] and [`information`], what
+//! clusterings of one block share in [`frame`].
 
 pub mod neighbours;
 pub mod modes;
 pub mod information;
 pub mod grid;
+pub mod frame;
 pub mod consensus;
 pub mod rim;
+pub mod hdbscan;
+pub mod tomato;
+pub mod sweep;
 pub mod kmeans;
+pub mod dip;
+pub mod unimodality_forest;
+#[cfg(feature = "linfa")]
+mod linfa;
+#[cfg(feature = "linfa")]
+pub mod linfa_kmeans;
+#[cfg(feature = "linfa")]
+pub mod gaussian_mixture;
+#[cfg(feature = "linfa")]
+pub mod dbscan;
+#[cfg(feature = "linfa")]
+pub mod optics;
 pub mod column;
 
 use crate::error::{Error, Result};
 use crate::modalities::{EstimatorSpec, ModalityEstimator, Params};
 
 impl EstimatorSpec {
-    pub const ALL: [EstimatorSpec; 4] =
-        [EstimatorSpec::Consensus, EstimatorSpec::Rim, EstimatorSpec::Kmeans, EstimatorSpec::Column];
+    pub const ALL: [EstimatorSpec; 11] = [
+        EstimatorSpec::Consensus,
+        EstimatorSpec::Rim,
+        EstimatorSpec::Hdbscan,
+        EstimatorSpec::Tomato,
+        EstimatorSpec::Kmeans,
+        EstimatorSpec::UnimodalityForest,
+        EstimatorSpec::LinfaKmeans,
+        EstimatorSpec::GaussianMixture,
+        EstimatorSpec::Dbscan,
+        EstimatorSpec::Optics,
+        EstimatorSpec::Column,
+    ];
 
     /// As in the config and in plan.json.
     pub fn name(self) -> &'static str {
         match self {
             EstimatorSpec::Consensus => "consensus",
             EstimatorSpec::Rim => "rim",
+            EstimatorSpec::Hdbscan => "hdbscan",
+            EstimatorSpec::Tomato => "tomato",
             EstimatorSpec::Kmeans => "kmeans",
+            EstimatorSpec::UnimodalityForest => "unimodality-forest",
+            EstimatorSpec::LinfaKmeans => "linfa-kmeans",
+            EstimatorSpec::GaussianMixture => "gaussian-mixture",
+            EstimatorSpec::Dbscan => "dbscan",
+            EstimatorSpec::Optics => "optics",
             EstimatorSpec::Column => "column",
         }
     }
@@ -32,9 +67,26 @@ impl EstimatorSpec {
         Self::ALL.into_iter().find(|spec| spec.name() == name)
     }
 
-    /// Whether it finds M; the others are told.
+    /// Whether it finds M if none is given.
     pub fn counts(self) -> bool {
-        !matches!(self, EstimatorSpec::Kmeans | EstimatorSpec::Column)
+        self != EstimatorSpec::Column
+    }
+
+    /// Whether M can be given.
+    pub fn takes_count(self) -> bool {
+        use EstimatorSpec::{GaussianMixture, Kmeans, LinfaKmeans};
+        matches!(self, Kmeans | LinfaKmeans | GaussianMixture)
+    }
+
+    /// Whether [`Params::criterion`] chooses M.
+    pub fn takes_criterion(self) -> bool {
+        matches!(self, EstimatorSpec::Kmeans | EstimatorSpec::LinfaKmeans)
+    }
+
+    /// Whether it needs the feature `linfa`.
+    pub fn is_linfa(self) -> bool {
+        use EstimatorSpec::{Dbscan, GaussianMixture, LinfaKmeans, Optics};
+        matches!(self, LinfaKmeans | GaussianMixture | Dbscan | Optics)
     }
 
     /// The estimator as `params` want it. `values`: the sample rows' values of `params.column`, for `column` alone.
@@ -44,16 +96,36 @@ impl EstimatorSpec {
         values: Option<column::Column>,
     ) -> Result<Box<dyn ModalityEstimator + Send + Sync>> {
         params.check()?;
+        let (count, criterion) = (params.count, params.criterion.unwrap_or_default());
         Ok(match self {
             EstimatorSpec::Consensus => Box::new(consensus::Consensus::default()),
             EstimatorSpec::Rim => Box::new(rim::Rim),
-            EstimatorSpec::Kmeans => {
-                Box::new(kmeans::Kmeans { count: params.count.expect("checked: k-means has a count") })
+            EstimatorSpec::Hdbscan => Box::new(hdbscan::Hdbscan),
+            EstimatorSpec::Tomato => Box::new(tomato::Tomato),
+            EstimatorSpec::Kmeans => Box::new(kmeans::Kmeans { count, criterion }),
+            EstimatorSpec::UnimodalityForest => Box::new(unimodality_forest::UnimodalityForest),
+            #[cfg(feature = "linfa")]
+            EstimatorSpec::LinfaKmeans => Box::new(linfa_kmeans::LinfaKmeans { count, criterion }),
+            #[cfg(feature = "linfa")]
+            EstimatorSpec::GaussianMixture => Box::new(gaussian_mixture::GaussianMixture { count }),
+            #[cfg(feature = "linfa")]
+            EstimatorSpec::Dbscan => Box::new(dbscan::Dbscan),
+            #[cfg(feature = "linfa")]
+            EstimatorSpec::Optics => Box::new(optics::Optics),
+            #[cfg(not(feature = "linfa"))]
+            linfa if linfa.is_linfa() => {
+                return Err(Error::config(
+                    "modalities.estimator",
+                    format!("this build has no `{}`", linfa.name()),
+                    "build with `--features linfa`, or choose another estimator",
+                ));
             }
             EstimatorSpec::Column => Box::new(values.ok_or_else(|| Error::Modalities {
                 reason: "the estimator `column` was given no values".into(),
                 help: "name the column with `--stratify-by`, or choose another estimator".into(),
             })?),
+            #[cfg(not(feature = "linfa"))]
+            _ => unreachable!("every estimator without linfa has its arm"),
         })
     }
 }
@@ -91,23 +163,61 @@ pub(crate) mod tests {
         agree as f64 / (a.len() * (a.len() - 1) / 2) as f64
     }
 
+    /// Estimators that this build has.
+    fn here() -> impl Iterator<Item = EstimatorSpec> {
+        EstimatorSpec::ALL.into_iter().filter(|spec| cfg!(feature = "linfa") || !spec.is_linfa())
+    }
+
+    /// All rows in each of five blocks.
+    pub fn whole(points: Matrix) -> Sample {
+        let n = points.rows() as u32;
+        Sample { rows: (0..u64::from(n)).collect(), blocks: vec![(0..n).collect(); 5], points }
+    }
+
+    /// Samples without anything to count are one modality, and none is an error.
+    pub fn degenerate(estimator: &dyn ModalityEstimator) {
+        let fit = |points: Matrix| estimator.fit(&whole(points), 1, &Progress::default()).unwrap();
+        let few = Matrix::from_vec(200, 1, (0..200).map(|i| (i % 15) as f32).collect());
+        let fifteen = Matrix::from_vec(15, 3, mixture(15, 3, 2, 20.0).0.points.as_slice().to_vec());
+        for points in
+            [Matrix::from_vec(200, 3, vec![7.0; 600]), Matrix::from_vec(1, 40, vec![1.0; 40]), few, fifteen]
+        {
+            let n = points.rows();
+            let fit = fit(points);
+            assert_eq!((fit.kind.len(), fit.labels, fit.interval), (1, vec![0; n], (1, 1)));
+        }
+        // Sixteen rows are looked at; what is found there is up to the method.
+        let fit = fit(Matrix::from_vec(16, 2, mixture(16, 2, 2, 20.0).0.points.as_slice().to_vec()));
+        assert_eq!((fit.labels.len(), fit.prominence.len()), (16, fit.kind.len()));
+        assert!(estimator.fit(&Sample::default(), 1, &Progress::default()).is_err());
+    }
+
+    pub fn same_on_any_threads(estimator: &(dyn ModalityEstimator + Sync)) {
+        let (mut sample, _) = mixture(900, 40, 3, 1.5);
+        sample.blocks[0].truncate(700);
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let fit = pool.install(|| estimator.fit(&sample, 1, &Progress::default()).unwrap());
+            let bits: Vec<u32> = fit.prominence.iter().map(|x| x.to_bits()).collect();
+            (fit.labels, bits, fit.curve, fit.evidence, fit.details, fit.projection, fit.interval)
+        };
+        assert_eq!(run(1), run(7));
+    }
+
     #[test]
     fn every_estimator_keeps_the_promises_of_a_fit() {
         let (sample, truth) = mixture(300, 5, 3, 8.0);
-        for spec in EstimatorSpec::ALL {
+        for spec in here() {
             let mut params = Params { estimator: spec, ..Default::default() };
             let mut values = None;
-            match spec {
-                EstimatorSpec::Consensus | EstimatorSpec::Rim => {}
-                EstimatorSpec::Kmeans => params.count = Some(3),
-                EstimatorSpec::Column => {
-                    params.column = Some("kind".into());
-                    let names = ["a", "b", "c"].map(String::from).to_vec();
-                    values = Some(column::Column { values: names, ids: truth.clone() });
-                }
+            if spec == EstimatorSpec::Column {
+                params.column = Some("kind".into());
+                let names = ["a", "b", "c"].map(String::from).to_vec();
+                values = Some(column::Column { values: names, ids: truth.clone() });
             }
             let estimator = spec.build(&params, values).unwrap();
             assert_eq!(serde_json::to_value(spec).unwrap(), estimator.name());
+            assert_eq!(EstimatorSpec::named(estimator.name()), Some(spec));
             let fit = estimator.fit(&sample, 1, &Progress::default()).unwrap();
             let m = fit.kind.len();
             assert_eq!((m, fit.prominence.len()), (3, 3), "{spec:?}");
@@ -118,6 +228,44 @@ pub(crate) mod tests {
                 (0..m as u32).map(|m| fit.labels.iter().filter(|&&l| l == m).count()).collect();
             assert!(rows.is_sorted_by(|a, b| a >= b) && rows[m - 1] > 0, "{spec:?}: {rows:?}");
             assert!(agreement(&fit.labels, &truth) > 0.99, "{spec:?}");
+            // What there is to plot.
+            assert!(spec == EstimatorSpec::Column || !fit.curve.is_empty(), "{spec:?}");
+            assert!(fit.curve.iter().chain(&fit.evidence).all(|c| c.value.is_finite()), "{spec:?}");
+        }
+    }
+
+    #[test]
+    fn a_given_number_is_taken() {
+        let (sample, truth) = mixture(300, 5, 3, 8.0);
+        for spec in here().filter(|spec| spec.takes_count()) {
+            for count in [1, 3] {
+                let params = Params { estimator: spec, count: Some(count), ..Default::default() };
+                let estimator = spec.build(&params, None).unwrap();
+                let fit = estimator.fit(&sample, 1, &Progress::default()).unwrap();
+                assert_eq!((fit.kind.len() as u32, fit.interval), (count, (count, count)), "{spec:?}");
+                assert!(count == 1 || agreement(&fit.labels, &truth) > 0.99, "{spec:?}");
+            }
+        }
+    }
+
+    #[test]
+    #[cfg(not(feature = "linfa"))]
+    fn without_linfa_its_estimators_say_so() {
+        for spec in EstimatorSpec::ALL.into_iter().filter(|spec| spec.is_linfa()) {
+            let error = spec.build(&Params { estimator: spec, ..Default::default() }, None).err().unwrap();
+            assert!(error.to_string().contains(spec.name()) && error.help().contains("--features linfa"));
+        }
+    }
+
+    #[test]
+    fn a_cancelled_run_ends() {
+        let (sample, _) = mixture(300, 5, 3, 8.0);
+        for spec in here().filter(|spec| spec.counts()) {
+            let progress = Progress::default();
+            progress.cancel_switch().store(true, std::sync::atomic::Ordering::Relaxed);
+            let estimator = spec.build(&Params { estimator: spec, ..Default::default() }, None).unwrap();
+            let end = estimator.fit(&sample, 1, &progress);
+            assert!(matches!(end, Err(Error::Interrupted)), "{spec:?}");
         }
     }
 
