@@ -104,11 +104,11 @@ pub struct FeatureFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Modalities")]
 pub struct ModalityFlags {
-    /// How modalities are counted: by modes that halves of a sample agree on (consensus; rim: without the consensus), not at
-    /// all (kmeans with a given number), or by the values of a column
+    /// How modalities are counted: by modes that halves of a sample agree on (consensus; rim: without the consensus;
+    /// pretrained: as a network trained on synthetic data judges), not at all (kmeans with a given number), or by the values of a column
     #[arg(id = "modalities.estimator", long = "estimator", hide_possible_values = true,
-          value_name = "consensus|rim|kmeans|column",
-          value_parser = ["consensus", "rim", "kmeans", "column"])]
+          value_name = "consensus|rim|pretrained|kmeans|column",
+          value_parser = ["consensus", "rim", "pretrained", "kmeans", "column"])]
     pub estimator: Option<String>,
     /// Fix the number of modalities; chooses the estimator kmeans
     #[arg(id = "modalities.count", long = "modalities", value_name = "N")]

@@ -95,6 +95,8 @@ pub enum EstimatorSpec {
     Consensus,
     /// Reproducible-information modes: counts them; the best single level.
     Rim,
+    /// Modes at the level that a network trained on synthetic data judges best: counts them.
+    Pretrained,
     /// k-means with a given M.
     Kmeans,
     /// The values of an existing column.

@@ -7,6 +7,7 @@ pub mod information;
 pub mod grid;
 pub mod consensus;
 pub mod rim;
+pub mod pretrained;
 pub mod kmeans;
 pub mod column;
 
@@ -14,14 +15,20 @@ use crate::error::{Error, Result};
 use crate::modalities::{EstimatorSpec, ModalityEstimator, Params};
 
 impl EstimatorSpec {
-    pub const ALL: [EstimatorSpec; 4] =
-        [EstimatorSpec::Consensus, EstimatorSpec::Rim, EstimatorSpec::Kmeans, EstimatorSpec::Column];
+    pub const ALL: [EstimatorSpec; 5] = [
+        EstimatorSpec::Consensus,
+        EstimatorSpec::Rim,
+        EstimatorSpec::Pretrained,
+        EstimatorSpec::Kmeans,
+        EstimatorSpec::Column,
+    ];
 
     /// As in the config and in plan.json.
     pub fn name(self) -> &'static str {
         match self {
             EstimatorSpec::Consensus => "consensus",
             EstimatorSpec::Rim => "rim",
+            EstimatorSpec::Pretrained => "pretrained",
             EstimatorSpec::Kmeans => "kmeans",
             EstimatorSpec::Column => "column",
         }
@@ -47,6 +54,7 @@ impl EstimatorSpec {
         Ok(match self {
             EstimatorSpec::Consensus => Box::new(consensus::Consensus),
             EstimatorSpec::Rim => Box::new(rim::Rim),
+            EstimatorSpec::Pretrained => Box::new(pretrained::Pretrained),
             EstimatorSpec::Kmeans => {
                 Box::new(kmeans::Kmeans { count: params.count.expect("checked: k-means has a count") })
             }
@@ -98,7 +106,7 @@ pub(crate) mod tests {
             let mut params = Params { estimator: spec, ..Default::default() };
             let mut values = None;
             match spec {
-                EstimatorSpec::Consensus | EstimatorSpec::Rim => {}
+                EstimatorSpec::Consensus | EstimatorSpec::Rim | EstimatorSpec::Pretrained => {}
                 EstimatorSpec::Kmeans => params.count = Some(3),
                 EstimatorSpec::Column => {
                     params.column = Some("kind".into());
