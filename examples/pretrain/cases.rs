@@ -74,18 +74,40 @@ fn dot(a: &[f64], b: &[f64]) -> f64 {
 #[derive(Clone)]
 enum Shape {
     /// Linear map of standard normals over the root of chi-squared / freedom (infinite: Gaussian).
-    Elliptic { map: Vec<Vec<f64>>, freedom: f64 },
+    Elliptic {
+        map: Vec<Vec<f64>>,
+        freedom: f64,
+    },
     Ball,
     Cube,
-    Shell { thickness: f64 },
+    Shell {
+        thickness: f64,
+    },
     /// Exponential in every direction, to a power (1: exponential; below: nearer to uniform).
-    Skewed { power: f64, sign: Vec<f64> },
+    Skewed {
+        power: f64,
+        sign: Vec<f64>,
+    },
     /// A smooth curve in space with noise around it; where on it is uniform or peaked.
-    Filament { waves: Vec<(Vec<f64>, f64, f64)>, noise: f64, peaked: bool },
+    Filament {
+        waves: Vec<(Vec<f64>, f64, f64)>,
+        noise: f64,
+        peaked: bool,
+    },
     /// A rectangle, rolled up.
-    Roll { u: Vec<f64>, v: Vec<f64>, w: Vec<f64>, turns: f64, width: f64, noise: f64 },
+    Roll {
+        u: Vec<f64>,
+        v: Vec<f64>,
+        w: Vec<f64>,
+        turns: f64,
+        width: f64,
+        noise: f64,
+    },
     /// Modes that have modes: offsets of the children.
-    Family { children: Vec<Vec<f64>>, spread: f64 },
+    Family {
+        children: Vec<Vec<f64>>,
+        spread: f64,
+    },
 }
 
 const SHAPES: [&str; 9] =
@@ -393,8 +415,7 @@ fn bend(
             let scale = width(rows);
             let hidden = 8 + draw.below(25);
             let frequency = draw.scale(0.3, 1.2);
-            let within: Vec<(Vec<f64>, f64)> =
-                (0..hidden).map(|_| (draw.vector(q), draw.gauss())).collect();
+            let within: Vec<(Vec<f64>, f64)> = (0..hidden).map(|_| (draw.vector(q), draw.gauss())).collect();
             let out: Vec<Vec<f64>> = (0..q).map(|_| draw.vector(hidden)).collect();
             for x in rows.iter_mut() {
                 let h: Vec<f64> = within
@@ -416,7 +437,8 @@ fn bend(
         let scale = width(rows);
         for _ in 0..count {
             let (u, v) = (draw.direction(q), draw.direction(q));
-            let frequency = waves * draw.between(0.7, 1.3) / scale * libm::pow(shares.len() as f64, 1.0 / q as f64);
+            let frequency =
+                waves * draw.between(0.7, 1.3) / scale * libm::pow(shares.len() as f64, 1.0 / q as f64);
             let phase = draw.between(0.0, std::f64::consts::TAU);
             for x in rows.iter_mut() {
                 let s = amplitude / frequency * libm::sin(frequency * dot(&u, x) + phase);
@@ -445,7 +467,13 @@ fn scatter(rows: &mut [Vec<f64>], label: &mut [u32], fine: &mut [u32], share: f6
 }
 
 /// Into `d` dimensions by a random linear map, maybe as counts, as pixels or through a rectifier, with noise.
-fn embed(rows: Vec<Vec<f64>>, d: usize, one: bool, draw: &mut Draw, story: &mut Vec<String>) -> Vec<Vec<f64>> {
+fn embed(
+    rows: Vec<Vec<f64>>,
+    d: usize,
+    one: bool,
+    draw: &mut Draw,
+    story: &mut Vec<String>,
+) -> Vec<Vec<f64>> {
     let q = rows[0].len();
     let scale = width(&rows);
     if d == q && draw.chance(0.7) {
@@ -498,7 +526,7 @@ fn embed(rows: Vec<Vec<f64>>, d: usize, one: bool, draw: &mut Draw, story: &mut 
     rows.iter().map(|x| row(x, draw)).collect()
 }
 
-/// Columns of uneven or of equal width, rounded numbers, copies of rows.
+/// Columns of uneven or of equal width, rounded numbers.
 fn soil(rows: &mut [Vec<f64>], draw: &mut Draw, story: &mut Vec<String>) {
     let (n, d) = (rows.len(), rows[0].len());
     let column = |rows: &[Vec<f64>], j: usize| {

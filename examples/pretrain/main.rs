@@ -40,16 +40,22 @@ struct Args {
     tables: Option<PathBuf>,
 }
 
+impl Default for Args {
+    fn default() -> Self {
+        Args {
+            cases: 4000,
+            rows: 8000,
+            epochs: 30,
+            members: 3,
+            seed: 1,
+            out: "src/modalities/estimators/pretrained/weights.bin".into(),
+            tables: None,
+        }
+    }
+}
+
 fn arguments() -> Args {
-    let mut args = Args {
-        cases: 6000,
-        rows: 8000,
-        epochs: 30,
-        members: 3,
-        seed: 1,
-        out: "src/modalities/estimators/pretrained/weights.bin".into(),
-        tables: None,
-    };
+    let mut args = Args::default();
     let usage = |problem: String| -> ! {
         eprintln!("{problem}; the flags are in the first lines of examples/pretrain/main.rs");
         std::process::exit(2)
@@ -129,11 +135,8 @@ const LOG2: f32 = 0.2;
 fn look(seed: u64, index: u64, most: usize) -> Option<Looked> {
     let case = cases::case(seed, index, most);
     let n = case.points.rows() as u32;
-    let mut sample = Sample {
-        rows: (0..u64::from(n)).collect(),
-        points: case.points,
-        blocks: vec![(0..n).collect()],
-    };
+    let mut sample =
+        Sample { rows: (0..u64::from(n)).collect(), points: case.points, blocks: vec![(0..n).collect()] };
     let block = distinct(&sample.points, &sample.blocks[0]);
     if block.len() < 4 * FEWEST {
         return None;
@@ -147,8 +150,10 @@ fn look(seed: u64, index: u64, most: usize) -> Option<Looked> {
         .iter()
         .map(|t| (0..block.len()).filter(|&i| t[block[i] as usize] != cases::NOISE).collect())
         .collect();
-    let compared: Vec<Vec<usize>> =
-        clean.iter().map(|rows| rows.iter().copied().step_by(rows.len().div_ceil(COMPARED)).collect()).collect();
+    let compared: Vec<Vec<usize>> = clean
+        .iter()
+        .map(|rows| rows.iter().copied().step_by(rows.len().div_ceil(COMPARED)).collect())
+        .collect();
     let mut known = Vec::new();
     let mut classes = 0;
     let mut each = |_: usize, _: usize, labels: &[u32]| {
@@ -192,7 +197,8 @@ fn looked(args: &Args) -> Vec<Looked> {
     if let Some(path) = args.tables.as_ref().filter(|p| p.exists()) {
         let file = File::open(path).unwrap_or_else(|e| panic!("cannot open {}: {e}", path.display()));
         let mut file = BufReader::new(file);
-        let mut next = || Looked::read(&mut file).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
+        let mut next =
+            || Looked::read(&mut file).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
         return std::iter::from_fn(&mut next).collect();
     }
     const AT_ONCE: u64 = 100;
@@ -254,9 +260,12 @@ fn report(network: &Network, cases: &[&Looked]) {
     for (case, answers) in cases.iter().zip(&answered) {
         families.entry(&case.family).or_default().push(*answers);
     }
-    println!("family\tcases\tlog2: network\tconsensus\trim\tbest cell\tagreement: network\tconsensus\trim\tbest cell");
+    println!(
+        "family\tcases\tlog2: network\tconsensus\trim\tbest cell\tagreement: network\tconsensus\trim\tbest cell"
+    );
     let line = |name: &str, of: &[[Known; 4]]| {
-        let mean = |f: &dyn Fn(&Known) -> f32, j: usize| of.iter().map(|k| f(&k[j])).sum::<f32>() / of.len() as f32;
+        let mean =
+            |f: &dyn Fn(&Known) -> f32, j: usize| of.iter().map(|k| f(&k[j])).sum::<f32>() / of.len() as f32;
         let log2 = [0, 1, 2, 3].map(|j| format!("{:.3}", mean(&|k| k.log2, j))).join("\t");
         let agreement = [0, 1, 2, 3].map(|j| format!("{:.3}", mean(&|k| k.agreement, j))).join("\t");
         println!("{name}\t{}\t{log2}\t{agreement}", of.len());
@@ -267,26 +276,29 @@ fn report(network: &Network, cases: &[&Looked]) {
     line("all", &answered);
 }
 
+/// Means and deviations of the numbers, and the cases as the trainer wants them.
+fn lessons(cases: &[&Looked]) -> (Vec<(f32, f32)>, Vec<train::Example>) {
+    let cells = cases.iter().flat_map(|c| c.numbers.chunks_exact(CELL.len()));
+    let mut scale = train::scale(CELL.len(), cells);
+    scale.extend(train::scale(WHOLE.len(), cases.iter().map(|c| c.whole.as_slice())));
+    let blank = Network { scale: scale.clone(), members: Vec::new() };
+    let lesson = |case: &&Looked| {
+        let input = input(&blank, case);
+        let known = || input.candidates.iter().map(|&c| case.known[c]);
+        let utility = std::iter::once(one(case.classes)).chain(known()).map(|k| utility(&k)).collect();
+        let agreement = known().map(|k| k.agreement).collect();
+        train::Example { input, utility, agreement }
+    };
+    (scale, cases.iter().map(lesson).collect())
+}
+
 fn main() {
     let args = arguments();
     let start = Instant::now();
     let cases = looked(&args);
     let made = start.elapsed().as_secs_f64();
     let (held, taught): (Vec<&Looked>, Vec<&Looked>) = cases.iter().partition(|c| c.index % 10 == 0);
-    let cells = taught.iter().flat_map(|c| c.numbers.chunks_exact(CELL.len()));
-    let mut scale = train::scale(CELL.len(), cells);
-    scale.extend(train::scale(WHOLE.len(), taught.iter().map(|c| c.whole.as_slice())));
-    let blank = Network { scale: scale.clone(), members: Vec::new() };
-    let examples: Vec<train::Example> = taught
-        .iter()
-        .map(|case| {
-            let input = input(&blank, case);
-            let known = || input.candidates.iter().map(|&c| case.known[c]);
-            let utility = std::iter::once(one(case.classes)).chain(known()).map(|k| utility(&k)).collect();
-            let agreement = known().map(|k| k.agreement).collect();
-            train::Example { input, utility, agreement }
-        })
-        .collect();
+    let (scale, examples) = lessons(&taught);
     let network = train::network(&examples, scale, args.epochs, args.members, args.seed);
     let bytes = network.to_bytes();
     std::fs::write(&args.out, &bytes).unwrap_or_else(|e| panic!("cannot write {}: {e}", args.out.display()));
@@ -300,4 +312,43 @@ fn main() {
         args.out.display(),
         blake3::hash(&bytes),
     );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_small_training_learns_and_can_be_repeated() {
+        let args = Args { cases: 24, rows: 500, ..Args::default() };
+        let cases = looked(&args);
+        assert!(cases.len() > 20);
+        // Every cell was compared with the truth, and what is read back is what was written.
+        assert!(cases.iter().all(|c| c.numbers.len() == CELL.len() * c.known.len()));
+        let mut bytes = Vec::new();
+        cases[0].write(&mut bytes).unwrap();
+        let again = Looked::read(&mut bytes.as_slice()).unwrap().unwrap();
+        let bits = |c: &Looked| c.numbers.iter().map(|x| x.to_bits()).collect::<Vec<_>>();
+        assert_eq!((bits(&again), &again.story), (bits(&cases[0]), &cases[0].story));
+
+        let (scale, examples) = lessons(&cases.iter().collect::<Vec<_>>());
+        let mut losses = Vec::new();
+        let net = train::train(&examples, 5, 1, |_, loss| losses.push(loss));
+        assert!(losses[4] < 0.8 * losses[0], "{losses:?}");
+        assert_eq!(net, train::train(&examples, 5, 1, |_, _| {}));
+        let network = Network { scale, members: vec![net] };
+        assert_eq!(Network::from_bytes(&network.to_bytes()), Some(network));
+    }
+
+    #[test]
+    fn a_case_is_what_its_key_says() {
+        let (a, b) = (cases::case(1, 5, 2000), cases::case(1, 5, 2000));
+        assert!(a.points == b.points && a.truths == b.truths && a.story == b.story);
+        assert_ne!(cases::case(1, 6, 2000).points, a.points);
+        for index in 0..40 {
+            let case = cases::case(3, index, 1000);
+            assert!(case.points.as_slice().iter().all(|x| x.is_finite()), "{}", case.story);
+            assert!(case.truths.iter().all(|t| t.len() == case.points.rows()));
+        }
+    }
 }

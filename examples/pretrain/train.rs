@@ -81,8 +81,9 @@ fn step(net: &Layers, grad: &mut Layers, example: &Example, cells: &[f32]) -> f3
     }
     let around = context(&b, &example.input.whole);
     // The context's part of the judge's first layer is the same for all cells.
-    let shared: Vec<f32> =
-        (0..JUDGE).map(|o| l3.biases[o] + dot(&l3.weights[o * l3.inputs + ENCODE..][..CONTEXT], &around)).collect();
+    let shared: Vec<f32> = (0..JUDGE)
+        .map(|o| l3.biases[o] + dot(&l3.weights[o * l3.inputs + ENCODE..][..CONTEXT], &around))
+        .collect();
     let picked = &example.input.candidates;
     let m = picked.len();
     let (mut c, mut d) = (vec![0f32; m * JUDGE], vec![0f32; m * JUDGE]);
@@ -190,7 +191,10 @@ pub fn train(examples: &[Example], epochs: usize, seed: u64, mut report: impl Fn
             }
             t += 1;
             let done = t as f32 / (epochs * steps) as f32;
-            let rate = RATE * (t as f32 / steps as f32).min(1.0) * 0.5 * (1.0 + libm::cosf(std::f32::consts::PI * done));
+            let rate = RATE
+                * (t as f32 / steps as f32).min(1.0)
+                * 0.5
+                * (1.0 + libm::cosf(std::f32::consts::PI * done));
             let (fade1, fade2) = (1.0 - libm::powf(0.9, t as f32), 1.0 - libm::powf(0.999, t as f32));
             for (((layer, g), m), v) in net.iter_mut().zip(&grad).zip(&mut first).zip(&mut second) {
                 let update = |w: &mut [f32], g: &[f32], m: &mut [f32], v: &mut [f32], decay: f32| {
@@ -258,4 +262,38 @@ pub fn network(
         })
     };
     Network { scale, members: (0..members).into_par_iter().map(member).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use batchwright::modalities::estimators::pretrained::table::{CELL, WHOLE};
+
+    #[test]
+    fn the_gradient_is_the_slope_of_the_loss() {
+        let number = |i: usize, of: u64| normal(key(of, &[i as u64])) as f32;
+        let cells = (0..6 * CELL.len()).map(|i| number(i, 1)).collect();
+        let whole = (0..WHOLE.len()).map(|i| number(i, 2)).collect();
+        let input = Input { cells, whole, candidates: vec![0, 2, 3, 5] };
+        let utility = vec![0.1, 0.12, 0.05, 0.15, 0.0];
+        let example = Example { input, utility, agreement: vec![0.9, 0.1, 0.4, 0.6] };
+        let net = start(3);
+        let loss = |net: &Layers| step(net, &mut zeros(), &example, &example.input.cells);
+        let mut grad = zeros();
+        step(&net, &mut grad, &example, &example.input.cells);
+        for (l, layer) in grad.iter().enumerate() {
+            // Along the layer's own gradient the loss rises by its squared length.
+            let length: f32 = layer.weights.iter().chain(&layer.biases).map(|g| g * g).sum();
+            let h = 2e-3 / length.sqrt();
+            let moved = |h: f32| {
+                let mut net = net.clone();
+                let add = |w: &mut Vec<f32>, g: &[f32]| w.iter_mut().zip(g).for_each(|(w, g)| *w += h * g);
+                add(&mut net[l].weights, &layer.weights);
+                add(&mut net[l].biases, &layer.biases);
+                loss(&net)
+            };
+            let slope = (moved(h) - moved(-h)) / (2.0 * h);
+            assert!((slope / length - 1.0).abs() < 0.03, "layer {l}: {slope} for {length}");
+        }
+    }
 }

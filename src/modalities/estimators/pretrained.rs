@@ -83,7 +83,8 @@ impl View {
             return Ok(fit);
         }
         let mut ensemble = self.ensemble(sample, grid, &levels, seed, progress)?;
-        let Member { block, cell, projection, found } = ensemble.swap_remove(self.expected_best(sample, &ensemble));
+        let Member { block, cell, projection, found } =
+            ensemble.swap_remove(self.expected_best(sample, &ensemble));
         let Labelled { mut labels, prominence } = found;
         let modes = prominence.len();
         let old = renumber(&mut labels, modes);
@@ -197,7 +198,8 @@ impl View {
     /// The table, and what the network made of it.
     fn evidence(&self) -> Vec<Criterion> {
         let judged = self.table.cells.iter().filter(|c| c.modes >= 2).flat_map(|c| {
-            let of = [("probability", self.judged.best[c.index]), ("agreement", self.judged.agreement[c.index])];
+            let of =
+                [("probability", self.judged.best[c.index]), ("agreement", self.judged.agreement[c.index])];
             let criterion = |name| format!("p={} tau={} {name}", c.p, c.tau);
             of.map(|(name, value)| Criterion { k: c.k as u32, criterion: criterion(name), value })
         });
@@ -226,4 +228,83 @@ fn curve(cells: &[Cell], judged: &Judgement) -> Vec<Criterion> {
         Some(numbers.map(|(name, value)| Criterion { k: k as u32, criterion: name.into(), value }))
     };
     ladder.into_iter().filter_map(of).flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::matrix::Matrix;
+    use crate::modalities::estimators::tests::{agreement, mixture};
+    use crate::rng::{key, normal, uniform};
+
+    fn fit(sample: &Sample) -> Fit {
+        Pretrained.fit(sample, 1, &Progress::default()).unwrap()
+    }
+
+    /// All rows in each of five blocks.
+    fn whole(points: Matrix) -> Sample {
+        let n = points.rows() as u32;
+        Sample { rows: (0..u64::from(n)).collect(), blocks: vec![(0..n).collect(); 5], points }
+    }
+
+    #[test]
+    fn the_committed_weights_are_those_of_this_network_and_small() {
+        assert!(Network::from_bytes(WEIGHTS).is_some(), "train again: examples/pretrain");
+        assert!(WEIGHTS.len() < 400_000, "{} bytes in every binary", WEIGHTS.len());
+    }
+
+    #[test]
+    fn separated_mixtures_are_counted() {
+        for (dims, k) in [(2, 4), (16, 5)] {
+            let (sample, truth) = mixture(600, dims, k, if dims == 2 { 14.0 } else { 4.0 });
+            let fit = fit(&sample);
+            assert_eq!(fit.kind.len(), k, "dims {dims}: {:?}", fit.details);
+            assert!(agreement(&fit.labels, &truth) > 0.98);
+            assert!(fit.confidence > 0.8 && fit.interval.0 <= k as u32 && k as u32 <= fit.interval.1);
+            assert!(fit.prominence.iter().all(|x| x.is_finite() && *x > 0.0));
+        }
+    }
+
+    #[test]
+    fn data_with_one_mode_is_one_modality() {
+        let gauss = |i: usize, j: usize| normal(key(8, &[i as u64, j as u64]));
+        type Number<'a> = &'a dyn Fn(usize, usize) -> f64;
+        let kinds: [(&str, Number); 3] = [
+            ("Gaussian", &gauss),
+            ("cube", &|i, j| uniform(key(9, &[i as u64, j as u64]))),
+            ("exponential", &|i, j| -(1.0 - uniform(key(9, &[i as u64, j as u64]))).ln()),
+        ];
+        for (name, number) in kinds {
+            for dims in [2, 16] {
+                let data = (0..900).flat_map(|i| (0..dims).map(move |j| number(i, j) as f32)).collect();
+                let fit = fit(&whole(Matrix::from_vec(900, dims, data)));
+                assert_eq!(fit.kind.len(), 1, "{name} in {dims} dimensions: {:?}", fit.details);
+                assert!(fit.confidence > 0.5);
+            }
+        }
+    }
+
+    #[test]
+    fn degenerate_samples_are_one_modality() {
+        assert_eq!(fit(&whole(Matrix::from_vec(200, 3, vec![7.0; 600]))).kind.len(), 1);
+        let few = Matrix::from_vec(200, 1, (0..200).map(|i| (i % 15) as f32).collect());
+        assert_eq!(fit(&whole(few)).kind.len(), 1);
+        // Sixteen rows: the smallest ladder, halves of about eight.
+        fit(&whole(mixture(16, 2, 2, 20.0).0.points));
+        assert!(Pretrained.fit(&Sample::default(), 1, &Progress::default()).is_err());
+    }
+
+    #[test]
+    fn blocks_that_differ_and_any_number_of_threads() {
+        let (mut sample, truth) = mixture(1500, 12, 3, 6.0);
+        sample.blocks = (0..5).map(|b| (0..300).map(|i| 5 * i + b).collect()).collect();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            let fit = pool.install(|| fit(&sample));
+            (fit.labels, fit.evidence, fit.details, fit.projection, fit.interval)
+        };
+        let one = run(1);
+        assert!(agreement(&one.0, &truth) > 0.99, "{:?}", one.2);
+        assert_eq!(one, run(3));
+    }
 }

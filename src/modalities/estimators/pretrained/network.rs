@@ -21,7 +21,6 @@ pub const LAYERS: [(usize, usize); 7] = [
 ];
 /// Standardised numbers are cut off here: what is far from all that was trained on counts as the edge of it.
 const EDGE: f32 = 3.0;
-const MAGIC: &[u8; 8] = b"bwnet\0\0\x01";
 
 /// `outputs x inputs` weights, then `outputs` biases.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +50,13 @@ pub fn dot(a: &[f32], b: &[f32]) -> f32 {
         }
     }
     sums.iter().sum::<f32>() + rest
+}
+
+/// Of the names of the numbers and the sizes of the layers: weights trained on others are not read.
+fn fingerprint() -> [u8; 8] {
+    let text = format!("{CELL:?} {WHOLE:?} {LAYERS:?}");
+    let hash = blake3::hash(text.as_bytes());
+    std::array::from_fn(|i| hash.as_bytes()[i])
 }
 
 /// One trained network.
@@ -105,7 +111,8 @@ impl Network {
         let share = 1.0 / self.members.len() as f64;
         for layers in &self.members {
             let (one, scores) = forward(layers, input);
-            let logits: Vec<f64> = std::iter::once(one).chain(scores.iter().map(|s| s[0])).map(f64::from).collect();
+            let logits: Vec<f64> =
+                std::iter::once(one).chain(scores.iter().map(|s| s[0])).map(f64::from).collect();
             let p = softmax(&logits);
             sum.one += share * p[0];
             for ((&c, score), p) in input.candidates.iter().zip(&scores).zip(&p[1..]) {
@@ -116,9 +123,9 @@ impl Network {
         sum
     }
 
-    /// Little-endian: magic, how many members, the scale, then every layer's weights and biases.
+    /// Little-endian: what it is a network of, how many members, the scale, then every layer's weights and biases.
     pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = MAGIC.to_vec();
+        let mut out = fingerprint().to_vec();
         out.extend((self.members.len() as u32).to_le_bytes());
         let scale = self.scale.iter().flat_map(|&(mean, inverse)| [mean, inverse]);
         let layers = self.members.iter().flatten();
@@ -129,13 +136,13 @@ impl Network {
 
     /// None if these are not the bytes of such a network.
     pub fn from_bytes(bytes: &[u8]) -> Option<Network> {
-        let (magic, rest) = bytes.split_first_chunk::<8>()?;
+        let (of, rest) = bytes.split_first_chunk::<8>()?;
         let (members, rest) = rest.split_first_chunk::<4>()?;
         let members = u32::from_le_bytes(*members) as usize;
         let scales = CELL.len() + WHOLE.len();
         let size: usize = LAYERS.iter().map(|&(i, o)| i * o + o).sum();
         let length = members.checked_mul(size)?.checked_add(2 * scales)?.checked_mul(4)?;
-        if magic != MAGIC || members == 0 || rest.len() != length {
+        if *of != fingerprint() || members == 0 || rest.len() != length {
             return None;
         }
         let mut numbers = rest.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b));
@@ -203,4 +210,66 @@ pub fn softmax(logits: &[f64]) -> Vec<f64> {
     let exp: Vec<f64> = logits.iter().map(|x| libm::exp(x - most)).collect();
     let sum: f64 = exp.iter().sum();
     exp.into_iter().map(|x| x / sum).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::rng::{key, normal};
+
+    fn network(seed: u64) -> Network {
+        let number = |i: usize, of: u64| normal(key(seed, &[of, i as u64])) as f32;
+        let mut at = 0;
+        let mut layer = |(inputs, outputs): (usize, usize)| {
+            at += 1;
+            Layer {
+                inputs,
+                weights: (0..inputs * outputs).map(|i| 0.2 * number(i, at)).collect(),
+                biases: (0..outputs).map(|i| number(i, 100 + at)).collect(),
+            }
+        };
+        let scale = (0..CELL.len() + WHOLE.len()).map(|i| (number(i, 200), 2.0)).collect();
+        Network { scale, members: vec![LAYERS.map(&mut layer), LAYERS.map(&mut layer)] }
+    }
+
+    #[test]
+    fn bytes_come_back_and_other_bytes_are_refused() {
+        let network = network(1);
+        let bytes = network.to_bytes();
+        assert_eq!(Network::from_bytes(&bytes), Some(network));
+        assert_eq!(Network::from_bytes(&bytes[..bytes.len() - 4]), None);
+        assert_eq!(Network::from_bytes(&bytes[..5]), None);
+        let mut other = bytes.clone();
+        other[3] ^= 1;
+        assert_eq!(Network::from_bytes(&other), None);
+        let none = [&bytes[..8], &0u32.to_le_bytes(), &bytes[12..]].concat();
+        assert_eq!(Network::from_bytes(&none), None);
+    }
+
+    #[test]
+    fn a_judgement_is_probabilities_and_does_not_depend_on_the_order_of_cells() {
+        let network = network(2);
+        let n = 11;
+        let numbers: Vec<f32> = (0..n * CELL.len()).map(|i| normal(key(3, &[i as u64])) as f32).collect();
+        let whole = [0.5; WHOLE.len()];
+        let judged = network.judge(&network.standardise(&numbers, &whole, |c| c != 4));
+        assert!((judged.one + judged.best.iter().sum::<f64>() - 1.0).abs() < 1e-9);
+        assert!(judged.best[4] == 0.0 && judged.best[3] > 0.0);
+        assert!(judged.agreement.iter().all(|a| (0.0..=1.0).contains(a)));
+        let back: Vec<f32> = numbers.chunks_exact(CELL.len()).rev().flatten().copied().collect();
+        let turned = network.judge(&network.standardise(&back, &whole, |c| c != n - 1 - 4));
+        for c in 0..n {
+            assert!((judged.best[c] - turned.best[n - 1 - c]).abs() < 1e-4);
+        }
+    }
+
+    #[test]
+    fn what_does_not_exist_is_average_and_what_is_far_is_the_edge() {
+        let network = network(4);
+        let mut numbers = vec![f32::NAN; CELL.len()];
+        numbers[1] = 1e9;
+        numbers[2] = f32::NEG_INFINITY;
+        let input = network.standardise(&numbers, &[0.0; WHOLE.len()], |_| true);
+        assert_eq!(input.cells[..3], [0.0, EDGE, 0.0]);
+    }
 }

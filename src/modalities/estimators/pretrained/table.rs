@@ -21,6 +21,7 @@ const WIDEST: usize = 64;
 const DESCRIBED: usize = 1000;
 
 /// The numbers of a cell, in order.
+#[rustfmt::skip]
 pub const CELL: [&str; 47] = [
     // What halves tell about each other.
     "I", "H", "rho", "split", "ln M", "evenness", "ln dimension", "rho - 0.8^dimension",
@@ -74,11 +75,8 @@ impl Table {
         let mut shapes = vec![[0.0; SHAPE]; cells.len()];
         let different: Vec<usize> =
             (0..blocks.len()).filter(|&b| b == 0 || blocks[b] != blocks[b - 1]).collect();
-        let stage = progress.stage(
-            "describe labellings",
-            "spaces",
-            (different.len() * grid.components.len()) as u64,
-        );
+        let stage =
+            progress.stage("describe labellings", "spaces", (different.len() * grid.components.len()) as u64);
         let mut spread = Vec::new();
         for &b in &different {
             let points = gather(sample, &blocks[b]);
@@ -174,7 +172,8 @@ impl Labelling {
                 lowest(&silhouettes, &labels, m),
                 explained,
                 // How much less the rows scatter than if the space were cut into M equal cells (Krzanowski & Lai 1988).
-                libm::log((1.0 - explained).max(1e-9)) + 2.0 / field.dimension().max(0.5) * libm::log(m as f64),
+                libm::log((1.0 - explained).max(1e-9))
+                    + 2.0 / field.dimension().max(0.5) * libm::log(m as f64),
                 libm::log(median(&mut prominence).max(1e-3) * steep),
                 libm::log(least_prominence.max(1e-3) * steep),
             ];
