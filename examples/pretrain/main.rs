@@ -7,8 +7,8 @@
 //! Makes synthetic samples (cases.rs), looks at each as the estimator does, trains (train.rs) on nine tenths of them,
 //! prints the error on the last tenth by family, and writes src/modalities/estimators/pretrained/weights.bin. The same
 //! flags give the same bytes on any number of threads. Flags: `--cases N`, `--rows N` (most rows of a case), `--epochs N`,
-//! `--members N`, `--seed N`, `--threads N`, `--out FILE`, `--tables FILE` (keeps the tables there, and takes them from
-//! there if they are there: then only the training is done again).
+//! `--members N`, `--seed N`, `--threads N`, `--out FILE`, `--tables FILE` (keeps the tables there, and takes those that
+//! are there already: then only the training is done again).
 
 mod cases;
 mod train;
@@ -44,7 +44,7 @@ impl Default for Args {
     fn default() -> Self {
         Args {
             cases: 4000,
-            rows: 8000,
+            rows: 3000,
             epochs: 30,
             members: 3,
             seed: 1,
@@ -193,31 +193,37 @@ fn look(seed: u64, index: u64, most: usize) -> Option<Looked> {
     })
 }
 
+/// The cases, from the tables' file as far as it goes, then made and added to it.
 fn looked(args: &Args) -> Vec<Looked> {
-    if let Some(path) = args.tables.as_ref().filter(|p| p.exists()) {
-        let file = File::open(path).unwrap_or_else(|e| panic!("cannot open {}: {e}", path.display()));
-        let mut file = BufReader::new(file);
-        let mut next =
-            || Looked::read(&mut file).unwrap_or_else(|e| panic!("cannot read {}: {e}", path.display()));
-        return std::iter::from_fn(&mut next).collect();
+    const AT_ONCE: u64 = 50;
+    let fail = |what: &str, e: std::io::Error| -> ! { panic!("cannot {what} the tables' file: {e}") };
+    let mut all: Vec<Looked> = Vec::new();
+    let mut file = None;
+    if let Some(path) = &args.tables {
+        let options = File::options().read(true).append(true).create(true).open(path);
+        let mut from = BufReader::new(options.unwrap_or_else(|e| fail("open", e)));
+        while let Some(case) = Looked::read(&mut from).unwrap_or_else(|e| fail("read", e)) {
+            all.push(case);
+        }
+        file = Some(from.into_inner());
     }
-    const AT_ONCE: u64 = 100;
     let start = Instant::now();
-    let mut all = Vec::new();
-    for from in (0..args.cases).step_by(AT_ONCE as usize) {
+    let done = all.last().map_or(0, |case| case.index + 1);
+    for from in (done..args.cases).step_by(AT_ONCE as usize) {
         let some: Vec<Option<Looked>> = (from..args.cases.min(from + AT_ONCE))
             .into_par_iter()
             .map(|index| look(args.seed, index, args.rows))
             .collect();
-        all.extend(some.into_iter().flatten());
+        let some: Vec<Looked> = some.into_iter().flatten().collect();
+        if let Some(file) = &mut file {
+            let mut out = BufWriter::new(file);
+            let written = some.iter().try_for_each(|case| case.write(&mut out)).and_then(|()| out.flush());
+            written.unwrap_or_else(|e| fail("write", e));
+        }
+        all.extend(some);
         eprintln!("{} cases, {:.0} s", all.len(), start.elapsed().as_secs_f64());
     }
-    if let Some(path) = &args.tables {
-        let file = File::create(path).unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
-        let mut file = BufWriter::new(file);
-        let written = all.iter().try_for_each(|case| case.write(&mut file)).and_then(|()| file.flush());
-        written.unwrap_or_else(|e| panic!("cannot write {}: {e}", path.display()));
-    }
+    all.retain(|case| case.index < args.cases);
     all
 }
 

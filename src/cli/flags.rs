@@ -105,7 +105,8 @@ pub struct FeatureFlags {
 #[command(next_help_heading = "Modalities")]
 pub struct ModalityFlags {
     /// How modalities are counted: by modes that halves of a sample agree on (consensus; rim: without the consensus;
-    /// pretrained: as a network trained on synthetic data judges), not at all (kmeans with a given number), or by the values of a column
+    /// pretrained: at the level that a network trained on synthetic data judges best), not at all (kmeans with a given
+    /// number), or by the values of a column
     #[arg(id = "modalities.estimator", long = "estimator", hide_possible_values = true,
           value_name = "consensus|rim|pretrained|kmeans|column",
           value_parser = ["consensus", "rim", "pretrained", "kmeans", "column"])]

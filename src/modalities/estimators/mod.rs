@@ -54,7 +54,7 @@ impl EstimatorSpec {
         Ok(match self {
             EstimatorSpec::Consensus => Box::new(consensus::Consensus),
             EstimatorSpec::Rim => Box::new(rim::Rim),
-            EstimatorSpec::Pretrained => Box::new(pretrained::Pretrained),
+            EstimatorSpec::Pretrained => Box::new(pretrained::Pretrained::default()),
             EstimatorSpec::Kmeans => {
                 Box::new(kmeans::Kmeans { count: params.count.expect("checked: k-means has a count") })
             }

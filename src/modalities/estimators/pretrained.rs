@@ -36,8 +36,17 @@ const LEVELS: usize = 12;
 const COMPARED: usize = 5000;
 
 /// O(b n^2 sum p) for b blocks of n rows, whatever the dataset's size; the network itself takes milliseconds.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Pretrained;
+#[derive(Clone, Debug)]
+pub struct Pretrained {
+    pub network: Network,
+}
+
+impl Default for Pretrained {
+    /// With the weights that come with the program.
+    fn default() -> Self {
+        Pretrained { network: Network::from_bytes(WEIGHTS).expect("the weights are those of this network") }
+    }
+}
 
 impl ModalityEstimator for Pretrained {
     fn name(&self) -> &'static str {
@@ -57,9 +66,9 @@ impl ModalityEstimator for Pretrained {
             return Ok(one_mode(sample, &blocks, Vec::new(), seed));
         }
         let table = Table::new(sample, &blocks, seed, progress, &mut |_, _, _| {})?;
-        let network = Network::from_bytes(WEIGHTS).expect("the weights are those of this network");
-        let judged =
-            network.judge(&network.standardise(&table.numbers, &table.whole, |c| table.cells[c].modes >= 2));
+        let judged = self
+            .network
+            .judge(&self.network.standardise(&table.numbers, &table.whole, |c| table.cells[c].modes >= 2));
         let view = View { blocks, table, judged };
         view.fit(sample, seed, progress)
     }
@@ -238,7 +247,7 @@ mod tests {
     use crate::rng::{key, normal, uniform};
 
     fn fit(sample: &Sample) -> Fit {
-        Pretrained.fit(sample, 1, &Progress::default()).unwrap()
+        Pretrained::default().fit(sample, 1, &Progress::default()).unwrap()
     }
 
     /// All rows in each of five blocks.
@@ -291,7 +300,7 @@ mod tests {
         assert_eq!(fit(&whole(few)).kind.len(), 1);
         // Sixteen rows: the smallest ladder, halves of about eight.
         fit(&whole(mixture(16, 2, 2, 20.0).0.points));
-        assert!(Pretrained.fit(&Sample::default(), 1, &Progress::default()).is_err());
+        assert!(Pretrained::default().fit(&Sample::default(), 1, &Progress::default()).is_err());
     }
 
     #[test]
