@@ -109,7 +109,7 @@ pub struct ModalityFlags {
     /// How modalities are counted
     ///
     /// consensus: modes that halves of a sample agree on, at the level and in the labelling that blocks agree on; rim: without
-    /// the consensus. hdbscan, tomato, unimodality-forest, kmeans, and of linfa linfa-kmeans, gaussian-mixture, dbscan and
+    /// the consensus; pretrained: at the level that a network judges best. hdbscan, tomato, unimodality-forest, kmeans, and of linfa linfa-kmeans, gaussian-mixture, dbscan and
     /// optics: the method of that name (docs/estimators.md). column: not counted, the values of --modality-column. The verb
     /// `modalities` also takes all, which compares them.
     #[arg(id = "modalities.estimator", long = "estimator", hide_possible_values = true,

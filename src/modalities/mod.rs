@@ -127,6 +127,8 @@ pub enum EstimatorSpec {
     Consensus,
     /// Reproducible-information modes: the best single level.
     Rim,
+    /// Modes at the level that a network trained on synthetic data judges best.
+    Pretrained,
     /// Clusters of any density that outlive all others, if halves of the sample agree on them.
     Hdbscan,
     /// Density modes that rise five standard errors.

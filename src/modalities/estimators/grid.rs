@@ -18,7 +18,7 @@ use crate::rng::Stream;
 /// Fewer distinct rows in a block show no modes.
 pub const FEWEST: usize = 16;
 /// Neighbours that make the graph.
-const GRAPH: usize = 16;
+pub const GRAPH: usize = 16;
 
 /// The rows of a block less bit-identical copies (the lowest row of equal ones stays), ascending.
 pub fn distinct(points: &Matrix, block: &[u32]) -> Vec<u32> {
@@ -285,7 +285,7 @@ pub struct Labelled {
 }
 
 /// Rows that a block's mode has at least.
-fn least(k: usize) -> usize {
+pub fn least(k: usize) -> usize {
     (k / 2).max(4)
 }
 

@@ -9,6 +9,7 @@ pub mod grid;
 pub mod frame;
 pub mod consensus;
 pub mod rim;
+pub mod pretrained;
 pub mod hdbscan;
 pub mod tomato;
 pub mod sweep;
@@ -31,9 +32,10 @@ use crate::error::{Error, Result};
 use crate::modalities::{EstimatorSpec, ModalityEstimator, Params};
 
 impl EstimatorSpec {
-    pub const ALL: [EstimatorSpec; 11] = [
+    pub const ALL: [EstimatorSpec; 12] = [
         EstimatorSpec::Consensus,
         EstimatorSpec::Rim,
+        EstimatorSpec::Pretrained,
         EstimatorSpec::Hdbscan,
         EstimatorSpec::Tomato,
         EstimatorSpec::Kmeans,
@@ -50,6 +52,7 @@ impl EstimatorSpec {
         match self {
             EstimatorSpec::Consensus => "consensus",
             EstimatorSpec::Rim => "rim",
+            EstimatorSpec::Pretrained => "pretrained",
             EstimatorSpec::Hdbscan => "hdbscan",
             EstimatorSpec::Tomato => "tomato",
             EstimatorSpec::Kmeans => "kmeans",
@@ -100,6 +103,7 @@ impl EstimatorSpec {
         Ok(match self {
             EstimatorSpec::Consensus => Box::new(consensus::Consensus::default()),
             EstimatorSpec::Rim => Box::new(rim::Rim),
+            EstimatorSpec::Pretrained => Box::new(pretrained::Pretrained::default()),
             EstimatorSpec::Hdbscan => Box::new(hdbscan::Hdbscan),
             EstimatorSpec::Tomato => Box::new(tomato::Tomato),
             EstimatorSpec::Kmeans => Box::new(kmeans::Kmeans { count, criterion }),
