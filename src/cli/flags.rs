@@ -99,6 +99,14 @@ pub struct FeatureFlags {
           value_name = "one-hot|hash",
           value_parser = ["one-hot", "hash"])]
     pub categories: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub encode: EncodeFlags,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Features")]
+pub struct EncodeFlags {
     /// Column whose values --encoder turns into vectors; the feature, alone or beside those of --features
     #[arg(id = "features.encode", long = "encode", value_name = "COLUMN")]
     pub encode: Option<String>,

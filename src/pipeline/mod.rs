@@ -71,7 +71,7 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
 }
 
 /// The encoder that the run names, if it is the one that the config asks for.
-fn encoder(config: &Config, run: &Run) -> Result<Option<Encoder>> {
+pub(crate) fn encoder(config: &Config, run: &Run) -> Result<Option<Encoder>> {
     let Some(path) = &run.encoder else { return Ok(None) };
     let encoder = Encoder::open(path, config.features.max_seq_length)?;
     if let Some(asked) = &config.features.encoder {
