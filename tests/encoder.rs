@@ -142,13 +142,13 @@ fn a_missing_text_is_an_invalid_row() {
     let dir = tempfile::tempdir().unwrap();
     let (data, out) = (dir.path().join("texts.parquet"), dir.path().join("plan"));
     texts(&data, |i, text| (i % 100 != 41).then_some(text));
-    let e = plan(&data, &config("text"), &run(&out, "bert", 2)).unwrap_err();
+    let mut config = config("text");
+    config.modalities.resolution = 1000; // All rows are in the sample: the first of them is the one told.
+    let e = plan(&data, &config, &run(&out, "bert", 2)).unwrap_err();
     assert!(e.to_string().ends_with("column `text`, row 41: is null"), "{e}");
     assert_eq!(e.exit_code(), 3);
-    let mut drop = config("text");
-    drop.source.invalid = batchwright::source::Invalid::Drop;
-    assert_eq!(plan(&data, &drop, &run(&out, "bert", 2)).unwrap().invalid, 7);
-    // Rows that are filtered out are not encoded; they may hold anything. (The filter's own tests need polars.)
+    config.source.invalid = batchwright::source::Invalid::Drop;
+    assert_eq!(plan(&data, &config, &run(&out, "bert", 2)).unwrap().invalid, 7);
     let encoder = Encoder::open(&fixture("encoders/bert"), None).unwrap();
     let assigner = Plan::open(&out).unwrap().assigner().unwrap().with_encoder(encoder).unwrap();
     let dataset = Dataset::open(&[data.to_str().unwrap().into()]).unwrap();

@@ -27,6 +27,7 @@ impl Files {
     }
 
     /// The same record for the files of another folder.
+    #[cfg(feature = "onnx")]
     pub fn move_to(&mut self, root: PathBuf) {
         self.root = root;
     }

@@ -44,6 +44,7 @@ enum Network {
 #[derive(Clone, Copy, Debug)]
 pub enum Values<'a> {
     Texts(&'a [&'a str]),
+    #[cfg_attr(not(feature = "onnx"), expect(dead_code, reason = "only ONNX models take vectors"))]
     Vectors(&'a Matrix),
 }
 
@@ -439,6 +440,20 @@ mod tests {
             std::fs::copy(fixture("text/tokens.onnx"), &path).unwrap();
             let e = Encoder::open(&path, None).unwrap_err();
             assert!(e.to_string().contains("has no tokenizer.json"), "{e}");
+        }
+    }
+}
+
+#[cfg(all(test, not(feature = "encoder")))]
+mod without {
+    use super::*;
+
+    #[test]
+    fn the_missing_feature_is_named() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/encoders");
+        for (path, feature) in [("bert", "`encoder`"), ("vectors.onnx", "`onnx`")] {
+            let e = Encoder::open(&folder.join(path), None).unwrap_err();
+            assert!(e.to_string().contains(feature) && e.exit_code() == 2, "{e}");
         }
     }
 }
