@@ -45,13 +45,15 @@ pub struct Run {
     pub memory: u64,
     /// Replace an existing plan.
     pub force: bool,
+    /// Folder or .onnx file of the encoder for `features.encode`. A plan keeps its name and hash, never the path.
+    pub encoder: Option<PathBuf>,
     /// Vector instructions; off is for checking that they change nothing.
     pub simd: bool,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Run { out: "plan".into(), threads: 0, memory: 4 << 30, force: false, simd: true }
+        Run { out: "plan".into(), threads: 0, memory: 4 << 30, force: false, encoder: None, simd: true }
     }
 }
 
@@ -132,6 +134,18 @@ impl Config {
                 "leave one of them out",
             );
         }
+        let f = &self.features;
+        for (flag, given) in
+            [("--max-seq-length", f.max_seq_length.is_some()), ("features.encoder", f.encoder.is_some())]
+        {
+            if given && f.encode.is_none() {
+                return contradiction(
+                    flag,
+                    "is of an encoder, and nothing is encoded",
+                    "name the column with --encode and the model with --encoder",
+                );
+            }
+        }
         if m.resolution < 100 {
             return contradiction(
                 "--resolution",
@@ -194,6 +208,9 @@ impl Settings {
         // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
         tree["modalities"]["criterion"] = Value::Null;
+        for key in ["encode", "encoder", "max_seq_length"] {
+            tree["features"][key] = Value::Null;
+        }
         let mut values: Layer = leaves(&tree).into_iter().map(|(k, v)| (k, (v, Origin::Default))).collect();
         for (key, (value, origin)) in layers.iter().flatten() {
             let Some(slot) = values.get_mut(key) else { return Err(unknown(key, origin, &values)) };

@@ -13,7 +13,7 @@
 //! 7. [`weights`], [`scores`] and [`accumulation`] say how much each row and batch counts; [`epochs`] puts whole epochs
 //!    together
 //! 8. [`config`] is the sum of all parameters, [`plan`] what is on disk, [`pipeline`] runs everything in order
-//! 9. [`synth`] makes data to try it with and [`cli`] is the command line
+//! 9. [`synth`] makes data to try it with, [`encode`] writes embeddings as a column, and [`cli`] is the command line
 
 pub mod error;
 pub mod progress;
@@ -38,6 +38,7 @@ pub mod config;
 pub mod plan;
 pub mod pipeline;
 pub mod synth;
+pub mod encode;
 #[cfg(feature = "cli")]
 pub mod cli;
 

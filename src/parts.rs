@@ -35,7 +35,12 @@ pub fn rows_per_part(width: usize) -> usize {
 
 /// All parts of a dataset of `rows` rows.
 pub fn parts(rows: u64, width: usize) -> Vec<Part> {
-    let step = rows_per_part(width) as u64;
+    parts_of(rows, rows_per_part(width))
+}
+
+/// Parts of `step` rows each: for rows that cost far more than their reading.
+pub fn parts_of(rows: u64, step: usize) -> Vec<Part> {
+    let step = step as u64;
     (0..rows.div_ceil(step))
         .map(|i| Part { index: i as usize, first: i * step, rows: (rows - i * step).min(step) as usize })
         .collect()

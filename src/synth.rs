@@ -301,13 +301,13 @@ pub fn write(params: &Params, out: &Path, force: bool, threads: usize, progress:
 }
 
 /// What may be replaced at the output's place.
-enum Replaced {
+pub(crate) enum Replaced {
     Nothing,
     File,
     Directory,
 }
 
-fn check_free(out: &Path, force: bool, files: usize) -> Result<Replaced> {
+pub(crate) fn check_free(out: &Path, force: bool, files: usize) -> Result<Replaced> {
     let name = out.display();
     let Ok(found) = fs::symlink_metadata(out) else { return Ok(Replaced::Nothing) };
     if !force {
@@ -336,12 +336,12 @@ fn check_free(out: &Path, force: bool, files: usize) -> Result<Replaced> {
 }
 
 /// The output under construction; removed if it does not become final.
-struct Beside {
-    path: PathBuf,
+pub(crate) struct Beside {
+    pub(crate) path: PathBuf,
 }
 
 impl Beside {
-    fn new(out: &Path) -> Result<Self> {
+    pub(crate) fn new(out: &Path) -> Result<Self> {
         let Some(name) = out.file_name() else {
             return Err(Error::config("--out", format!("{} is no name for a file", out.display()), ""));
         };
@@ -349,7 +349,7 @@ impl Beside {
         Ok(Beside { path: out.with_file_name(name) })
     }
 
-    fn become_final(self, out: &Path, replaced: Replaced) -> Result<()> {
+    pub(crate) fn become_final(self, out: &Path, replaced: Replaced) -> Result<()> {
         if matches!(replaced, Replaced::Directory) {
             fs::remove_dir_all(out).map_err(Error::io("replace", out))?;
         }

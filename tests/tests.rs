@@ -3,6 +3,8 @@
 mod cli;
 mod columns;
 mod determinism;
+#[cfg(feature = "encoder")]
+mod encoder;
 mod format;
 mod golden;
 mod hostile;

@@ -101,6 +101,20 @@ pub struct FeatureFlags {
           value_name = "one-hot|hash",
           value_parser = ["one-hot", "hash"])]
     pub categories: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub encode: EncodeFlags,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Features")]
+pub struct EncodeFlags {
+    /// Column whose values --encoder turns into vectors; the feature, alone or beside those of --features
+    #[arg(id = "features.encode", long = "encode", value_name = "COLUMN")]
+    pub encode: Option<String>,
+    /// Tokens that texts are cut at, special ones included [default: as the model's files say]
+    #[arg(id = "features.max_seq_length", long = "max-seq-length", value_name = "N")]
+    pub max_seq_length: Option<u32>,
 }
 
 #[derive(Args, Debug, Serialize)]
@@ -247,6 +261,10 @@ pub struct OutFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Run")]
 pub struct RunFlags {
+    /// Pre-trained network for --encode: a Hugging Face folder (config.json, model.safetensors, tokenizer.json), or an
+    /// .onnx file
+    #[arg(id = "run.encoder", long = "encoder", value_name = "DIR|FILE.onnx", help_heading = "Features")]
+    pub encoder: Option<String>,
     /// Threads [default: one per core]. The result does not depend on it
     #[arg(id = "run.threads", long = "threads", value_name = "N")]
     pub threads: Option<usize>,

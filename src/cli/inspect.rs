@@ -85,6 +85,11 @@ fn facts(dir: &Path, m: &Manifest, modalities: &[Modality]) -> Vec<(String, Stri
             ),
         ),
     ];
+    let features = &m.config["features"];
+    if let (Some(column), Some(encoder)) = (features["encode"].as_str(), features["encoder"].as_str()) {
+        let (name, hash) = encoder.rsplit_once('@').unwrap_or((encoder, ""));
+        lines.insert(1, line("encoder", format!("{name} ({}) reads `{column}`", style::shorten(hash, 13))));
+    }
     let candidates = m.candidates.iter().map(|c| match c.accumulation {
         1 => style::count(c.batch_size.into()),
         a => format!("{} x {a}", style::count(c.batch_size.into())),

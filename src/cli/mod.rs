@@ -5,6 +5,7 @@
 mod bars;
 mod completions;
 mod config;
+mod encode;
 mod flags;
 mod inspect;
 mod man;
@@ -61,6 +62,7 @@ struct Cli {
 enum Verb {
     Plan(Box<plan::Flags>),
     Modalities(Box<modalities::Flags>),
+    Encode(Box<encode::Flags>),
     Inspect(inspect::Flags),
     Synth(synth::Flags),
     Schema(schema::Flags),
@@ -162,6 +164,7 @@ fn execute(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<String> 
     match cli.verb {
         Verb::Plan(flags) => plan::run(*flags, &context),
         Verb::Modalities(flags) => modalities::run(*flags, &context),
+        Verb::Encode(flags) => encode::run(*flags, &context),
         Verb::Inspect(flags) => inspect::run(flags),
         Verb::Synth(flags) => synth::run(flags, &context),
         Verb::Schema(flags) => schema::run(flags),

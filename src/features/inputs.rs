@@ -1,6 +1,6 @@
 //! Which columns make a row's point.
 
-use super::Params;
+use super::{Encoder, Params};
 use crate::error::{Error, Result};
 use crate::source::{Column, Kind};
 
@@ -13,30 +13,77 @@ pub struct Inputs {
     pub vectors: Vec<String>,
     /// All other feature columns.
     pub table: Vec<String>,
-    /// All feature columns in the order of their coordinates.
+    /// All feature columns in the order of their coordinates. The encoded one is a vector: of 0 numbers until
+    /// [`Inputs::encoded_by`] says how many.
     pub order: Vec<(String, Kind)>,
+    /// The column that an encoder turns into vectors, one of `vectors`, and what the dataset holds in it.
+    pub encode: Option<(String, Kind)>,
 }
 
 impl Inputs {
     /// `taken` names the columns that have another role (label, id, strata, those of the row filter): they are never
     /// chosen by default, but may be named. Looks at the schema only, so it fails before any data is read.
     pub fn choose(params: &Params, columns: &[Column], taken: &[&str]) -> Result<Inputs> {
-        let chosen = if params.columns.is_empty() {
-            default_columns(columns, taken)?
-        } else {
-            named_columns(&params.columns, columns)?
-        };
+        let mut named = params.columns.clone();
+        named.extend(params.encode.iter().filter(|c| !params.columns.contains(c)).cloned());
+        let chosen =
+            if named.is_empty() { default_columns(columns, taken)? } else { named_columns(&named, columns)? };
         let mut inputs = Inputs::default();
         for column in chosen {
-            let list = if matches!(column.kind, Kind::Vector { .. }) {
-                &mut inputs.vectors
-            } else {
-                &mut inputs.table
-            };
+            let mut kind = column.kind.clone();
+            if params.encode.as_ref() == Some(&column.name) {
+                inputs.encode = Some((column.name.clone(), kind));
+                kind = Kind::Vector { dims: 0 };
+            }
+            let list =
+                if matches!(kind, Kind::Vector { .. }) { &mut inputs.vectors } else { &mut inputs.table };
             list.push(column.name.clone());
-            inputs.order.push((column.name.clone(), column.kind.clone()));
+            inputs.order.push((column.name.clone(), kind));
         }
         Ok(inputs)
+    }
+
+    /// The same columns with the encoder that encodes one of them; it and the column must come together, and fit.
+    pub fn encoded_by(mut self, encoder: Option<&Encoder>) -> Result<Inputs> {
+        match (&self.encode, encoder) {
+            (None, None) => {}
+            (Some((column, _)), None) => {
+                return Err(Error::config(
+                    "features.encode",
+                    format!("column `{column}` is to be encoded, and there is no encoder"),
+                    "name the folder of a model, or an .onnx file, with --encoder",
+                ));
+            }
+            (None, Some(encoder)) => {
+                return Err(Error::config(
+                    "run.encoder",
+                    format!("there is nothing to encode with {}", encoder.name()),
+                    "name the column with --encode",
+                ));
+            }
+            (Some((column, kind)), Some(encoder)) => {
+                encoder.check_kind(column, kind)?;
+                for (_, kind) in self.order.iter_mut().filter(|(name, _)| name == column) {
+                    *kind = Kind::Vector { dims: encoder.dims() };
+                }
+            }
+        }
+        Ok(self)
+    }
+
+    /// Whether this column is the one that is encoded.
+    pub fn encodes(&self, name: &str) -> bool {
+        self.encode.as_ref().is_some_and(|(column, _)| column == name)
+    }
+
+    /// The vector columns that the dataset has as such.
+    pub fn stored_vectors(&self) -> impl Iterator<Item = &String> {
+        self.vectors.iter().filter(|name| self.encoded_text() != Some(name))
+    }
+
+    /// The text column that is encoded; it is read with the table.
+    pub fn encoded_text(&self) -> Option<&String> {
+        self.encode.as_ref().filter(|(_, kind)| !matches!(kind, Kind::Vector { .. })).map(|(name, _)| name)
     }
 }
 

@@ -2,21 +2,26 @@
 //! `features.arrow` so that new rows are mapped the same way.
 //!
 //! 1. [`Inputs::choose`] decides which columns make the point, from the schema alone.
-//! 2. [`Features::fit`] learns centres, scales and categories on the sample's raw rows.
-//! 3. [`PointsReader`] maps every part of the dataset and says which rows are out of the plan, and why.
+//! 2. [`InputReader`] reads them, and has an [`Encoder`] turn one into vectors where the settings say so.
+//! 3. [`Features::fit`] learns centres, scales and categories on the sample's raw rows.
+//! 4. [`PointsReader`] maps every part of the dataset and says which rows are out of the plan, and why.
 //!
 //! Coordinates stand in the order of the chosen columns: a vector column has one for each of its numbers, a numeric
 //! column one, a text or boolean column one for each learnt category and one for all others (or 32 hashed ones).
 
 mod cells;
+mod encoder;
 mod inputs;
 mod points;
+mod reader;
 mod scale;
 mod transform;
 
 pub(crate) use cells::{column, numbers};
+pub use encoder::Encoder;
 pub use inputs::Inputs;
 pub use points::PointsReader;
+pub use reader::{ENCODED_ROWS, InputReader};
 pub(crate) use scale::quantile;
 pub use transform::{FeatureRow, Features, Operation};
 
@@ -37,6 +42,16 @@ pub struct Params {
     pub transform: Transform,
     /// What is done to text and boolean columns.
     pub categories: Categories,
+    /// Column that an encoder turns into a vector, one of `columns` (alone if those are empty).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encode: Option<String>,
+    /// The encoder: `NAME@BLAKE3` of its files. Another one is refused; none: the one that `run.encoder` names, which a
+    /// plan then has here.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub encoder: Option<String>,
+    /// Tokens that a text is cut at, special ones included. None: as the encoder's files say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_seq_length: Option<u32>,
 }
 
 /// What is done to the numbers of vector and numeric columns.

@@ -25,6 +25,8 @@ const HASHED: usize = 32;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Operation {
     None,
+    /// Made by an encoder, and left as it is. (Where more is done to the embedding, that is the operation.)
+    Encode,
     Unit,
     Standard,
     Robust,
@@ -33,8 +35,9 @@ pub enum Operation {
 }
 
 impl Operation {
-    pub const ALL: [Operation; 6] = [
+    pub const ALL: [Operation; 7] = [
         Operation::None,
+        Operation::Encode,
         Operation::Unit,
         Operation::Standard,
         Operation::Robust,
@@ -46,6 +49,7 @@ impl Operation {
     pub fn name(self) -> &'static str {
         match self {
             Operation::None => "none",
+            Operation::Encode => "encode",
             Operation::Unit => "unit",
             Operation::Standard => "standard",
             Operation::Robust => "robust",
@@ -133,7 +137,10 @@ impl Features {
         }
         let mut columns = Vec::with_capacity(inputs.order.len());
         for (name, kind) in &inputs.order {
-            let operation = operation(params.transform, kind);
+            let operation = match operation(params.transform, kind) {
+                Operation::None if inputs.encodes(name) => Operation::Encode,
+                other => other,
+            };
             let map = match kind {
                 Kind::Vector { dims } => {
                     let matrix = &sample.vectors[vector_place(inputs, name)?];
@@ -186,9 +193,10 @@ impl Features {
         self.columns.iter().flat_map(places).collect()
     }
 
-    /// One vector column as it is.
-    fn is_identity(&self) -> bool {
-        matches!(&self.columns[..], [Column { map: Map::Numbers { operation: Operation::None, .. }, .. }])
+    /// One vector column as it is, from the dataset or from an encoder.
+    pub fn is_identity(&self) -> bool {
+        use Operation::{Encode, None};
+        matches!(&self.columns[..], [Column { map: Map::Numbers { operation: None | Encode, .. }, .. }])
     }
 
     /// The points of raw rows: `out` is rows x dims; `bad` lists unusable rows, ascending, one entry a row, and their
@@ -220,7 +228,7 @@ impl Features {
                         }
                     }
                 }
-                (Map::Numbers { operation: Operation::None, .. }, Some(v)) => {
+                (Map::Numbers { operation: Operation::None | Operation::Encode, .. }, Some(v)) => {
                     for (i, x) in raw.vectors[v].iter_rows().enumerate() {
                         out.row_mut(i)[places.clone()].copy_from_slice(x);
                     }
@@ -276,9 +284,10 @@ impl Features {
         Ok(())
     }
 
-    /// The rows of `features.arrow`; None for one vector column as it is.
+    /// The rows of `features.arrow`; None for one vector column of the dataset as it is.
     pub fn rows(&self) -> Option<Vec<FeatureRow>> {
-        if self.is_identity() {
+        if matches!(&self.columns[..], [Column { map: Map::Numbers { operation: Operation::None, .. }, .. }])
+        {
             return None;
         }
         let mut rows = Vec::with_capacity(self.dims);
@@ -309,6 +318,9 @@ impl Features {
             let [(name, Kind::Vector { dims })] = &inputs.order[..] else {
                 return Err(misfit("is absent, but the features are not one vector column".into()));
             };
+            if inputs.encodes(name) {
+                return Err(misfit("is absent, but the features come from an encoder".into()));
+            }
             let map = Map::Numbers {
                 operation: Operation::None,
                 center: vec![0.0; *dims],
@@ -340,7 +352,10 @@ impl Features {
                 }
                 _ => {
                     let fits = match kind {
-                        Kind::Vector { dims } => here.len() == *dims,
+                        Kind::Vector { dims } => {
+                            let left = if inputs.encodes(name) { Operation::None } else { Operation::Encode };
+                            here.len() == *dims && operation != left
+                        }
                         Kind::Integer | Kind::Float => {
                             here.len() == 1 && matches!(operation, Operation::Standard | Operation::Robust)
                         }

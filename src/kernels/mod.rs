@@ -11,6 +11,7 @@
 //! - [`project`] rows onto axes
 //! - [`eigen`] mean, covariance and eigenvectors of symmetric matrices
 //! - [`sketches`] many cosines at once
+//! - `transformer` (feature `encoder`) linear layers, attention and what stands between them
 
 pub mod distance;
 pub mod eigen;
@@ -20,6 +21,8 @@ mod naive;
 pub mod nearest;
 pub mod project;
 pub mod sketches;
+#[cfg(feature = "encoder")]
+pub mod transformer;
 
 mod ranking;
 mod simd;

@@ -85,6 +85,18 @@ pub(super) fn run_at<J: Job>(level: Level, job: J) -> J::Output {
     }
 }
 
+/// As [`dispatch`], for jobs whose multiply-adds must round once on every machine: their numbers are written.
+#[cfg(feature = "encoder")]
+pub(super) fn dispatch_fused<J: Job>(job: J) -> J::Output {
+    run_fused_at(Level::now(), job)
+}
+
+/// As [`run_at`], with multiply-adds that round once.
+#[cfg(feature = "encoder")]
+pub(super) fn run_fused_at<J: Job>(level: Level, job: J) -> J::Output {
+    if level == Level::Portable { job.run::<Fused>() } else { run_at(level, job) }
+}
+
 /// `LANES` numbers. The implementations are reached through [`run_at`] alone: that is what makes their instructions
 /// safe to use.
 pub(super) trait Vector: Copy {
@@ -223,6 +235,60 @@ impl Vector for [f32; 8] {
     #[inline(always)]
     fn at_most(self, bound: Self) -> u32 {
         (0..8).fold(0, |bits, i| bits | u32::from(self[i] <= bound[i]) << i)
+    }
+    #[inline(always)]
+    unsafe fn tile(
+        x: *const f32,
+        stride: usize,
+        p: usize,
+        panel: *const f32,
+        out: *mut f32,
+        out_stride: usize,
+    ) {
+        // SAFETY: the caller's promise.
+        unsafe { tile::<Self, 2>(x, stride, p, panel, out, out_stride) }
+    }
+}
+
+/// Plain numbers whose multiply-adds round once: by the machine where every one of its kind can, else in software.
+#[cfg(feature = "encoder")]
+#[derive(Clone, Copy)]
+struct Fused([f32; 8]);
+
+#[cfg(feature = "encoder")]
+impl Vector for Fused {
+    const LANES: usize = 8;
+    const ROWS: usize = 2;
+    const FUSED: bool = true;
+    #[inline(always)]
+    fn splat(x: f32) -> Self {
+        Fused([x; 8])
+    }
+    #[inline(always)]
+    unsafe fn load(from: *const f32) -> Self {
+        // SAFETY: the caller's promise.
+        Fused(unsafe { Vector::load(from) })
+    }
+    #[inline(always)]
+    unsafe fn store(self, to: *mut f32) {
+        // SAFETY: the caller's promise.
+        unsafe { self.0.store(to) }
+    }
+    #[inline(always)]
+    fn add_product(self, x: Self, y: Self) -> Self {
+        Fused(std::array::from_fn(|i| x.0[i].mul_add(y.0[i], self.0[i])))
+    }
+    #[inline(always)]
+    fn min(self, other: Self) -> Self {
+        Fused(Vector::min(self.0, other.0))
+    }
+    #[inline(always)]
+    fn lowest(self) -> f32 {
+        self.0.lowest()
+    }
+    #[inline(always)]
+    fn at_most(self, bound: Self) -> u32 {
+        self.0.at_most(bound.0)
     }
     #[inline(always)]
     unsafe fn tile(

@@ -8,15 +8,15 @@ use super::fit::Fitted;
 use super::prepare::{Prepared, Roles};
 use crate::config::Config;
 use crate::error::Result;
-use crate::features::{PointsReader, State};
+use crate::features::{ENCODED_ROWS, InputReader, PointsReader, State};
 use crate::ids::NONE;
 use crate::kernels::eigen;
 use crate::matrix::Matrix;
 use crate::modalities::model::AssignedReader;
 use crate::modalities::{Assigned, pca};
-use crate::parts::{Engine, Local, Pass, parts};
+use crate::parts::{Engine, Local, Pass, parts, parts_of};
 use crate::scratch::RowFile;
-use crate::source::{Columns, Dataset};
+use crate::source::Dataset;
 use crate::statistics::content::Content;
 use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{Moment, Moments};
@@ -248,15 +248,19 @@ pub fn assign(
     let mean = eigen::mean(&sample.points);
 
     // Columns: those the config names, and those that are profiled in full.
-    let named: Vec<String> =
-        roles.named.iter().filter(|n| !roles.inputs.vectors.contains(n)).cloned().collect();
+    let vectors: Vec<&String> = roles.inputs.stored_vectors().collect();
+    let named: Vec<String> = roles.named.iter().filter(|n| !vectors.contains(n)).cloned().collect();
     let mut table = named.clone();
     let profiled = profile.as_ref().map_or(Vec::new(), Profile::reads);
     table.extend(profiled.into_iter().filter(|c| !named.contains(c)));
-    let columns = Columns::new(dataset, roles.inputs.vectors.clone(), table)?;
     let keep = |row| prepared.selection.contains(row);
     let place = |row| dataset.describe_row(row);
-    let points = PointsReader::new(&prepared.features, columns, config.source.invalid, &keep, &place);
+    let progress = engine.progress().clone();
+    let mut inputs = InputReader::new(dataset, &roles.inputs, table, roles.encoder, &keep, progress)?;
+    if prepared.features.is_identity() {
+        inputs = inputs.knowing(&sample.rows, &sample.points);
+    }
+    let points = PointsReader::new(&prepared.features, inputs, config.source.invalid, &keep, &place);
     let read = AssignedReader::new(points, &fitted.model, fitted.modality.clone(), fitted.strata.clone());
 
     let z = pca::apply(fitted.model.projection.as_ref(), &sample.points);
@@ -269,7 +273,10 @@ pub fn assign(
         profile,
         Content::new(named, first_rows),
     );
-    let parts = parts(dataset.rows(), prepared.features.dims());
+    let parts = match roles.encoder {
+        Some(_) => parts_of(dataset.rows(), ENCODED_ROWS),
+        None => parts(dataset.rows(), prepared.features.dims()),
+    };
     let (tally, moments, gain, reference, profile, content) = engine.run("assign", &read, &pass, &parts)?;
     if tally.planned() == 0 {
         return Err(crate::Error::input(

@@ -8,6 +8,7 @@ use super::summary::Estimate;
 use crate::batch_size::Candidates;
 use crate::config::{Config, Run};
 use crate::error::{Error, Result};
+use crate::features::{ENCODED_ROWS, Transform};
 use crate::parts::rows_per_part;
 use crate::plan;
 use crate::source::{Dataset, Kind};
@@ -55,7 +56,8 @@ pub fn estimate(
         gathering + block * 4 * (dims + 128) + 24 * dims.min(1024) * dims + neighbours + threads * THREAD;
 
     // Rows as read and as points, projected, and the table columns.
-    let part = rows.min(rows_per_part(dims as usize) as u64);
+    let step = if roles.encoder.is_some() { ENCODED_ROWS } else { rows_per_part(dims as usize) };
+    let part = rows.min(step as u64);
     let partials = (threads + 8) * 64 * dims * 40;
     let pass = sample + threads * (part * (8 * dims + 512 + table) + THREAD) + partials;
 
@@ -65,7 +67,10 @@ pub fn estimate(
     let mapped = if config.batches.epochs(rows) > 0 { rows * 8 } else { 0 };
     let epochs = (1 << 19) * 48 + mapped;
 
-    let memory_needed = BASE + fit.max(pass).max(settle).max(epochs);
+    // Its weights stay from the beginning to the end; while they are read they are there twice.
+    let encoder = roles.encoder.map_or(0, |e| (e.bytes() + threads as usize * e.working_bytes()) as u64);
+    let reading = roles.encoder.map_or(0, |e| e.bytes() as u64);
+    let memory_needed = BASE + encoder + fit.max(pass).max(settle).max(epochs).max(reading);
     let width = if rows < 1 << 32 { 4 } else { 8 };
     let written = u64::from(config.batches.epochs(rows));
     let candidates = match &config.batch_size.candidates {
@@ -79,7 +84,19 @@ pub fn estimate(
     let fits = memory_needed <= run.memory && bytes_written + bytes_scratch <= disk_free;
     let groups = dataset.row_groups().len();
     let s = if groups == 1 { "" } else { "s" };
-    let lines = vec![("files".into(), format!("{}, {groups} row group{s}", dataset.files().len()))];
+    let mut lines = vec![("files".into(), format!("{}, {groups} row group{s}", dataset.files().len()))];
+    if let (Some(encoder), Some((column, _))) = (roles.encoder, &roles.inputs.encode) {
+        // What the sample has is not encoded again where nothing more is done to it.
+        let again = match config.features.transform {
+            Transform::None if roles.inputs.order.len() == 1 => String::new(),
+            _ => format!(", {sample_rows} of them twice"),
+        };
+        let which = if config.source.filter.is_some() { "at most " } else { "" };
+        lines.push((
+            "encoder".into(),
+            format!("{} ({}): {which}{rows} rows of `{column}`{again}", encoder.name(), encoder.about()),
+        ));
+    }
     Ok(Estimate {
         rows,
         dims: dims as usize,

@@ -21,6 +21,7 @@ pub use summary::{Answer, Compared, Comparison, Counted, Estimate, Summary};
 
 use crate::config::{Config, Run};
 use crate::error::Result;
+use crate::features::Encoder;
 use crate::parts::Local;
 use crate::plan::staging::Staging;
 use crate::progress::Progress;
@@ -40,7 +41,8 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
     warnings.iter().for_each(|w| progress.warn(w));
     let engine = Local::new(run.threads, progress.clone())?;
     let dataset = Dataset::open(inputs)?;
-    let roles = Roles::choose(config, &dataset)?;
+    let encoder = encoder(config, run)?;
+    let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
     let needs = estimate::estimate(&dataset, &roles, config, run, engine.threads())?;
     estimate::refuse(&needs, run)?;
     let staging = Staging::begin(&run.out, run.force)?;
@@ -70,11 +72,22 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
     })
 }
 
-/// What [`plan`] would read, write and need, from the footers alone.
+/// The encoder that the run names, if it is the one that the config asks for.
+pub(crate) fn encoder(config: &Config, run: &Run) -> Result<Option<Encoder>> {
+    let Some(path) = &run.encoder else { return Ok(None) };
+    let encoder = Encoder::open(path, config.features.max_seq_length)?;
+    if let Some(asked) = &config.features.encoder {
+        encoder.check_identity(asked)?;
+    }
+    Ok(Some(encoder))
+}
+
+/// What [`plan`] would read, write and need, from the footers alone (and from the encoder, if there is one).
 pub fn estimate(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Estimate> {
     config.check()?;
     let dataset = Dataset::open(inputs)?;
-    let roles = Roles::choose(config, &dataset)?;
+    let encoder = encoder(config, run)?;
+    let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
     let threads = Local::new(run.threads, progress.clone())?.threads();
     estimate::estimate(&dataset, &roles, config, run, threads)
 }
@@ -85,7 +98,8 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
     config.check()?;
     let engine = Local::new(run.threads, progress.clone())?;
     let dataset = Dataset::open(inputs)?;
-    let roles = Roles::choose(config, &dataset)?;
+    let encoder = encoder(config, run)?;
+    let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
     engine.install(|| {
         let prepared = prepare::prepare(&dataset, &roles, config, &engine)?;
         let fit = fit::count(&prepared, config, progress)?;

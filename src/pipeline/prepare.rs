@@ -8,7 +8,7 @@ use arrow_select::filter::filter_record_batch;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::features::{Features, Inputs, Points, PointsReader, State};
+use crate::features::{Encoder, Features, InputReader, Inputs, Points, PointsReader, State};
 use crate::ids::NONE;
 use crate::modalities::{self, EstimatorSpec, Sample};
 use crate::parts::Local;
@@ -26,8 +26,10 @@ pub struct Values {
 
 /// Which columns are read, and why.
 #[derive(Clone, Debug)]
-pub struct Roles {
+pub struct Roles<'a> {
     pub inputs: Inputs,
+    /// Of the column that is encoded, if one is.
+    pub encoder: Option<&'a Encoder>,
     /// The column that stratifies, if one does.
     pub stratify: Option<String>,
     /// The column whose values are the modalities.
@@ -39,8 +41,8 @@ pub struct Roles {
     pub sample_table: Vec<String>,
 }
 
-impl Roles {
-    pub fn choose(config: &Config, dataset: &Dataset) -> Result<Self> {
+impl<'a> Roles<'a> {
+    pub fn choose(config: &Config, dataset: &Dataset, encoder: Option<&'a Encoder>) -> Result<Self> {
         let mut taken: Vec<String> = Vec::new();
         for (role, name) in config.roles() {
             let column = dataset.column(name, role)?;
@@ -57,7 +59,7 @@ impl Roles {
             taken.extend(dataset.filter_columns(sql)?);
         }
         let taken: Vec<&str> = taken.iter().map(String::as_str).collect();
-        let inputs = Inputs::choose(&config.features, dataset.columns(), &taken)?;
+        let inputs = Inputs::choose(&config.features, dataset.columns(), &taken)?.encoded_by(encoder)?;
         let named = config.named(&inputs, dataset)?;
         let stratify = config.strata.column().map(String::from);
         let modality = match config.modalities.estimator {
@@ -67,7 +69,7 @@ impl Roles {
         let plain = |k: &Kind| !matches!(k, Kind::Vector { .. } | Kind::Other);
         let sample_table =
             dataset.columns().iter().filter(|c| plain(&c.kind)).map(|c| c.name.clone()).collect();
-        Ok(Roles { inputs, stratify, modality, named, sample_table })
+        Ok(Roles { inputs, encoder, stratify, modality, named, sample_table })
     }
 }
 
@@ -146,13 +148,15 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
         sample = sample.with(&values.first_rows);
     }
     let table = short_columns(dataset, roles, &sample.rows, engine)?;
-    let columns = Columns::new(dataset, roles.inputs.vectors.clone(), table)?;
-    let (mut raw, fingerprints) = source::sample_pass(&columns, &roles.named, &sample.rows, engine)?;
+    let progress = engine.progress().clone();
+    let reader = InputReader::new(dataset, &roles.inputs, table, roles.encoder, &keep, progress)?;
+    let (mut raw, fingerprints) = source::sample_pass(reader.columns(), &roles.named, &sample.rows, engine)?;
+    reader.encode(&mut raw, engine)?;
 
     let features = Features::fit(&roles.inputs, &config.features, &raw)?;
     let place = |row| dataset.describe_row(row);
     let mut points = Points::default();
-    PointsReader::new(&features, columns, config.source.invalid, &keep, &place)
+    PointsReader::new(&features, reader, config.source.invalid, &keep, &place)
         .points(&mut raw, &mut points)?;
     let usable: Vec<bool> = points.state.iter().map(|&s| s == State::Planned).collect();
     let gone: Vec<usize> = (0..usable.len()).filter(|&i| !usable[i]).collect();

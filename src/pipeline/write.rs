@@ -28,7 +28,7 @@ const UNKNOWN_SHARE: f64 = 0.5;
 /// All that the stages before left.
 pub struct Everything<'a> {
     pub dataset: &'a Dataset,
-    pub roles: &'a Roles,
+    pub roles: &'a Roles<'a>,
     pub config: &'a Config,
     pub prepared: Prepared,
     pub fitted: Fitted,
@@ -211,7 +211,7 @@ pub fn write(
             interval: fitted.fit.interval,
         },
         gain: Some(gain.clone()),
-        config: used_config(config, &roles.inputs),
+        config: used_config(config, roles),
         files,
         inputs: inputs(dataset, &prepared),
     };
@@ -304,9 +304,10 @@ fn candidate(batch_size: u64, threshold: f64) -> plan::manifest::Candidate {
 }
 
 /// The config with what was chosen for "choose for me".
-fn used_config(config: &Config, inputs: &crate::features::Inputs) -> Value {
+fn used_config(config: &Config, roles: &Roles) -> Value {
     let mut used = config.clone();
-    used.features.columns = inputs.order.iter().map(|(name, _)| name.clone()).collect();
+    used.features.columns = roles.inputs.order.iter().map(|(name, _)| name.clone()).collect();
+    used.features.encoder = roles.encoder.map(|e| e.identity());
     used.batches = used.batches.resolved();
     serde_json::to_value(used).expect("a config is plain data")
 }

@@ -5,13 +5,15 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
 use crate::error::{Error, Result};
-use crate::features::{FeatureRow, Features, Inputs, Operation, PointsReader};
+use crate::features::{
+    ENCODED_ROWS, Encoder, FeatureRow, Features, InputReader, Inputs, Operation, PointsReader,
+};
 use crate::ids::NONE;
 use crate::matrix::Matrix;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata};
 use crate::modalities::{Assigned, EstimatorSpec, Model};
-use crate::parts::{Engine, Local, Part, Pass, Read, parts};
-use crate::source::{Bad, Columns, Dataset, Kind, RawRows, Selection};
+use crate::parts::{Engine, Local, Part, Pass, Read, parts, parts_of};
+use crate::source::{Bad, Dataset, Kind, RawRows, Selection};
 
 use super::features::Feature;
 use super::{Kind as Table, Plan};
@@ -21,6 +23,8 @@ use super::{Kind as Table, Plan};
 pub struct Assigner {
     config: Config,
     dims: usize,
+    /// Of a plan whose rows are encoded; see [`Assigner::with_encoder`].
+    encoder: Option<Encoder>,
     /// None: one vector column as it is.
     features: Option<Vec<FeatureRow>>,
     model: Model,
@@ -62,7 +66,7 @@ impl Plan {
             None => None,
         };
         let dims = self.manifest().dims as usize;
-        Ok(Assigner { config, dims, features, model, modality, strata, pairs })
+        Ok(Assigner { config, dims, encoder: None, features, model, modality, strata, pairs })
     }
 
     /// Where a row's stratum comes from, and the pairs of [`Assigner`].
@@ -97,16 +101,30 @@ impl Plan {
 }
 
 impl Assigner {
+    /// With the encoder that the plan was made with ([`Config`]'s `features.encode`): what maps a dataset's rows to points.
+    ///
+    /// # Errors
+    /// If it is another one.
+    pub fn with_encoder(mut self, encoder: Encoder) -> Result<Self> {
+        if let Some(asked) = &self.config.features.encoder {
+            encoder.check_identity(asked)?;
+        }
+        self.encoder = Some(encoder);
+        Ok(self)
+    }
+
     /// Assigns every row of a dataset that has the plan's columns; its row filter and its rule for unusable rows hold.
     /// Memory: 12 bytes a row.
     ///
     /// # Errors
-    /// Where a column names modalities or strata: the first row whose value the plan does not know.
+    /// Where a column names modalities or strata: the first row whose value the plan does not know. A plan whose rows are
+    /// encoded needs its encoder.
     pub fn assign_dataset(&self, dataset: &Dataset, engine: &Local) -> Result<Assignment> {
         self.run(dataset, &[], engine, &Collect)
     }
 
-    /// Assigns points: rows of the plan's one vector column as they are in the dataset. One thread.
+    /// Assigns points: rows of the plan's one vector column as they are in the dataset, or embeddings of the column that
+    /// its encoder encodes. One thread.
     ///
     /// # Errors
     /// Plans of several columns, or with modalities or strata by column: they need a dataset.
@@ -128,7 +146,9 @@ impl Assigner {
             return refuse(format!("they have {} numbers, those of the plan {}", points.cols(), self.dims));
         }
         let kind = Kind::Vector { dims: self.dims };
-        let inputs = Inputs { vectors: vec![name.clone()], table: vec![], order: vec![(name.clone(), kind)] };
+        let encode = self.config.features.encode.clone().map(|column| (column, kind.clone()));
+        let (vectors, order) = (vec![name.clone()], vec![(name.clone(), kind)]);
+        let inputs = Inputs { vectors, table: vec![], order, encode };
         let features = self.features(&inputs)?;
         let keep = |_| true;
         let place = |row| ("the points".to_string(), row);
@@ -147,7 +167,8 @@ impl Assigner {
         engine: &Local,
         pass: &P,
     ) -> Result<P::Output> {
-        let inputs = Inputs::choose(&self.config.features, dataset.columns(), &[])?;
+        let encoder = self.encoder.as_ref();
+        let inputs = Inputs::choose(&self.config.features, dataset.columns(), &[])?.encoded_by(encoder)?;
         let features = self.features(&inputs)?;
         let selection = match &self.config.source.filter {
             Some(sql) => dataset.select(sql, engine)?,
@@ -159,11 +180,15 @@ impl Assigner {
                 table.push(column.clone());
             }
         }
-        let columns = Columns::new(dataset, inputs.vectors, table)?;
         let keep = |row| selection.contains(row);
         let place = |row| dataset.describe_row(row);
-        let points = PointsReader::new(&features, columns, self.config.source.invalid, &keep, &place);
-        engine.run("assign", &self.reader(points), pass, &parts(dataset.rows(), self.dims))
+        let reader = InputReader::new(dataset, &inputs, table, encoder, &keep, engine.progress().clone())?;
+        let points = PointsReader::new(&features, reader, self.config.source.invalid, &keep, &place);
+        let parts = match encoder {
+            Some(_) => parts_of(dataset.rows(), ENCODED_ROWS),
+            None => parts(dataset.rows(), self.dims),
+        };
+        engine.run("assign", &self.reader(points), pass, &parts)
     }
 
     /// The columns beside the features that decide where a row belongs.

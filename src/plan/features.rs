@@ -14,14 +14,14 @@ pub const CONTRACT: Contract = Contract {
     name: "features",
     path: "features.arrow",
     one_row_per: "feature (coordinate of a point), in order",
-    absent: "the features are one embedding column as it is",
+    absent: "the features are one embedding column of the dataset as it is",
     columns: &[
         Column::new("feature", Type::U32, "its number: the coordinate", "", "0 .. dims"),
         Column::new("column", Type::Text, "column of the dataset that it is made from", "", ""),
         Column::new(
             "operation",
             Type::Text,
-            "`none`, `unit` (the vector scaled to length 1), `standard` or `robust` ((x - center) / scale), `one-hot` (1 if the cell is `category`), `hash`",
+            "`none`, `encode` (what the encoder of `config` makes of the cell, as it is), `unit` (the vector scaled to length 1), `standard` or `robust` ((x - center) / scale), `one-hot` (1 if the cell is `category`), `hash`",
             "",
             "",
         ),
