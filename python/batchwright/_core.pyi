@@ -413,7 +413,7 @@ class LoaderChoice:
     def log(self) -> list[dict[str, Any]]:
         """One entry a segment: `segment`, `candidate`, `batch_size`, `rows` (of batches of this size), `other_rows` (of others, on
         their way when it began), `cost`, `before` and `observed` (losses), `expected` (the extrapolated loss), `surprise`
-        (ln expected - ln observed: > 0 if the loss fell further), `rate` (the reward)."""
+        (ln expected - ln observed: > 0 if the loss fell further), `reward` (what the policy was told)."""
 
     def state(self) -> dict[str, Any]:
         """JSON-able, with the log."""
