@@ -25,7 +25,10 @@ fn asarray<'py>(any: &Bound<'py, PyAny>, dtype: Option<&str>) -> Result<Bound<'p
 
 /// One-dimensional whole numbers >= 0; `name` is the argument's.
 pub fn counts(name: &str, any: &Bound<'_, PyAny>) -> Result<Vec<u64>> {
-    fn read<T: Element + Copy>(any: &Bound<'_, PyAny>, f: impl Fn(T) -> Option<u64>) -> Option<Option<Vec<u64>>> {
+    fn read<T: Element + Copy>(
+        any: &Bound<'_, PyAny>,
+        f: impl Fn(T) -> Option<u64>,
+    ) -> Option<Option<Vec<u64>>> {
         let array = any.cast::<PyArray1<T>>().ok()?.readonly();
         Some(array.as_array().iter().map(|&x| f(x)).collect())
     }
@@ -77,7 +80,9 @@ pub fn array<T: Element>(py: Python<'_>, numbers: Vec<T>) -> Py<PyArray1<T>> {
 /// A read-only array of row numbers in the plan's type.
 pub fn rows<'py>(py: Python<'py>, rows: Vec<u64>, row_type: RowType) -> Bound<'py, PyAny> {
     match row_type {
-        RowType::U32 => read_only(rows.into_iter().map(|row| row as u32).collect::<Vec<_>>().into_pyarray(py)),
+        RowType::U32 => {
+            read_only(rows.into_iter().map(|row| row as u32).collect::<Vec<_>>().into_pyarray(py))
+        }
         RowType::U64 => read_only(rows.into_pyarray(py)),
     }
 }

@@ -8,7 +8,8 @@ use pyo3::prelude::*;
 
 use crate::wait::attend;
 
-/// Runs one command line. The first Ctrl-C stops it after cleaning up, a second one at once.
+/// Runs the command line `batchwright`: the same program as the Rust binary. `argv[0]` is the program's name. Returns the exit
+/// code. Writes to the process's standard output and error, not to `sys.stdout`.
 #[pyfunction]
 pub fn main(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
     // What Python has written before belongs before what Rust writes.
@@ -23,14 +24,18 @@ pub fn main(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
         let begun = begun.clone();
         move |switch| *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(switch)
     };
-    attend(py, move || batchwright::cli::run(argv, begin), |interrupt| {
-        let begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
-        match &*begun {
-            Some(switch) if !switch.swap(true, Ordering::Relaxed) => {
-                eprintln!("stopping; press Ctrl-C again to stop at once");
-                Ok(())
+    attend(
+        py,
+        move || batchwright::cli::run(argv, begin),
+        |interrupt| {
+            let begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
+            match &*begun {
+                Some(switch) if !switch.swap(true, Ordering::Relaxed) => {
+                    eprintln!("stopping; press Ctrl-C again to stop at once");
+                    Ok(())
+                }
+                _ => Err(interrupt),
             }
-            _ => Err(interrupt),
-        }
-    })
+        },
+    )
 }

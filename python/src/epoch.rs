@@ -25,6 +25,10 @@ self_cell!(
     }
 );
 
+/// One epoch in batches of one size: a read-only sequence of arrays of rows. Any batch by itself in O(batch size + strata).
+///
+/// An epoch that was written is read from the plan (arrays are views of the mapped file, which they keep alive), any other is
+/// computed: the same bits. Pickles with its plan.
 #[pyclass(frozen, module = "batchwright")]
 pub struct Epoch {
     plan: Py<Plan>,
@@ -65,8 +69,14 @@ impl Epoch {
         if let Some(written) = &written
             && written.len() != len
         {
-            let reason = format!("is damaged: epoch {number} has {} batches of {size}, not {len}", written.len());
-            return Err(Error::plan(core.path(), reason, "write the plan again (`batchwright plan ... --force`)").into());
+            let reason =
+                format!("is damaged: epoch {number} has {} batches of {size}, not {len}", written.len());
+            return Err(Error::plan(
+                core.path(),
+                reason,
+                "write the plan again (`batchwright plan ... --force`)",
+            )
+            .into());
         }
         let scanned = OnceLock::new();
         Ok(Epoch { plan, core, number, size, len, row_type, written, dealt: Arc::new(dealt), scanned })
@@ -125,7 +135,9 @@ impl Epoch {
         let scan = match &self.written {
             Some(written) => {
                 let mut scan = Scan::default();
-                written.iter().for_each(|b| scan.push(b.n_eff, b.x, b.score, b.update, b.coefficient, b.ends_update));
+                written
+                    .iter()
+                    .for_each(|b| scan.push(b.n_eff, b.x, b.score, b.update, b.coefficient, b.ends_update));
                 scan
             }
             None => {
@@ -133,7 +145,8 @@ impl Epoch {
                 long(py, move |engine| {
                     let mut scan = Scan::default();
                     let mut push = |r: &batchwright::epochs::Record| {
-                        let [n_eff, x, score, coefficient] = [r.n_eff, r.x, r.score, r.coefficient].map(|x| x as f32);
+                        let [n_eff, x, score, coefficient] =
+                            [r.n_eff, r.x, r.score, r.coefficient].map(|x| x as f32);
                         scan.push(n_eff, x, score, r.update, coefficient, r.ends_update);
                         Ok(())
                     };
@@ -184,6 +197,7 @@ impl Epoch {
         self.size
     }
 
+    /// Is it read from the plan?
     #[getter]
     fn written(&self) -> bool {
         self.written.is_some()
@@ -197,15 +211,19 @@ impl Epoch {
         Self::batch(slf, index)
     }
 
+    /// Rows of a batch in the order to be used, shape (n,), read-only. Contiguous slices and strides of 1/2, 1/4, 1/8 are
+    /// stratified too. Raises IndexError.
     fn batch<'py>(slf: &Bound<'py, Self>, index: isize) -> PyResult<Bound<'py, PyAny>> {
         Ok(Self::batch_at(slf, slf.get().place(index)?))
     }
 
+    /// What the batch is worth, in random rows, at progress 0.
     fn n_eff(&self, py: Python<'_>, index: isize) -> PyResult<f64> {
         let place = self.place(index)?;
         Ok(py.detach(|| self.dealt.borrow_dependent().record(place as u64).n_eff))
     }
 
+    /// Of every row of the batch, in its order.
     fn centrality<'py>(slf: &Bound<'py, Self>, index: isize) -> Result<Option<Bound<'py, PyAny>>> {
         let core = slf.get().core.clone();
         let of = |rows: &[u64]| {
@@ -215,23 +233,27 @@ impl Epoch {
         Self::reals(slf, slf.get().place(index)?, |batch| batch.centrality, of)
     }
 
+    /// Weight of every row of the batch, in its order.
     fn weights(&self, py: Python<'_>, index: isize, progress: f64) -> Result<Py<PyArray1<f32>>> {
         let place = self.place(index)?;
         let weights = py.detach(|| self.core.weights_of(&self.rows_at(place), progress))?;
         Ok(array(py, weights))
     }
 
+    /// p_h / q_h of every row of the batch; None if the plan does not skew shares.
     fn loss_weight<'py>(slf: &Bound<'py, Self>, index: isize) -> Result<Option<Bound<'py, PyAny>>> {
         let core = slf.get().core.clone();
         let of = |rows: &[u64]| core.loss_weights_of(rows);
         Self::reals(slf, slf.get().place(index)?, |batch| batch.loss_weight, of)
     }
 
+    /// All batches one after another, shape (rows of the epoch,). Batch i is rows()[i * batch_size : (i + 1) * batch_size].
     fn rows<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
         if let Some(written) = &this.written
             && written.pieces().len() == 1
-            && let Some(view) = written.pieces().next().and_then(|rows| arrays::view(rows, slf.clone().into_any()))
+            && let Some(view) =
+                written.pieces().next().and_then(|rows| arrays::view(rows, slf.clone().into_any()))
         {
             return Ok(view);
         }
@@ -253,6 +275,7 @@ impl Epoch {
         Ok(arrays::rows(py, rows, this.row_type))
     }
 
+    /// Scores of all batches and which update each belongs to. Scans an epoch that was not written once.
     fn updates(&self, py: Python<'_>) -> Result<Updates> {
         let s = self.scan(py)?.clone();
         Ok(Updates {
@@ -266,13 +289,17 @@ impl Epoch {
     }
 }
 
-/// Scores and updates of all batches of an epoch.
+/// Arrays of shape (batches,), as in `batches/size-B/epoch-E.arrow`.
 #[pyclass(frozen, get_all, module = "batchwright")]
 pub struct Updates {
     n_eff: Py<PyArray1<f32>>,
+    /// Normalised squared distance to the data's composition: 1 on average for a random batch.
     x: Py<PyArray1<f32>>,
+    /// n_eff / information threshold.
     score: Py<PyArray1<f32>>,
+    /// Number of the update that a batch belongs to, from 0.
     update: Py<PyArray1<u32>>,
+    /// Factor of the batch's mean gradient; they sum to 1 in each update.
     coefficient: Py<PyArray1<f32>>,
     ends_update: Py<PyArray1<bool>>,
 }

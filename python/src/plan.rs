@@ -1,6 +1,6 @@
 //! `Plan`: look-ups, weights, new rows.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use batchwright::Error;
@@ -34,6 +34,10 @@ pub struct Opened {
     pub dealer: Arc<Dealer>,
 }
 
+/// A plan on disk. Opening reads plan.json and footers; tables are mapped when they are needed.
+///
+/// Pickles as its path and id: the copy opens itself at its first use and refuses a plan that has changed meanwhile. Safe to use
+/// after a fork: no thread outlives a call.
 #[pyclass(frozen, module = "batchwright")]
 pub struct Plan {
     path: PathBuf,
@@ -50,8 +54,13 @@ impl Plan {
         let plan = Arc::new(core::Plan::open(&self.path)?);
         let now = &plan.manifest().plan;
         if self.id.as_ref().is_some_and(|id| id != now) {
-            let reason = format!("has changed: it is plan {}, not {}", short(now), self.id.as_deref().map_or("", short));
-            let help = "open it again in the process that began, or put back the plan that training began with";
+            let reason = format!(
+                "has changed: it is plan {}, not {}",
+                short(now),
+                self.id.as_deref().map_or("", short)
+            );
+            let help =
+                "open it again in the process that began, or put back the plan that training began with";
             return Err(Error::plan(&self.path, reason, help));
         }
         let dealer = Arc::new(Dealer::try_new(plan.clone(), |plan| plan.epochs())?);
@@ -103,6 +112,8 @@ fn paths(any: &Bound<'_, PyAny>) -> Result<Vec<String>> {
 
 #[pymethods]
 impl Plan {
+    /// Opens the plan in this directory and checks plan.json, file sizes and footers (milliseconds); with `verify` also the hash
+    /// of every file. Raises PlanError.
     #[staticmethod]
     #[pyo3(signature = (path, verify = false))]
     fn open(py: Python<'_>, path: PathBuf, verify: bool) -> Result<Plan> {
@@ -131,29 +142,39 @@ impl Plan {
 
     fn __repr__(&self) -> Result<String> {
         let m = self.manifest()?;
-        Ok(format!("Plan({:?}, id={}, {} rows, {} modalities)", self.path, short(&m.plan), m.rows, m.modalities))
+        Ok(format!(
+            "Plan({:?}, id={}, {} rows, {} modalities)",
+            self.path,
+            short(&m.plan),
+            m.rows,
+            m.modalities
+        ))
     }
 
     #[getter]
-    fn path(&self) -> &Path {
-        &self.path
+    fn path(&self) -> String {
+        self.path.to_string_lossy().into_owned()
     }
 
+    /// 64 hex digits: equal rows, settings and seed give equal ids.
     #[getter]
     fn plan_id(&self) -> Result<&str> {
         Ok(&self.manifest()?.plan)
     }
 
+    /// plan.json, see docs/format.md.
     #[getter(manifest)]
     fn plan_json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         to_python(py, self.manifest()?)
     }
 
+    /// Rows of the dataset, planned or not.
     #[getter]
     fn rows(&self) -> Result<u64> {
         Ok(self.manifest()?.rows)
     }
 
+    /// Rows of an epoch.
     #[getter]
     fn rows_planned(&self) -> Result<u64> {
         Ok(self.manifest()?.rows_planned)
@@ -167,11 +188,13 @@ impl Plan {
         })
     }
 
+    /// Dimensions of the feature space.
     #[getter]
     fn dims(&self) -> Result<u32> {
         Ok(self.manifest()?.dims)
     }
 
+    /// Number of modalities, M.
     #[getter]
     fn modalities(&self) -> Result<u32> {
         Ok(self.manifest()?.modalities)
@@ -182,11 +205,13 @@ impl Plan {
         Ok(self.manifest()?.strata)
     }
 
+    /// The recommended batch size, over all ranks and micro-batches.
     #[getter]
     fn batch_size(&self) -> Result<u32> {
         Ok(self.manifest()?.batch_size)
     }
 
+    /// Batch sizes to choose from, ascending; all are multiples of the first.
     #[getter]
     fn candidates(&self) -> Result<Vec<u32>> {
         let mut sizes: Vec<u32> = self.manifest()?.candidates.iter().map(|c| c.batch_size).collect();
@@ -194,6 +219,7 @@ impl Plan {
         Ok(sizes)
     }
 
+    /// Epochs that were written. Any other is computed: see `epoch`.
     #[getter]
     fn epochs(&self) -> Result<u32> {
         Ok(self.manifest()?.epochs)
@@ -204,26 +230,32 @@ impl Plan {
         Ok(self.manifest()?.seed)
     }
 
+    /// Effective rows that an update needs.
     #[getter]
     fn information_threshold(&self) -> Result<f64> {
         Ok(self.manifest()?.information_threshold)
     }
 
+    /// Share of the gradient's variance that the score groups explain, before it fades.
     #[getter]
     fn modality_share(&self) -> Result<f64> {
         Ok(self.manifest()?.modality_share.value)
     }
 
+    /// Score group of every stratum, shape (strata,).
     #[getter]
     fn score_groups(&self, py: Python<'_>) -> Result<Py<PyArray1<u32>>> {
         Ok(array(py, self.manifest()?.score_groups.clone()))
     }
 
+    /// The Parquet files in row order, as paths relative to their deepest common directory.
     #[getter]
     fn inputs(&self) -> Result<Vec<&str>> {
         Ok(self.manifest()?.inputs.iter().map(|i| i.path.as_str()).collect())
     }
 
+    /// Epoch `epoch` (from 0) in batches of `batch_size` rows: by default the recommended one, else any multiple of the smallest
+    /// candidate. O(strata).
     #[pyo3(signature = (epoch, batch_size = None))]
     fn epoch(slf: &Bound<'_, Self>, epoch: u32, batch_size: Option<u32>) -> Result<Epoch> {
         let size = match batch_size {
@@ -233,8 +265,16 @@ impl Plan {
         Epoch::new(slf.clone().unbind(), slf.get().opened()?, epoch, size)
     }
 
+    /// Compares files, row groups and row counts with those that the plan was made from, with `fingerprints` also the bytes of the
+    /// planned columns. Files, folders and globs, as for `batchwright plan`. Returns the files in row order, one for each entry of
+    /// `inputs`. Raises PlanError naming the first difference.
     #[pyo3(signature = (paths, fingerprints = false))]
-    fn check_dataset(&self, py: Python<'_>, paths: &Bound<'_, PyAny>, fingerprints: bool) -> Result<Vec<String>> {
+    fn check_dataset(
+        &self,
+        py: Python<'_>,
+        paths: &Bound<'_, PyAny>,
+        fingerprints: bool,
+    ) -> Result<Vec<String>> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
         long(py, move |engine| {
             engine.install(|| {
@@ -245,6 +285,7 @@ impl Plan {
         })
     }
 
+    /// Rows of a micro-batch of one rank: batch_size / (world_size x micro_steps). Raises ConfigError if it does not divide.
     #[pyo3(signature = (world_size, micro_steps = 1, batch_size = None))]
     fn check_world_size(&self, world_size: u32, micro_steps: u32, batch_size: Option<u32>) -> Result<u32> {
         let size = match batch_size {
@@ -253,58 +294,77 @@ impl Plan {
         };
         let parts = u64::from(world_size) * u64::from(micro_steps);
         if parts == 0 || !u64::from(size).is_multiple_of(parts) {
-            let reason = format!("a batch of {size} rows does not divide into {world_size} ranks x {micro_steps} micro-batches");
+            let reason = format!(
+                "a batch of {size} rows does not divide into {world_size} ranks x {micro_steps} micro-batches"
+            );
             let help = "plan for it with `batchwright plan --world-size W --micro-steps A`, or choose another number";
             return Err(Error::config("world_size", reason, help).into());
         }
         Ok((u64::from(size) / parts) as u32)
     }
 
+    /// Modality of every row, -1 for rows that are not planned. Shape as `rows`, as for all look-ups; O(rows asked for).
     fn modality(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
         self.look_up(py, rows, |samples, row| signed(samples.modality(row)))
     }
 
+    /// Stratum of every row, -1 for rows that are not planned.
     fn stratum(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
         self.look_up(py, rows, |samples, row| signed(samples.stratum(row)))
     }
 
+    /// Euclidean distance of every row to its modality's centre in feature space, NaN for rows that are not planned.
     fn distance(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<f32>>> {
         self.look_up(py, rows, |samples, row| samples.distance(row).unwrap_or(f32::NAN))
     }
 
+    /// Where every row lies in its modality: 1 at the centre, 0 at the edge; NaN for rows that are not planned.
     fn centrality(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<f32>>> {
         self.look_up(py, rows, |samples, row| samples.centrality(row).unwrap_or(f32::NAN))
     }
 
+    /// Weight of every row of the dataset, shape (rows,): mean 1 over each modality, 0 for rows that are not planned.
     fn weights(&self, py: Python<'_>, progress: f64) -> Result<Py<PyArray1<f32>>> {
         let plan = self.core()?.clone();
         Ok(array(py, long(py, move |engine| plan.row_weights(progress, engine.progress()))?))
     }
 
-    fn weights_for(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, progress: f64) -> Result<Py<PyArray1<f32>>> {
+    /// Weights of these rows. If the plan normalises by batch, `rows` is the batch: their mean is 1.
+    fn weights_for(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyAny>,
+        progress: f64,
+    ) -> Result<Py<PyArray1<f32>>> {
         let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
         Ok(array(py, py.detach(|| plan.weights_of(&rows, progress))?))
     }
 
+    /// Exponent of the weights: exp(beta (centrality - 1/2)), times what makes their mean 1.
     fn beta(&self, progress: f64) -> Result<f64> {
         Ok(self.core()?.beta(progress)?)
     }
 
+    /// p_h / q_h of every row: undoes shares that the plan skews on purpose. None if it does not, 0 for rows not planned.
     fn loss_weight(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Option<Py<PyArray1<f32>>>> {
         let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
         Ok(py.detach(|| plan.loss_weights_of(&rows))?.map(|w| array(py, w)))
     }
 
+    /// What scores a batch by the histogram of its rows over the score groups.
     fn score(&self) -> Result<Score> {
         Score::new_from(self.opened()?.dealer.borrow_dependent().group_counts(), self.modality_share()?)
     }
 
+    /// Rows of every score group, shape (groups,); rows that are not planned are not counted.
     fn histogram(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
         let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
         let histogram = py.detach(|| plan.histogram(&rows))?;
         Ok(array(py, histogram.into_iter().map(|n| n as i64).collect()))
     }
 
+    /// At most `size` rows on which to measure the loss, stratified and the same in every run: of the held-out rows if the plan
+    /// has some, else planned ones.
     #[pyo3(signature = (size = 1024))]
     fn probe<'py>(&self, py: Python<'py>, size: u64) -> Result<Bound<'py, PyAny>> {
         let plan = self.core()?;
@@ -312,6 +372,7 @@ impl Plan {
         Ok(arrays::rows(py, rows, plan.manifest().row_type))
     }
 
+    /// The rows kept out of the batches (`--holdout`), ascending; None if no split was asked for.
     fn holdout<'py>(&self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
         let plan = self.core()?;
         let Some(held) = py.detach(|| plan.holdout())? else { return Ok(None) };
@@ -319,12 +380,15 @@ impl Plan {
         Ok(Some(arrays::rows(py, rows, plan.manifest().row_type)))
     }
 
+    /// Where new rows belong: `points` of shape (n, dims), float32 or float64, as they are in the dataset's vector column. Raises
+    /// ConfigError for plans whose rows are not one vector column: see `assign_dataset`.
     fn assign(&self, py: Python<'_>, points: &Bound<'_, PyAny>) -> Result<Assignment> {
         let (plan, points) = (self.core()?.clone(), arrays::points(points)?);
         let found = long(py, move |engine| plan.assigner()?.assign_points(&points, engine))?;
         Ok(Assignment::new(py, found))
     }
 
+    /// Where the rows of another dataset with the plan's columns belong.
     fn assign_dataset(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<Assignment> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
         let found = long(py, move |engine| {
@@ -334,6 +398,7 @@ impl Plan {
         Ok(Assignment::new(py, found))
     }
 
+    /// Where rows lie in the Parquet files. O(rows log row groups).
     fn locate(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Places> {
         let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
         let places = py.detach(|| plan.locate(&rows))?;
@@ -344,6 +409,7 @@ impl Plan {
         })
     }
 
+    /// All row groups of the dataset in row order.
     fn row_groups(&self, py: Python<'_>) -> Result<RowGroups> {
         let plan = self.core()?;
         let (sources, files) = py.detach(|| Ok::<_, Error>((plan.sources()?, plan.source_files()?)))?;
@@ -355,11 +421,18 @@ impl Plan {
         })
     }
 
-    fn ids(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, paths: &Bound<'_, PyAny>) -> Result<Vec<Option<String>>> {
+    /// What the column `--id` calls the rows. Reads only pages of `paths`, the dataset, that hold some of them.
+    fn ids(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyAny>,
+        paths: &Bound<'_, PyAny>,
+    ) -> Result<Vec<Option<String>>> {
         let (plan, rows, inputs) = (self.core()?.clone(), arrays::counts("rows", rows)?, self::paths(paths)?);
         long(py, move |engine| engine.install(|| plan.ids(&rows, &Dataset::open(&inputs)?)))
     }
 
+    /// A choice among the plan's candidates for a run of so many epochs; `seed`: by default the plan's.
     #[pyo3(signature = (epochs, *, policy = "rate", seed = None, segment_rows = None))]
     fn loader_choice(
         &self,
@@ -377,6 +450,7 @@ impl Plan {
         LoaderChoice::of(choice, self.manifest()?.rows_planned as f64 * epochs)
     }
 
+    /// An accumulator with the plan's threshold, for batches of this size (by default the recommended one).
     #[pyo3(signature = (batch_size = None, threshold = None))]
     fn accumulator(&self, batch_size: Option<u64>, threshold: Option<f64>) -> Result<Accumulator> {
         let m = self.manifest()?;
@@ -385,11 +459,13 @@ impl Plan {
     }
 }
 
-/// Where rows belong.
+/// Where rows belong: arrays of shape (n,).
 #[pyclass(frozen, get_all, module = "batchwright")]
 pub struct Assignment {
+    /// -1 for rows that the plan's filter or its rule for invalid rows leaves out.
     modality: Py<PyArray1<i64>>,
     stratum: Py<PyArray1<i64>>,
+    /// Euclidean, to the modality's centre; NaN for rows that are left out.
     distance: Py<PyArray1<f32>>,
 }
 
@@ -403,19 +479,23 @@ impl Assignment {
     }
 }
 
-/// Where rows lie in the Parquet files.
+/// Where rows lie: arrays of shape (n,).
 #[pyclass(frozen, get_all, module = "batchwright")]
 pub struct Places {
+    /// Place in `Plan.inputs`.
     file: Py<PyArray1<u32>>,
+    /// Row group in the file.
     row_group: Py<PyArray1<u32>>,
+    /// Row in the row group.
     offset: Py<PyArray1<u64>>,
 }
 
-/// The row groups of the dataset.
+/// Row groups in row order: arrays of shape (row groups,).
 #[pyclass(frozen, get_all, module = "batchwright")]
 pub struct RowGroups {
     file: Py<PyArray1<u32>>,
     row_group: Py<PyArray1<u32>>,
+    /// Global number of the first row.
     first_row: Py<PyArray1<u64>>,
     rows: Py<PyArray1<u64>>,
 }

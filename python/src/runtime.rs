@@ -56,6 +56,7 @@ pub fn policy(name: &str) -> Result<Policy> {
     })
 }
 
+/// How representative a batch is, from its histogram over groups alone (docs/algorithms.md).
 #[pyclass(frozen, module = "batchwright")]
 pub struct Score {
     score: scores::Score,
@@ -90,6 +91,8 @@ impl Score {
         self.score.groups()
     }
 
+    /// (effective rows, normalised distance x) of a batch with this histogram, shape (groups,). The modality share fades with
+    /// progress: a max(0, 1 - 2 progress).
     #[pyo3(signature = (histogram, progress = 0.0))]
     fn n_eff(&self, histogram: &Bound<'_, PyAny>, progress: f64) -> Result<(f64, f64)> {
         let histogram = arrays::counts("histogram", histogram)?;
@@ -106,6 +109,10 @@ impl Score {
     }
 }
 
+/// Says when gradients of several batches make an update: once their effective rows reach the threshold, after
+/// 8 ceil(threshold / batch_size) batches, or at the epoch's end. The update's gradient is
+/// sum(weight_b g_b) / sum(weight_b), g_b the mean gradient of batch b. Under data parallelism feed the same numbers (those of the
+/// global batch) on every rank: every rank then decides alike.
 #[pyclass(frozen, module = "batchwright")]
 pub struct Accumulator {
     inner: Mutex<Accumulating>,
@@ -127,7 +134,9 @@ impl Accumulator {
     pub fn new(threshold: f64, batch_size: u64, longest: Option<u64>) -> Result<Accumulator> {
         positive("batch_size", batch_size as f64)?;
         if longest == Some(0) {
-            return Err(Error::config("longest", "an update has batches", "leave it out for the default").into());
+            return Err(
+                Error::config("longest", "an update has batches", "leave it out for the default").into()
+            );
         }
         let accumulator = match longest {
             None => core::Accumulator::new(threshold, batch_size),
@@ -176,36 +185,43 @@ impl Accumulator {
         lock(&self.inner).accumulator.longest()
     }
 
+    /// The next batch, of `n` rows worth `n_eff`: (its weight min(n_eff, 4 n), is the update complete?).
     fn feed(&self, n_eff: f64, n: u64) -> Result<(f64, bool)> {
         positive("n_eff", n_eff)?;
         positive("n", n as f64)?;
         Ok(lock(&self.inner).accumulator.feed(n_eff, n))
     }
 
+    /// The epoch ends here: true if batches wait for an update, which is then complete.
     fn finish(&self) -> bool {
         lock(&self.inner).accumulator.finish()
     }
 
+    /// Batches of an update that is not complete.
     #[getter]
     fn pending(&self) -> usize {
         lock(&self.inner).accumulator.pending()
     }
 
+    /// Sum of the weights of the running update, or of the last one if it has just been completed.
     #[getter]
     fn total(&self) -> f64 {
         lock(&self.inner).accumulator.total()
     }
 
+    /// weight / total of the batches of that update, in order.
     fn coefficients(&self, py: Python<'_>) -> Py<PyArray1<f64>> {
         let coefficients = lock(&self.inner).accumulator.coefficients().collect();
         array(py, coefficients)
     }
 
+    /// JSON-able.
     fn state<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         let text = to_json(&*lock(&self.inner));
         Ok(py.import("json")?.call_method1("loads", (text,))?)
     }
 
+    /// Raises ConfigError if the state is not one of an accumulator.
     fn restore(&self, state: &Bound<'_, PyDict>) -> Result<()> {
         let new: Accumulating = from_python(state)?;
         new.accumulator.check()?;
@@ -214,6 +230,7 @@ impl Accumulator {
     }
 }
 
+/// Chooses among settings 0 .. candidates by ascending size: never down, one up when the loss stops falling.
 #[pyclass(frozen, module = "batchwright")]
 pub struct Ratchet {
     inner: Mutex<core::Ratchet>,
@@ -244,6 +261,7 @@ impl Ratchet {
         lock(&self.inner).choose()
     }
 
+    /// A segment ended. A NaN or infinite loss counts as 50 times the one before.
     fn update(&self, loss_before: f64, loss_after: f64, cost: f64) -> Result<()> {
         lock(&self.inner).update(core::measured_rate(loss_before, loss_after, cost)?);
         Ok(())
@@ -260,13 +278,21 @@ impl Ratchet {
         let mut inner = lock(&self.inner);
         if new.candidates() != inner.candidates() {
             let reason = format!("it is one of {} candidates, not {}", new.candidates(), inner.candidates());
-            return Err(Error::config("state", reason, "resume with the settings that training began with").into());
+            return Err(
+                Error::config("state", reason, "resume with the settings that training began with").into()
+            );
         }
         *inner = new;
         Ok(())
     }
 }
 
+/// Chooses among batch sizes, segment by segment, by how fast the loss of a fixed set of rows (`Plan.probe`) falls.
+///
+/// `begin(loss)` before training; `advance(rows, batch_size)` after every batch; when that says that the segment is over,
+/// `update(loss, cost)` with the loss of the probe rows now and what the segment cost (seconds or rows). The new size takes effect
+/// with the next batch that is drawn; batches of the old size that are on their way do not count towards the new segment's length.
+/// Under data parallelism every rank takes the same decision if all feed the same (reduced) loss and the same cost.
 #[pyclass(frozen, module = "batchwright")]
 pub struct LoaderChoice {
     inner: Mutex<core::LoaderChoice>,
@@ -322,11 +348,13 @@ impl LoaderChoice {
         lock(&self.inner).choosing().batch_sizes.clone()
     }
 
+    /// The size chosen for this segment.
     #[getter]
     fn batch_size(&self) -> u64 {
         lock(&self.inner).batch_size()
     }
 
+    /// Its place in `batch_sizes`.
     #[getter]
     fn candidate(&self) -> usize {
         lock(&self.inner).candidate()
@@ -342,17 +370,20 @@ impl LoaderChoice {
         lock(&self.inner).choosing().segment_rows
     }
 
+    /// Segments of the run.
     #[getter]
     fn segments(&self) -> u64 {
         self.rows / lock(&self.inner).choosing().segment_rows
     }
 
+    /// The loss of the probe rows before the first segment; returns the first batch size.
     fn begin(&self, loss: f64) -> Result<u64> {
         let mut inner = lock(&self.inner);
         inner.begin(loss)?;
         Ok(inner.batch_size())
     }
 
+    /// A batch of `rows` rows was trained on, drawn as one of `batch_size` (by default the chosen one): is the segment over?
     #[pyo3(signature = (rows, batch_size = None))]
     fn advance(&self, rows: u64, batch_size: Option<u64>) -> bool {
         let mut inner = lock(&self.inner);
@@ -360,23 +391,29 @@ impl LoaderChoice {
         inner.advance(rows, size)
     }
 
+    /// The segment ends; returns the batch size of the next. A NaN or infinite loss counts as 50 times the one before.
     fn update(&self, loss: f64, cost: f64) -> Result<u64> {
         let mut inner = lock(&self.inner);
         inner.update(loss, cost)?;
         Ok(inner.batch_size())
     }
 
+    /// One entry a segment: `segment`, `candidate`, `batch_size`, `rows` (of batches of this size), `other_rows` (of others, on
+    /// their way when it began), `cost`, `before` and `observed` (losses), `expected` (the extrapolated loss), `surprise`
+    /// (ln expected - ln observed: > 0 if the loss fell further), `reward` (what the policy was told).
     #[getter]
     fn log<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         let log = lock(&self.inner).log().to_vec();
         to_python(py, &log)
     }
 
+    /// JSON-able, with the log.
     fn state<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
         let choice = lock(&self.inner).clone();
         to_python(py, &choice)
     }
 
+    /// Raises ConfigError if the state belongs to other candidates or another policy.
     fn restore(&self, state: &Bound<'_, PyDict>) -> Result<()> {
         let state: core::LoaderChoice = from_python(state)?;
         Ok(lock(&self.inner).restore(state)?)

@@ -50,7 +50,11 @@ impl Choosing {
         let sizes = &self.batch_sizes;
         if sizes.is_empty() || sizes[0] == 0 || !sizes.is_sorted_by(|a, b| a < b) {
             let reason = format!("{sizes:?} are not ascending numbers of rows");
-            return Err(Error::config("batch_sizes", reason, "name every candidate once, the smallest first"));
+            return Err(Error::config(
+                "batch_sizes",
+                reason,
+                "name every candidate once, the smallest first",
+            ));
         }
         if !(self.discount > 0.0 && self.discount <= 1.0) {
             let reason = format!("{} is not in (0, 1]", self.discount);
@@ -357,7 +361,10 @@ mod tests {
         assert_eq!((first.rows, first.other_rows, first.batch_size), (128, 0, 32));
         // Warm-up goes on to 64, but two batches of 32 are on their way.
         assert_eq!(c.batch_size(), 64);
-        assert_eq!([c.advance(32, 32), c.advance(32, 32), c.advance(64, 64), c.advance(64, 64)], [false, false, false, true]);
+        assert_eq!(
+            [c.advance(32, 32), c.advance(32, 32), c.advance(64, 64), c.advance(64, 64)],
+            [false, false, false, true]
+        );
         let second = c.update(1.2, 1.0).unwrap();
         assert_eq!((second.rows, second.other_rows, second.before), (128, 64, 1.5));
     }
