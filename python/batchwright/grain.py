@@ -134,6 +134,10 @@ class PlanIterator:
         ds = self._prepare(self.dataset).batch(self.dataset.batch_size).repeat(self.epochs)[self.done :]
         ds = ds.to_iter_dataset()
         if self.workers:
+            from absl import flags
+
+            if not flags.FLAGS.is_parsed():  # Grain's workers read absl's flags, which only programs under absl.app have parsed
+                flags.FLAGS.mark_as_parsed()
             ds = ds.mp_prefetch(grain.MultiprocessingOptions(num_workers=self.workers))
         return iter(ds)
 

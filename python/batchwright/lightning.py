@@ -23,9 +23,15 @@ class PlanCallback(Callback):
     `choice`: a function of the module that makes one, called when training starts; its sampler is the loader's."""
 
     def __init__(self, choice: Callable[[Any], Any] | None = None) -> None:
-        self._make, self.choice, self._restored = choice, None, None
+        self._make, self.choice, self._restored, self._first = choice, None, None, None
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
+        self._first = None  # a restart in mid-epoch begins without on_train_epoch_start
+        # Resuming at the end of an epoch, Lightning has made its iterator, and workers their first batches, before it sets the epoch.
+        sampler, _ = _planned(trainer.train_dataloader)
+        if sampler.live is not None and sampler.live.epoch != trainer.current_epoch:
+            sampler.set_epoch(trainer.current_epoch)
+            iter(trainer.fit_loop._data_fetcher)
         if self._make is not None:
             self.choice = self._make(module)
             if self._restored is None:
@@ -42,6 +48,8 @@ class PlanCallback(Callback):
             # Lightning counts on after a restart in mid-epoch, and so does a pass that was resumed; a fresh loader does neither.
             self._first = skipped + sampler.live.first - batch_idx
         module.plan_step = sampler.step(self._first + batch_idx)
+        if module.plan_step.epoch != trainer.current_epoch:
+            raise ConfigError(f"the loader deals epoch {module.plan_step.epoch}, but Lightning trains epoch {trainer.current_epoch}")
         steps = trainer.estimated_stepping_batches
         epochs = trainer.max_epochs
         if epochs is not None and epochs > 0:

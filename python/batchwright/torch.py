@@ -145,15 +145,10 @@ class PlanBatchSampler(Sampler[list[int]]):
             self.epoch, self._resume = saved["epoch"] + 1, None
 
     def __iter__(self) -> "_Batches":
-        if self._resume and self._resume["epoch"] != self.epoch:
-            raise ConfigError(
-                f"the run resumes in epoch {self._resume['epoch']}, but set_epoch({self.epoch}) was called since: call set_epoch with the "
-                "epoch of the state (with Accelerate: loader.set_epoch, before the first pass)"
-            )
-        return _Batches(self, self.epoch, self._resume)
+        return _Batches(self)
 
     def _begin(self, live: "_Batches") -> None:
-        """A pass draws its first list. Loaders make more iterators than they use."""
+        """A pass draws its first list."""
         if self.live is not live and live.fresh and self._finished == live.epoch and not self._told:
             warnings.warn(
                 f"epoch {live.epoch} is dealt a second time: call set_epoch(epoch) before every pass, or all epochs have the same batches",
@@ -189,12 +184,24 @@ def _epoch(epoch: int) -> int:
 class _Batches(Iterator[list[int]]):
     """One pass over an epoch."""
 
-    def __init__(self, sampler: PlanBatchSampler, epoch: int, saved: dict[str, Any] | None) -> None:
-        self.sampler, self.epoch, self.done, self.fresh = sampler, epoch, False, saved is None
-        if saved:
-            self.go_to(saved["step"], saved["unit"], saved["part"])
-        else:
-            self.go_to(0, 0, 0)
+    def __init__(self, sampler: PlanBatchSampler) -> None:
+        self.sampler, self.epoch, self.done, self.fresh = sampler, -1, False, True
+        self.go_to(0, 0, 0)
+
+    def _place(self) -> tuple[int, int, int, int]:
+        """(epoch, step, unit, part) of the next list. Where a pass begins is settled when it draws its first, not before: loaders make more
+        iterators than they use, and Lightning makes one before it sets the epoch."""
+        if self.epoch >= 0:
+            return self.epoch, self.step, self.unit, self.part
+        sampler, saved = self.sampler, self.sampler._resume
+        if saved is None:
+            return sampler.epoch, 0, 0, 0
+        if saved["epoch"] != sampler.epoch:
+            raise ConfigError(
+                f"the run resumes in epoch {saved['epoch']}, but set_epoch({sampler.epoch}) was called since: call set_epoch with the "
+                "epoch of the state (with Accelerate: loader.set_epoch, before the first pass)"
+            )
+        return saved["epoch"], saved["step"], saved["unit"], saved["part"]
 
     def go_to(self, step: int, unit: int, part: int) -> None:
         self.step, self.unit, self.part = step, unit, part
@@ -212,6 +219,10 @@ class _Batches(Iterator[list[int]]):
 
     def __next__(self) -> list[int]:
         sampler, deal = self.sampler, self.sampler._deal
+        if self.epoch < 0:
+            self.fresh = sampler._resume is None
+            self.epoch, *place = self._place()
+            self.go_to(*place)
         if self._rows is None:
             # A batch that was begun before a restart keeps its size.
             self.size = self.size if self.part else deal.next_size(self.unit, deal.size)
@@ -248,8 +259,9 @@ class _Batches(Iterator[list[int]]):
         return Step(deal, self.epoch, number, unit, size, n, self.sampler.rank, micro_step)
 
     def state_dict(self) -> dict[str, Any]:
-        saved = state(self.sampler._deal, self.epoch, self.step, self.unit, self.part, self.sampler._parts)
-        return {**saved, "batch_size": self.size} if self.part else saved
+        epoch, step, unit, part = self._place()
+        saved = state(self.sampler._deal, epoch, step, unit, part, self.sampler._parts)
+        return {**saved, "batch_size": self.size} if part else saved
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
         sampler = self.sampler

@@ -340,7 +340,7 @@ class TestMisuse:
         sampler.resume(it.state_dict())
         sampler.set_epoch(0)
         with pytest.raises(bw.ConfigError, match="resumes in epoch 1"):
-            iter(sampler)
+            next(iter(sampler))
 
     def test_lightning_injects(self, plan):
         injected = torch.utils.data.DistributedSampler(Numbers(), 2, 0)
