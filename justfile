@@ -14,11 +14,11 @@ quick FILTER="":
 
 # Rewrite the sources in the house format
 fmt:
-    cargo fmt
+    cargo fmt --all
 
 # Lints as CI sees them
 lint:
-    cargo clippy --all-targets --locked -- -D warnings
+    cargo clippy --workspace --all-targets --locked -- -D warnings
 
 # The library's documentation, warnings are errors
 doc:

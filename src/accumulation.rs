@@ -8,6 +8,10 @@
 
 use std::collections::VecDeque;
 
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, Result};
+
 /// A batch counts for at most this many times its rows.
 const CAP: f64 = 4.0;
 /// An update takes at most this many times the batches it should need.
@@ -15,36 +19,95 @@ const PATIENCE: f64 = 8.0;
 /// Slack of the threshold against rounding.
 const SLACK: f64 = 1e-9;
 
-/// Decides batch by batch when to step: what a training loop runs on a stream that was not planned.
-#[derive(Clone, Debug)]
+/// Decides batch by batch when to step: for planned epochs, and for a training loop on any other stream. Serialises, so
+/// that training resumes inside an update.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
 pub struct Accumulator {
     threshold: f64,
-    longest: usize,
-    sum: f64,
-    batches: usize,
+    longest: u64,
+    /// Of the batches of the running update, or of the last one if it is complete.
+    weights: Vec<f64>,
+    total: f64,
+    complete: bool,
 }
 
 impl Accumulator {
     /// `threshold` in rows, > 0; `batch_size` is the candidate's, it bounds the batches of an update.
     pub fn new(threshold: f64, batch_size: u64) -> Self {
-        Self::with_longest(threshold, (PATIENCE * (threshold / batch_size as f64).ceil()) as usize)
+        Self::with_longest(threshold, Self::longest_of(threshold, batch_size))
+    }
+
+    /// Most batches of an update that should need threshold / batch_size of them.
+    pub fn longest_of(threshold: f64, batch_size: u64) -> u64 {
+        (PATIENCE * (threshold / batch_size as f64).ceil()) as u64
     }
 
     /// With a given bound on the batches of an update.
-    pub fn with_longest(threshold: f64, longest: usize) -> Self {
-        Accumulator { threshold, longest: longest.max(1), sum: 0.0, batches: 0 }
+    pub fn with_longest(threshold: f64, longest: u64) -> Self {
+        Accumulator { threshold, longest: longest.max(1), weights: Vec::new(), total: 0.0, complete: true }
+    }
+
+    /// Errors if the threshold is no positive number, or a weight is none: a state may come from anywhere.
+    pub fn check(&self) -> Result<()> {
+        let positive = |x: f64| x > 0.0 && x.is_finite();
+        if !positive(self.threshold) {
+            let reason = format!("{} is not a positive number of rows", self.threshold);
+            return Err(Error::config("threshold", reason, "4 x the batch size is the plan's default"));
+        }
+        if self.longest == 0 || !self.weights.iter().all(|&w| positive(w)) {
+            let reason = "it is not one of an accumulator";
+            return Err(Error::config("state", reason, "take it from `state` of an accumulator"));
+        }
+        Ok(())
     }
 
     /// The next batch, of `n` rows: (its weight, whether to update now).
     pub fn feed(&mut self, n_eff: f64, n: u64) -> (f64, bool) {
-        let weight = n_eff.min(CAP * n as f64);
-        self.sum += weight;
-        self.batches += 1;
-        let fire = self.sum >= self.threshold - SLACK || self.batches >= self.longest;
-        if fire {
-            (self.sum, self.batches) = (0.0, 0);
+        if self.complete {
+            (self.total, self.complete) = (0.0, false);
+            self.weights.clear();
         }
-        (weight, fire)
+        let weight = n_eff.min(CAP * n as f64);
+        self.total += weight;
+        self.weights.push(weight);
+        self.complete = self.total >= self.threshold - SLACK || self.weights.len() as u64 >= self.longest;
+        (weight, self.complete)
+    }
+
+    /// The stream ends, or pauses at an epoch's end: true if batches wait for their update, which is now complete.
+    pub fn finish(&mut self) -> bool {
+        !std::mem::replace(&mut self.complete, true)
+    }
+
+    /// In rows.
+    pub fn threshold(&self) -> f64 {
+        self.threshold
+    }
+
+    /// Most batches of an update.
+    pub fn longest(&self) -> u64 {
+        self.longest
+    }
+
+    /// Changes the bound, when batches of another size follow.
+    pub fn set_longest(&mut self, longest: u64) {
+        self.longest = longest.max(1);
+    }
+
+    /// Batches that wait for their update.
+    pub fn pending(&self) -> usize {
+        if self.complete { 0 } else { self.weights.len() }
+    }
+
+    /// Sum of the weights of the running update, or of the last one if it is complete.
+    pub fn total(&self) -> f64 {
+        self.total
+    }
+
+    /// weight / total of that update's batches, in order.
+    pub fn coefficients(&self) -> impl ExactSizeIterator<Item = f64> + '_ {
+        self.weights.iter().map(|weight| weight / self.total)
     }
 }
 
@@ -63,8 +126,8 @@ pub struct Update {
 pub struct Updates<T, I> {
     batches: I,
     accumulator: Accumulator,
-    /// The batches of the current update and their weights.
-    window: Vec<(T, f64)>,
+    /// The batches of the current update.
+    window: Vec<T>,
     ready: VecDeque<(T, Update)>,
     next: u32,
 }
@@ -88,18 +151,16 @@ impl<T, I: Iterator<Item = (T, f64, u64)>> Iterator for Updates<T, I> {
     fn next(&mut self) -> Option<(T, Update)> {
         if self.ready.is_empty() {
             for (batch, n_eff, n) in self.batches.by_ref() {
-                let (weight, fire) = self.accumulator.feed(n_eff, n);
-                self.window.push((batch, weight));
-                if fire {
+                self.window.push(batch);
+                if self.accumulator.feed(n_eff, n).1 {
                     break;
                 }
             }
-            let sum: f64 = self.window.iter().map(|(_, weight)| weight).sum();
             let last = self.window.len().wrapping_sub(1);
-            let update = self.next;
-            self.ready.extend(self.window.drain(..).enumerate().map(|(i, (batch, weight))| {
-                (batch, Update { update, coefficient: weight / sum, ends_update: i == last })
-            }));
+            let (update, coefficients) = (self.next, self.accumulator.coefficients());
+            self.ready.extend(self.window.drain(..).zip(coefficients).enumerate().map(
+                |(i, (batch, coefficient))| (batch, Update { update, coefficient, ends_update: i == last }),
+            ));
             self.next += 1;
         }
         self.ready.pop_front()
@@ -144,5 +205,33 @@ mod tests {
         assert_eq!(a.feed(1e9, 8), (32.0, false));
         assert_eq!(a.feed(96.0, 32), (96.0, true));
         assert_eq!(a.feed(96.0, 32), (96.0, false));
+    }
+
+    #[test]
+    fn an_update_and_its_end() {
+        let mut a = Accumulator::new(128.0, 32);
+        assert!(!a.finish() && a.pending() == 0, "nothing waits");
+        a.feed(32.0, 32);
+        a.feed(96.0, 32);
+        assert_eq!((a.pending(), a.total()), (0, 128.0));
+        assert_eq!(a.coefficients().collect::<Vec<_>>(), [0.25, 0.75]);
+        a.feed(64.0, 32);
+        assert_eq!((a.pending(), a.total()), (1, 64.0));
+        let saved = serde_json::to_string(&a).unwrap();
+        assert!(a.finish() && !a.finish() && a.pending() == 0);
+        assert_eq!(a.coefficients().collect::<Vec<_>>(), [1.0]);
+        let mut resumed: Accumulator = serde_json::from_str(&saved).unwrap();
+        resumed.check().unwrap();
+        assert_eq!(resumed.feed(64.0, 32), (64.0, true));
+    }
+
+    #[test]
+    fn impossible_states_are_refused() {
+        for threshold in [0.0, -1.0, f64::NAN, f64::INFINITY] {
+            assert!(Accumulator::new(threshold, 32).check().is_err());
+        }
+        let mut a = Accumulator::new(128.0, 32);
+        a.weights.push(f64::NAN);
+        assert!(a.check().is_err());
     }
 }

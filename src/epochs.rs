@@ -64,7 +64,7 @@ impl<'a> Epochs<'a> {
     }
 
     /// Rows of every score group.
-    fn group_counts(&self) -> Vec<u64> {
+    pub fn group_counts(&self) -> Vec<u64> {
         let groups = self.score_groups.iter().max().map_or(0, |&g| g as usize + 1);
         let mut counts = vec![0; groups];
         for h in 0..self.strata() {
@@ -113,6 +113,13 @@ impl Epoch<'_> {
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
+    }
+
+    /// Rows of batch `index`, in its order. O(B + strata).
+    pub fn rows(&self, index: u64) -> Vec<u64> {
+        let mut batch = Batch::default();
+        self.deal.batch(index, self.size / self.all.base, &mut batch);
+        batch.rows
     }
 
     /// Batch `index` by itself, without its place in an update (that needs [`Epoch::scan`]). O(B + strata).

@@ -11,7 +11,7 @@
 //! 5. [`statistics`] summarises the full data in the same pass
 //! 6. [`batch_size`], [`strata`] and [`batches`] decide which rows meet in which batch
 //! 7. [`weights`], [`scores`] and [`accumulation`] say how much each row and batch counts; [`epochs`] puts whole epochs
-//!    together
+//!    together, [`runtime`] takes decisions while training
 //! 8. [`config`] is the sum of all parameters, [`plan`] what is on disk, [`pipeline`] runs everything in order
 //! 9. [`synth`] makes data to try it with, [`encode`] writes embeddings as a column, and [`cli`] is the command line
 
@@ -34,6 +34,7 @@ pub mod weights;
 pub mod scores;
 pub mod accumulation;
 pub mod epochs;
+pub mod runtime;
 pub mod config;
 pub mod plan;
 pub mod pipeline;

@@ -254,13 +254,13 @@ fn rows_and_points_are_assigned_again() {
         }
         same(&by_file, &want);
         let mut points = points("digits.parquet", "embedding");
-        same(&assigner.assign_points(&points).unwrap(), &want);
+        same(&assigner.assign_points(&points, &engine()).unwrap(), &want);
 
         points.row_mut(5)[3] = f32::NAN;
-        let error = assigner.assign_points(&points).unwrap_err().to_string();
+        let error = assigner.assign_points(&points, &engine()).unwrap_err().to_string();
         assert!(error.contains("row 5"), "{error}");
         let narrow = Matrix::from_vec(1, 3, vec![0.0; 3]);
-        assert!(assigner.assign_points(&narrow).unwrap_err().to_string().contains("3 numbers"));
+        assert!(assigner.assign_points(&narrow, &engine()).unwrap_err().to_string().contains("3 numbers"));
     }
 }
 
@@ -290,7 +290,7 @@ fn unusable_rows_stay_out() {
     let mut two =
         Matrix::from_vec(2, plan.manifest().dims as usize, vec![0.5; 2 * plan.manifest().dims as usize]);
     two.row_mut(0)[0] = f32::INFINITY;
-    let got = plan.assigner().unwrap().assign_points(&two).unwrap();
+    let got = plan.assigner().unwrap().assign_points(&two, &engine()).unwrap();
     assert_eq!((got.modality[0], got.stratum[0]), (NONE, NONE));
     assert!(got.distance[0].is_nan() && got.modality[1] != NONE);
 }
@@ -306,7 +306,7 @@ fn columns_decide_as_in_the_plan() {
     let dir = tempfile::tempdir().unwrap();
     let plan = plan("digits.parquet", &dir.path().join("plan"), &config(by_column));
     let points = points("digits.parquet", "embedding");
-    let error = plan.assigner().unwrap().assign_points(&points).unwrap_err().to_string();
+    let error = plan.assigner().unwrap().assign_points(&points, &engine()).unwrap_err().to_string();
     assert!(error.contains("`label`"), "{error}");
     // Digits 0 to 9 against the labels of another file.
     let other = dataset("hive");

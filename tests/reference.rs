@@ -8,6 +8,7 @@ use batchwright::batch_size::{self, choose};
 use batchwright::batches::{Batch, Deal, draws, golden_stride, rest_counts};
 use batchwright::ids::RowIds;
 use batchwright::rng::{Permutation, key};
+use batchwright::runtime::{Choosing, LoaderChoice, Policy};
 use batchwright::scores::Score;
 use batchwright::strata::{Merge, dendrogram, tour};
 use batchwright::weights::Schedule;
@@ -188,5 +189,29 @@ fn weights_and_centralities() {
         let want: Vec<f64> = get(v, "want");
         let got = centralities(&get::<Vec<f32>>(v, "distance"));
         assert_eq!(got, want.iter().map(|&c| c as f32).collect::<Vec<f32>>());
+    }
+}
+
+/// Choices bit for bit; rewards to 1e-12, since numpy's logarithm may differ from `libm`'s in the last bit.
+#[test]
+fn loader_choices() {
+    let ratchets = vectors("ratchets").iter().map(|v| (v, Policy::Ratchet));
+    let policies = vectors("choices").iter().map(|v| (v, get(v, "reward")));
+    for (v, policy) in policies.chain(ratchets) {
+        let candidates: u64 = get(v, "candidates");
+        let sizes: Vec<u64> = (0..candidates).map(|k| 32 << k).collect();
+        let seed = get::<Option<u64>>(v, "seed").unwrap_or(0);
+        let choosing = Choosing { policy, seed, segment_rows: 1, ..Choosing::new(sizes, 1) };
+        let mut choice = LoaderChoice::new(choosing, 1000).unwrap();
+        choice.begin(get(v, "loss")).unwrap();
+        for (i, segment) in get::<Vec<Value>>(v, "segments").iter().enumerate() {
+            assert_eq!(choice.candidate(), get::<usize>(segment, "candidate"), "{policy:?} segment {i}");
+            let loss = get::<Option<f64>>(segment, "observed").unwrap_or(f64::NAN);
+            let said = choice.update(loss, get(segment, "cost")).unwrap();
+            if policy != Policy::Ratchet {
+                assert!(close(said.reward, get(segment, "reward")), "segment {i}: {said:?}");
+                assert!(close(said.expected, get(segment, "expected")), "segment {i}: {said:?}");
+            }
+        }
     }
 }

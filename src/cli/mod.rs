@@ -1,6 +1,7 @@
 //! The command line: one file per verb. A verb returns the text for stdout; errors, progress and warnings go to stderr.
 //!
-//! [`run`] does everything but end the process, so that another front end (Python's entry point) shares it.
+//! [`run`] does everything but end the process and listen to signals, so that another front end (Python's entry point)
+//! shares it.
 
 mod bars;
 mod completions;
@@ -117,12 +118,12 @@ fn command() -> Command {
 
 /// The `batchwright` program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::from(run(args))
+    ExitCode::from(run(args, on_signal))
 }
 
-/// Runs one command line (the first argument is the program's name) and returns its exit code. Stops at SIGINT and
-/// SIGTERM after cleaning up; a second SIGINT ends the process.
-pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
+/// Runs one command line (the first argument is the program's name) and returns its exit code. `begin` gets the switch
+/// that stops the run once it is set, after cleaning up.
+pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Arc<AtomicBool>)) -> u8 {
     let mut command = command();
     let matches = match command.try_get_matches_from_mut(args) {
         Ok(matches) => matches,
@@ -139,7 +140,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             return 2;
         }
     };
-    match execute(cli, &command, &matches).and_then(|text| print(&text)) {
+    match execute(cli, &command, &matches, begin).and_then(|text| print(&text)) {
         Ok(()) => 0,
         Err(e) => {
             let _ = std::io::stderr().write_all(explain(&e).as_bytes());
@@ -148,13 +149,18 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn execute(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<String> {
+fn execute(
+    cli: Cli,
+    command: &Command,
+    matches: &ArgMatches,
+    begin: impl FnOnce(Arc<AtomicBool>),
+) -> Result<String> {
     let verbosity = if cli.talk.quiet { -1 } else { cli.talk.verbose as i8 };
     let progress = bars::observe(cli.talk.progress, verbosity);
     for name in settings::unknown_variables(command) {
         progress.warn(&format!("the environment variable {name} is no setting of batchwright"));
     }
-    on_signal(progress.cancel_switch());
+    begin(progress.cancel_switch());
     let (mut command, mut matches) = (command, matches);
     while let Some((name, inner)) = matches.subcommand() {
         command = command.find_subcommand(name).expect("clap matched this verb");
@@ -208,7 +214,8 @@ fn explain(error: &Error) -> String {
     text
 }
 
-/// The handler is installed once a process, the switch is that of the current run.
+/// Stops at SIGINT and SIGTERM; a second one ends the process. The handler is installed once a process, the switch is that
+/// of the current run.
 fn on_signal(switch: Arc<AtomicBool>) {
     static SWITCH: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
     let current = || SWITCH.lock().unwrap_or_else(|poisoned| poisoned.into_inner());

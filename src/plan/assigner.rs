@@ -128,7 +128,7 @@ impl Assigner {
     ///
     /// # Errors
     /// Plans of several columns, or with modalities or strata by column: they need a dataset.
-    pub fn assign_points(&self, points: &Matrix) -> Result<Assignment> {
+    pub fn assign_points(&self, points: &Matrix, engine: &Local) -> Result<Assignment> {
         let refuse = |reason: String| {
             Err(Error::config("points", reason, "put the rows into a dataset with the columns of the plan"))
         };
@@ -154,9 +154,7 @@ impl Assigner {
         let place = |row| ("the points".to_string(), row);
         let raw = Given { points, column: name };
         let points_reader = PointsReader::new(&features, raw, self.config.source.invalid, &keep, &place);
-        let mut item = Assigned::default();
-        self.reader(points_reader).read(&Part { index: 0, first: 0, rows: points.rows() }, &mut item)?;
-        Collect.partial(&item)
+        engine.run("assign", &self.reader(points_reader), &Collect, &parts(points.rows() as u64, self.dims))
     }
 
     /// Runs a pass over the assigned rows of a dataset, `more` table columns read along.

@@ -298,13 +298,8 @@ impl Batches {
         assert!(b < self.len, "batch {b} of {}", self.len);
         let (c, i) = (&self.chunks[b / self.every], b % self.every);
         let range = |list: &ListArray| list.value_offsets()[i] as usize..list.value_offsets()[i + 1] as usize;
-        let values = c.rows.values();
-        let rows = match values.as_primitive_opt::<UInt32Type>() {
-            Some(x) => RowIds::U32(&x.values()[range(&c.rows)]),
-            None => RowIds::U64(&values.as_primitive::<UInt64Type>().values()[range(&c.rows)]),
-        };
         Batch {
-            rows,
+            rows: row_ids(&c.rows, range(&c.rows)),
             centrality: c.centrality.as_ref().map(|l| reals(l, range(l))),
             loss_weight: c.loss_weight.as_ref().map(|l| reals(l, range(l))),
             n_eff: c.n_eff.value(i),
@@ -316,6 +311,14 @@ impl Batches {
         }
     }
 
+    /// The rows of all batches one after another, in pieces that lie together.
+    pub fn pieces(&self) -> impl ExactSizeIterator<Item = RowIds<'_>> {
+        self.chunks.iter().map(|c| {
+            let ends = c.rows.value_offsets();
+            row_ids(&c.rows, ends[0] as usize..ends[ends.len() - 1] as usize)
+        })
+    }
+
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Batch<'_>> {
         (0..self.len).map(|b| self.get(b))
     }
@@ -323,4 +326,11 @@ impl Batches {
 
 fn reals(list: &ListArray, range: std::ops::Range<usize>) -> &[f32] {
     &list.values().as_primitive::<Float32Type>().values()[range]
+}
+
+fn row_ids(list: &ListArray, range: std::ops::Range<usize>) -> RowIds<'_> {
+    match list.values().as_primitive_opt::<UInt32Type>() {
+        Some(x) => RowIds::U32(&x.values()[range]),
+        None => RowIds::U64(&list.values().as_primitive::<UInt64Type>().values()[range]),
+    }
 }

@@ -32,6 +32,7 @@ pub mod staging;
 pub mod epoch;
 pub mod reader;
 pub mod assigner;
+mod training;
 mod documents;
 
 pub use assigner::{Assigner, Assignment};

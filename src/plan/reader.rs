@@ -1,5 +1,6 @@
 //! Opens a finished plan, hands out its tables, finds its rows in the dataset and computes any epoch.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
@@ -40,8 +41,10 @@ const AGAIN: &str =
 pub struct Plan {
     path: PathBuf,
     manifest: Manifest,
+    config: OnceLock<Config>,
     samples: OnceLock<Samples>,
     sources: OnceLock<Vec<Source>>,
+    source_files: OnceLock<Vec<u32>>,
     strata: OnceLock<Members>,
     draws: OnceLock<Option<Vec<u64>>>,
 }
@@ -95,8 +98,10 @@ impl Plan {
         let plan = Plan {
             path: path.into(),
             manifest,
+            config: OnceLock::new(),
             samples: OnceLock::new(),
             sources: OnceLock::new(),
+            source_files: OnceLock::new(),
             strata: OnceLock::new(),
             draws: OnceLock::new(),
         };
@@ -239,10 +244,13 @@ impl Plan {
 
     /// The configuration as used. Errors if it has settings that this version does not know.
     pub fn config(&self) -> Result<Config> {
-        serde_json::from_value(self.manifest.config.clone()).map_err(|e| {
-            let reason = format!("has a configuration that this version cannot read: {e}");
-            Error::plan(self.path.join(MANIFEST), reason, "update batchwright, or write the plan again")
-        })
+        let read = || {
+            serde_json::from_value(self.manifest.config.clone()).map_err(|e| {
+                let reason = format!("has a configuration that this version cannot read: {e}");
+                Error::plan(self.path.join(MANIFEST), reason, "update batchwright, or write the plan again")
+            })
+        };
+        cached(&self.config, read).cloned()
     }
 
     pub(super) fn damaged(&self, file: &str, reason: &str) -> Error {
@@ -285,6 +293,22 @@ impl Plan {
                 );
             }
             Ok(sources)
+        })
+        .map(Vec::as_slice)
+    }
+
+    /// The file of every row group, as an index into `inputs` of plan.json.
+    pub fn source_files(&self) -> Result<&[u32]> {
+        cached(&self.source_files, || {
+            let inputs: BTreeMap<&str, u32> =
+                self.manifest.inputs.iter().map(|i| i.path.as_str()).zip(0..).collect();
+            let file = |s: &Source| {
+                inputs.get(s.file.as_str()).copied().ok_or_else(|| {
+                    let reason = format!("{} is not among the inputs of plan.json", s.file);
+                    self.damaged(Kind::Sources.path(), &reason)
+                })
+            };
+            self.sources()?.iter().map(file).collect()
         })
         .map(Vec::as_slice)
     }
@@ -464,7 +488,7 @@ impl Plan {
         self.table(Kind::Evidence)?.map(|t| super::evidence::decode(&t)).transpose()
     }
 
-    fn check_row(&self, row: u64) -> Result<()> {
+    pub(super) fn check_row(&self, row: u64) -> Result<()> {
         if row < self.manifest.rows {
             return Ok(());
         }
@@ -492,7 +516,7 @@ impl Plan {
             return Err(Error::config("source.id", "the plan knows no column that names its rows", help));
         };
         self.check_dataset(dataset, false)?;
-        rows.iter().try_for_each(|&row| self.check_row(row))?;
+        self.check_rows(rows)?;
         let mut ascending = rows.to_vec();
         ascending.sort_unstable();
         ascending.dedup();
@@ -505,18 +529,7 @@ impl Plan {
 
     /// Where the rows lie in the Parquet files. O(rows log row groups).
     pub fn locate(&self, rows: &[u64]) -> Result<Vec<RowPlace>> {
-        let sources = self.sources()?;
-        let mut files = Vec::with_capacity(sources.len());
-        for s in sources {
-            let file = self.manifest.inputs.iter().position(|i| i.path == s.file).ok_or_else(|| {
-                Error::plan(
-                    self.path.join(Kind::Sources.path()),
-                    format!("is damaged: {} is not among the inputs of plan.json", s.file),
-                    AGAIN,
-                )
-            })?;
-            files.push(file as u32);
-        }
+        let (sources, files) = (self.sources()?, self.source_files()?);
         rows.iter()
             .map(|&row| {
                 self.check_row(row)?;

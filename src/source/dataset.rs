@@ -197,6 +197,11 @@ impl Dataset {
         &self.inner.row_groups
     }
 
+    /// The files as they can be opened: paths or URLs, as they were found. In row order.
+    pub fn names(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.inner.opened.iter().map(|file| file.blob.name.as_str())
+    }
+
     /// Rows in all.
     pub fn rows(&self) -> u64 {
         self.inner.rows

@@ -106,10 +106,35 @@ def centralities(rng):
         yield dict(distance=d.tolist(), want=ref.centrality(d, np.zeros(n, int)).tolist())
 
 
+def choices(rng):
+    """Losses fall quickly, then slowly, with noise; now and then one is no number, which counts as 50 x the one before."""
+    for candidates, reward, seed in ((1, "rate", 0), (2, "rate", 3), (3, "rate", 1), (6, "rate", 2**63 + 5), (3, "extrapolation", 1), (4, "extrapolation", 9)):
+        policy, loss, segments = ref.LoaderPolicy(candidates, seed, reward=reward), 2.3, []
+        for t in range(120):
+            k = policy.choose()
+            after = float(loss * np.exp(-rng.uniform(0, 0.3) / (1 + t / 10)) + rng.normal(0, 0.02 * (t > 60))) if t % 37 != 36 else 50 * loss
+            cost = float(rng.uniform(0.5, 2) * (1 + k))
+            said = policy.update(k, loss, after, cost)
+            segments.append(dict(candidate=k, observed=None if t % 37 == 36 else after, cost=cost, reward=float(said["rate"]), expected=said["expected"]))
+            loss = after
+        yield dict(candidates=candidates, reward=reward, seed=seed, loss=2.3, segments=segments)
+
+
+def ratchets(rng):
+    for candidates in (1, 2, 5):
+        ratchet, loss, segments = ref.Ratchet(candidates), 2.3, []
+        for t in range(80):
+            after = float(loss * np.exp(rng.normal(-0.05 if t % 20 < 8 else 0.05, 0.1)))
+            segments.append(dict(candidate=ratchet.choose(), observed=after, cost=float(rng.uniform(1, 3))))
+            ratchet.update(ratchet.choose(), loss, after, segments[-1]["cost"])
+            loss = after
+        yield dict(candidates=candidates, loss=2.3, segments=segments)
+
+
 def main():
     plain = dict(permutations=permutations(), keys=[dict(words=w, key=ref.key(*w)) for w in ([0], [42, 1, 2], [2**64 - 1, 2**63])])
     drawn = dict(batch_sizes=batch_sizes, dendrograms=dendrograms, draws=draws, rests=rests, deals=deals, scores=scores,
-                 accumulators=accumulators, weights=weights, centralities=centralities)
+                 accumulators=accumulators, weights=weights, centralities=centralities, choices=choices, ratchets=ratchets)
     strides = [[nb, ref.golden_stride(nb)] for nb in (1, 2, 3, 4, 10, 97, 1000, 123456, (1 << 40) + 7)]
     out = {k: list(v) for k, v in plain.items()} | {k: list(f(np.random.default_rng(i))) for i, (k, f) in enumerate(drawn.items())}
     out["strides"] = strides

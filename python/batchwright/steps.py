@@ -1,0 +1,251 @@
+"""How a batch of a plan is divided among ranks and micro-steps, and what a training loop needs to know about its part.
+
+No framework is imported here; `batchwright.torch` and `batchwright.grain` share this arithmetic.
+
+A batch of n rows is cut into contiguous slices: rank i of W takes rows[n i // W : n (i + 1) // W], and micro-step a of A takes the same
+kind of slice of that. A plan lays its batches out so that such slices hold their share of every stratum. The short batch at the end of
+an epoch is cut alike; if it cannot give every slice a row it is left out, on every rank."""
+
+import importlib
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from batchwright._core import ConfigError, Plan, PlanError
+
+STATE_VERSION = 1
+
+
+def need(module: str, package: str) -> Any:
+    """Imports a framework, or says what to install."""
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as error:
+        if error.name is None or not module.startswith(error.name.split(".")[0]):
+            raise
+        reason = f"this part of batchwright needs {package}: pip install {package}"
+        raise ModuleNotFoundError(reason, name=error.name, path=error.path) from None
+
+
+def divide(n: int, rank: int, world_size: int, micro_step: int = 0, micro_steps: int = 1) -> slice:
+    """The slice of a batch of n rows that belongs to one micro-step of one rank."""
+    first, end = n * rank // world_size, n * (rank + 1) // world_size
+    mine = end - first
+    return slice(first + mine * micro_step // micro_steps, first + mine * (micro_step + 1) // micro_steps)
+
+
+class Deal:
+    """The batches of a plan that a run uses, counted in units: batches of the smallest candidate size. A batch of k units begins at a
+    unit that k divides, so sizes may change within an epoch and every row is still dealt once."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        batch_size: int | None = None,
+        *,
+        world_size: int = 1,
+        micro_steps: int = 1,
+        drop_last: bool = False,
+        candidates: bool = False,
+    ) -> None:
+        if not isinstance(plan, Plan):
+            raise ConfigError(f"expected a batchwright.Plan, not {type(plan).__name__}: open one with batchwright.Plan.open(path)")
+        self.plan, self.drop_last = plan, drop_last
+        self.world_size, self.micro_steps = world_size, micro_steps
+        self.unit = plan.candidates[0]
+        size = plan.batch_size if batch_size is None else batch_size
+        if candidates and size not in plan.candidates:
+            raise ConfigError(f"batch size {size} is none of the plan's candidates {plan.candidates}")
+        self.sizes = plan.candidates if candidates else [size]
+        for each in self.sizes:
+            plan.check_world_size(world_size, micro_steps, each)
+        self.size = size
+        self._epochs: dict[tuple[int, int], Any] = {}
+
+    @cached_property
+    def rows(self) -> int:
+        """Rows of an epoch of the plan."""
+        epoch = self.plan.epoch(0, self.unit)
+        return (len(epoch) - 1) * self.unit + len(epoch.batch(len(epoch) - 1)) if len(epoch) else 0
+
+    def left(self, unit: int, size: int) -> int:
+        """Rows of the batch of `size` rows that begins at a unit; 0 if there is none, or not enough rows for one."""
+        n = min(size, self.rows - unit * self.unit)
+        return 0 if n < self.world_size * self.micro_steps or (self.drop_last and n < size) else n
+
+    def next_size(self, unit: int, size: int) -> int:
+        """The size of the batch at `unit` if `size` is wanted: smaller ones lead up to the next place where it fits."""
+        k, best = size // self.unit, self.unit
+        if unit % k == 0:
+            return size
+        room = k - unit % k
+        for each in self.sizes:
+            j = each // self.unit
+            if each < size and unit % j == 0 and j <= room:
+                best = each
+        return best
+
+    def steps(self, unit: int, size: int) -> int:
+        """Batches from `unit` to the end of the epoch."""
+        count = 0
+        while unit % (size // self.unit):
+            n = self.next_size(unit, size)
+            if not self.left(unit, n):
+                return count
+            unit, count = unit + n // self.unit, count + 1
+        full, rest = divmod(max(0, self.rows - unit * self.unit), size)
+        return count + full + (1 if self.left(unit + full * (size // self.unit), size) and rest else 0)
+
+    def batch(self, epoch: int, unit: int, size: int) -> np.ndarray:
+        """Rows of the batch. O(size + strata)."""
+        dealt = self._epochs.get((epoch, size))
+        if dealt is None:
+            if len(self._epochs) > 8:
+                self._epochs.clear()
+            dealt = self._epochs[epoch, size] = self.plan.epoch(epoch, size)
+        return dealt.batch(unit // (size // self.unit))
+
+    @property
+    def rows_left_out(self) -> int:
+        """Rows of every epoch that are in no batch, if the size stays."""
+        full, rest = divmod(self.rows, self.size)
+        out = 0 if rest and self.left(full * (self.size // self.unit), self.size) else rest
+        return out + self.plan.rows_planned - self.rows
+
+    def warn_left_out(self) -> None:
+        """Says so if rows are left out that nobody asked to be dropped."""
+        rest = self.rows % self.size
+        if 0 < rest < self.world_size * self.micro_steps and not self.drop_last:
+            warnings.warn(
+                f"the last batch of every epoch has only {rest} rows for {self.world_size} ranks x {self.micro_steps} micro-steps "
+                "and is left out; other rows are in it in every epoch",
+                stacklevel=4,
+            )
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_epochs": {}}
+
+
+def state(deal: Deal, epoch: int, step: int, unit: int, part: int = 0, parts: int = 1) -> dict[str, Any]:
+    """Where a run stands: `step` batches of `epoch` are done, and `part` of `parts` slices of the next."""
+    return {
+        "version": STATE_VERSION,
+        "plan": deal.plan.plan_id,
+        "epoch": epoch,
+        "step": step,
+        "unit": unit,
+        "batch_size": deal.size,
+        "world_size": deal.world_size,
+        "part": part,
+        "parts": parts,
+    }
+
+
+def check_state(deal: Deal, saved: Any, parts: int) -> int:
+    """Refuses a state of another plan, another global batch, or one in the middle of a batch that is now cut otherwise. Returns how
+    many of `parts` slices of the next batch are done."""
+    if not isinstance(saved, dict) or not {"version", "plan", "epoch", "step", "unit", "batch_size", "part", "parts"} <= saved.keys():
+        raise ConfigError("this is not the state of a batchwright sampler: pass what its iterator's state_dict() gave")
+    if saved["version"] > STATE_VERSION:
+        raise ConfigError(f"the state was written by a newer batchwright (version {saved['version']}, this one reads {STATE_VERSION})")
+    if saved["plan"] != deal.plan.plan_id:
+        raise PlanError(
+            f"the state belongs to plan {saved['plan'][:12]}, but this is plan {deal.plan.plan_id[:12]} at {deal.plan.path}: "
+            "open the plan that the run began with, or begin a new run"
+        )
+    if saved["batch_size"] not in deal.sizes:
+        raise ConfigError(
+            f"the state is of batches of {saved['batch_size']} rows, not {deal.size}: another world size is fine as long as the global "
+            f"batch stays; pass batch_size={saved['batch_size']}"
+        )
+    part, inside = divmod(saved["part"] * parts, saved["parts"])
+    if saved["part"] and (inside or saved.get("world_size") != deal.world_size):
+        raise ConfigError(
+            f"the state lies within a batch ({saved['part']} of {saved['parts']} parts of it are done), which is cut into {parts} parts "
+            "here: save at the end of a step, or resume with the same world size and micro-steps"
+        )
+    return part
+
+
+@dataclass(frozen=True)
+class Step:
+    """One micro-step of this rank: a slice of one batch of the plan."""
+
+    deal: Deal
+    epoch: int
+    step: int
+    """Number of the batch in its epoch."""
+    unit: int
+    batch_size: int
+    """Size that the batch was drawn with; the last one of an epoch may have fewer rows, see `n`."""
+    n: int
+    """Rows of the batch over all ranks and micro-steps."""
+    rank: int
+    micro_step: int
+
+    @property
+    def plan(self) -> Plan:
+        return self.deal.plan
+
+    @property
+    def world_size(self) -> int:
+        return self.deal.world_size
+
+    @property
+    def slice(self) -> slice:
+        """This rank's rows of `batch` in this micro-step."""
+        return divide(self.n, self.rank, self.deal.world_size, self.micro_step, self.deal.micro_steps)
+
+    @cached_property
+    def batch(self) -> np.ndarray:
+        """All rows of the batch. O(batch size + strata), computed when first asked for."""
+        return self.deal.batch(self.epoch, self.unit, self.batch_size)
+
+    @property
+    def rows(self) -> np.ndarray:
+        """The rows that this rank was given, in their order."""
+        return self.batch[self.slice]
+
+    @property
+    def scale(self) -> float:
+        """Factor of this slice's mean loss: summed over micro-steps and averaged over ranks (what data parallelism does), the
+        gradients are then that of the mean over the whole batch, also where slices differ by a row. world_size x rows / n."""
+        part = self.slice
+        return self.deal.world_size * (part.stop - part.start) / self.n
+
+    @property
+    def ends_batch(self) -> bool:
+        """Is it the batch's last micro-step?"""
+        return self.micro_step == self.deal.micro_steps - 1
+
+    @property
+    def ends_epoch(self) -> bool:
+        """Is it the last of the epoch (if the size stays)?"""
+        after = self.unit + self.batch_size // self.deal.unit
+        return self.ends_batch and not self.deal.left(after, self.deal.next_size(after, self.batch_size))
+
+    def weights(self, progress: float) -> np.ndarray:
+        """Weight of each of this rank's rows at this share of the training, float32. Where the plan normalises by batch their mean is
+        1 over the whole batch."""
+        return self.plan.weights_for(self.batch, progress)[self.slice]
+
+    @property
+    def loss_weight(self) -> np.ndarray | None:
+        """p_h / q_h of each of this rank's rows, where the plan skews shares on purpose."""
+        return self.plan.loss_weight(self.rows)
+
+    def n_eff(self, progress: float = 0.0) -> float:
+        """What the whole batch is worth, in random rows."""
+        return self.plan.score().n_eff(self.plan.histogram(self.batch), progress)[0]
+
+    def state(self) -> dict[str, Any]:
+        """Where the run stands once this micro-step is done: what `resume` of a sampler takes."""
+        if self.ends_batch:
+            return state(self.deal, self.epoch, self.step + 1, self.unit + self.batch_size // self.deal.unit)
+        return {
+            **state(self.deal, self.epoch, self.step, self.unit, self.micro_step + 1, self.deal.micro_steps),
+            "batch_size": self.batch_size,
+        }

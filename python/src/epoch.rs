@@ -1,0 +1,305 @@
+//! `Epoch`: the batches of one epoch, read where they were written, else computed.
+
+use std::sync::{Arc, OnceLock};
+
+use batchwright::Error;
+use batchwright::epochs::Epoch as Computed;
+use batchwright::ids::RowType;
+use batchwright::plan::batches::{Batch, Batches};
+use numpy::PyArray1;
+use pyo3::exceptions::PyIndexError;
+use pyo3::prelude::*;
+use self_cell::self_cell;
+
+use crate::arrays::{self, array};
+use crate::error::Result;
+use crate::plan::{Dealer, Opened, Plan};
+use crate::wait::long;
+
+self_cell!(
+    /// The deal of one epoch, with what it borrows from.
+    struct Dealt {
+        owner: Arc<Dealer>,
+        #[covariant]
+        dependent: Computed,
+    }
+);
+
+/// One epoch in batches of one size: a read-only sequence of arrays of rows. Any batch by itself in O(batch size + strata).
+///
+/// An epoch that was written is read from the plan (arrays are views of the mapped file, which they keep alive), any other is
+/// computed: the same bits. Pickles with its plan.
+#[pyclass(frozen, module = "batchwright")]
+pub struct Epoch {
+    plan: Py<Plan>,
+    core: Arc<batchwright::plan::Plan>,
+    number: u32,
+    size: u32,
+    len: usize,
+    row_type: RowType,
+    written: Option<Batches>,
+    dealt: Arc<Dealt>,
+    scanned: OnceLock<Scan>,
+}
+
+/// What only a scan of the whole epoch tells.
+#[derive(Clone, Default)]
+struct Scan {
+    n_eff: Vec<f32>,
+    x: Vec<f32>,
+    score: Vec<f32>,
+    update: Vec<u32>,
+    coefficient: Vec<f32>,
+    ends_update: Vec<bool>,
+}
+
+impl Epoch {
+    pub fn new(plan: Py<Plan>, opened: &Opened, number: u32, size: u32) -> Result<Epoch> {
+        let (core, dealer) = (opened.plan.clone(), opened.dealer.clone());
+        let base = dealer.borrow_dependent().base;
+        if size == 0 || !u64::from(size).is_multiple_of(base) {
+            let reason = format!("{size} is no multiple of {base}, the smallest candidate of the plan");
+            let help = "choose a multiple of it: larger batches are unions of smaller ones";
+            return Err(Error::config("batch_size", reason, help).into());
+        }
+        let written = core.batches(size, number)?;
+        let row_type = core.manifest().row_type;
+        let dealt = Dealt::new(dealer, |dealer| dealer.borrow_dependent().epoch(number, size.into()));
+        let len = dealt.borrow_dependent().len() as usize;
+        if let Some(written) = &written
+            && written.len() != len
+        {
+            let reason =
+                format!("is damaged: epoch {number} has {} batches of {size}, not {len}", written.len());
+            return Err(Error::plan(
+                core.path(),
+                reason,
+                "write the plan again (`batchwright plan ... --force`)",
+            )
+            .into());
+        }
+        let scanned = OnceLock::new();
+        Ok(Epoch { plan, core, number, size, len, row_type, written, dealt: Arc::new(dealt), scanned })
+    }
+
+    /// Counts from the end where it is negative, as sequences do.
+    fn place(&self, index: isize) -> PyResult<usize> {
+        let place = if index < 0 { index.checked_add_unsigned(self.len) } else { Some(index) };
+        match place {
+            Some(i) if (0..self.len as isize).contains(&i) => Ok(i as usize),
+            _ => Err(PyIndexError::new_err(format!("batch {index} of an epoch of {} batches", self.len))),
+        }
+    }
+
+    fn batch_at<'py>(slf: &Bound<'py, Self>, place: usize) -> Bound<'py, PyAny> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(written) = &this.written
+            && let Some(view) = arrays::view(written.get(place).rows, slf.clone().into_any())
+        {
+            return view;
+        }
+        let rows = py.detach(|| this.computed(place));
+        arrays::rows(py, rows, this.row_type)
+    }
+
+    fn computed(&self, place: usize) -> Vec<u64> {
+        self.dealt.borrow_dependent().rows(place as u64)
+    }
+
+    fn rows_at(&self, place: usize) -> Vec<u64> {
+        match &self.written {
+            Some(written) => written.get(place).rows.iter().collect(),
+            None => self.computed(place),
+        }
+    }
+
+    /// A list of real numbers of a written batch, as a view; else `otherwise` of its rows.
+    fn reals<'py>(
+        slf: &Bound<'py, Self>,
+        place: usize,
+        written: impl Fn(Batch<'_>) -> Option<&[f32]>,
+        otherwise: impl FnOnce(&[u64]) -> batchwright::Result<Option<Vec<f32>>> + Send,
+    ) -> Result<Option<Bound<'py, PyAny>>> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(numbers) = this.written.as_ref().and_then(|all| written(all.get(place))) {
+            return Ok(Some(arrays::real_view(numbers, slf.clone().into_any())));
+        }
+        let numbers = py.detach(|| otherwise(&this.rows_at(place)))?;
+        Ok(numbers.map(|numbers| array(py, numbers).into_bound(py).into_any()))
+    }
+
+    fn scan(&self, py: Python<'_>) -> Result<&Scan> {
+        if let Some(scan) = self.scanned.get() {
+            return Ok(scan);
+        }
+        let scan = match &self.written {
+            Some(written) => {
+                let mut scan = Scan::default();
+                written
+                    .iter()
+                    .for_each(|b| scan.push(b.n_eff, b.x, b.score, b.update, b.coefficient, b.ends_update));
+                scan
+            }
+            None => {
+                let dealt = self.dealt.clone();
+                long(py, move |engine| {
+                    let mut scan = Scan::default();
+                    let mut push = |r: &batchwright::epochs::Record| {
+                        let [n_eff, x, score, coefficient] =
+                            [r.n_eff, r.x, r.score, r.coefficient].map(|x| x as f32);
+                        scan.push(n_eff, x, score, r.update, coefficient, r.ends_update);
+                        Ok(())
+                    };
+                    engine.install(|| dealt.borrow_dependent().scan(engine.progress(), &mut push))?;
+                    Ok(scan)
+                })?
+            }
+        };
+        Ok(self.scanned.get_or_init(|| scan))
+    }
+}
+
+impl Scan {
+    fn push(&mut self, n_eff: f32, x: f32, score: f32, update: u32, coefficient: f32, ends_update: bool) {
+        self.n_eff.push(n_eff);
+        self.x.push(x);
+        self.score.push(score);
+        self.update.push(update);
+        self.coefficient.push(coefficient);
+        self.ends_update.push(ends_update);
+    }
+}
+
+#[pymethods]
+impl Epoch {
+    fn __reduce__<'py>(slf: &Bound<'py, Self>) -> Result<(Bound<'py, PyAny>, (u32, u32))> {
+        let this = slf.get();
+        Ok((this.plan.bind(slf.py()).getattr("epoch")?, (this.number, this.size)))
+    }
+
+    fn __repr__(&self) -> String {
+        let written = if self.written.is_some() { "written" } else { "computed" };
+        format!("Epoch({}, {} batches of {}, {written})", self.number, self.len, self.size)
+    }
+
+    #[getter]
+    fn plan(&self, py: Python<'_>) -> Py<Plan> {
+        self.plan.clone_ref(py)
+    }
+
+    #[getter]
+    fn epoch(&self) -> u32 {
+        self.number
+    }
+
+    #[getter]
+    fn batch_size(&self) -> u32 {
+        self.size
+    }
+
+    /// Is it read from the plan?
+    #[getter]
+    fn written(&self) -> bool {
+        self.written.is_some()
+    }
+
+    fn __len__(&self) -> usize {
+        self.len
+    }
+
+    fn __getitem__<'py>(slf: &Bound<'py, Self>, index: isize) -> PyResult<Bound<'py, PyAny>> {
+        Self::batch(slf, index)
+    }
+
+    /// Rows of a batch in the order to be used, shape (n,), read-only. Contiguous slices and strides of 1/2, 1/4, 1/8 are
+    /// stratified too. Raises IndexError.
+    fn batch<'py>(slf: &Bound<'py, Self>, index: isize) -> PyResult<Bound<'py, PyAny>> {
+        Ok(Self::batch_at(slf, slf.get().place(index)?))
+    }
+
+    /// What the batch is worth, in random rows, at progress 0.
+    fn n_eff(&self, py: Python<'_>, index: isize) -> PyResult<f64> {
+        let place = self.place(index)?;
+        Ok(py.detach(|| self.dealt.borrow_dependent().record(place as u64).n_eff))
+    }
+
+    /// Of every row of the batch, in its order.
+    fn centrality<'py>(slf: &Bound<'py, Self>, index: isize) -> Result<Option<Bound<'py, PyAny>>> {
+        let core = slf.get().core.clone();
+        let of = |rows: &[u64]| {
+            let samples = core.samples()?;
+            Ok(Some(rows.iter().map(|&row| samples.centrality(row).unwrap_or(f32::NAN)).collect()))
+        };
+        Self::reals(slf, slf.get().place(index)?, |batch| batch.centrality, of)
+    }
+
+    /// Weight of every row of the batch, in its order.
+    fn weights(&self, py: Python<'_>, index: isize, progress: f64) -> Result<Py<PyArray1<f32>>> {
+        let place = self.place(index)?;
+        let weights = py.detach(|| self.core.weights_of(&self.rows_at(place), progress))?;
+        Ok(array(py, weights))
+    }
+
+    /// p_h / q_h of every row of the batch; None if the plan does not skew shares.
+    fn loss_weight<'py>(slf: &Bound<'py, Self>, index: isize) -> Result<Option<Bound<'py, PyAny>>> {
+        let core = slf.get().core.clone();
+        let of = |rows: &[u64]| core.loss_weights_of(rows);
+        Self::reals(slf, slf.get().place(index)?, |batch| batch.loss_weight, of)
+    }
+
+    /// All batches one after another, shape (rows of the epoch,). Batch i is rows()[i * batch_size : (i + 1) * batch_size].
+    fn rows<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, PyAny>> {
+        let (py, this) = (slf.py(), slf.get());
+        if let Some(written) = &this.written
+            && written.pieces().len() == 1
+            && let Some(view) =
+                written.pieces().next().and_then(|rows| arrays::view(rows, slf.clone().into_any()))
+        {
+            return Ok(view);
+        }
+        let rows = match &this.written {
+            Some(written) => py.detach(|| written.pieces().flat_map(|rows| rows.iter()).collect()),
+            None => {
+                let dealt = this.dealt.clone();
+                long(py, move |engine| {
+                    let mut rows = Vec::new();
+                    let push = |r: &batchwright::epochs::Record| {
+                        rows.extend_from_slice(&r.rows);
+                        Ok(())
+                    };
+                    engine.install(|| dealt.borrow_dependent().scan(engine.progress(), push))?;
+                    Ok(rows)
+                })?
+            }
+        };
+        Ok(arrays::rows(py, rows, this.row_type))
+    }
+
+    /// Scores of all batches and which update each belongs to. Scans an epoch that was not written once.
+    fn updates(&self, py: Python<'_>) -> Result<Updates> {
+        let s = self.scan(py)?.clone();
+        Ok(Updates {
+            n_eff: array(py, s.n_eff),
+            x: array(py, s.x),
+            score: array(py, s.score),
+            update: array(py, s.update),
+            coefficient: array(py, s.coefficient),
+            ends_update: array(py, s.ends_update),
+        })
+    }
+}
+
+/// Arrays of shape (batches,), as in `batches/size-B/epoch-E.arrow`.
+#[pyclass(frozen, get_all, module = "batchwright")]
+pub struct Updates {
+    n_eff: Py<PyArray1<f32>>,
+    /// Normalised squared distance to the data's composition: 1 on average for a random batch.
+    x: Py<PyArray1<f32>>,
+    /// n_eff / information threshold.
+    score: Py<PyArray1<f32>>,
+    /// Number of the update that a batch belongs to, from 0.
+    update: Py<PyArray1<u32>>,
+    /// Factor of the batch's mean gradient; they sum to 1 in each update.
+    coefficient: Py<PyArray1<f32>>,
+    ends_update: Py<PyArray1<bool>>,
+}

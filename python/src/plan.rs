@@ -1,0 +1,501 @@
+//! `Plan`: look-ups, weights, new rows.
+
+use std::path::PathBuf;
+use std::sync::{Arc, OnceLock};
+
+use batchwright::Error;
+use batchwright::epochs::Epochs;
+use batchwright::ids::{NONE, RowType};
+use batchwright::plan as core;
+use batchwright::runtime::Policy;
+use batchwright::source::Dataset;
+use numpy::{PyArray1, PyArrayDescr};
+use pyo3::prelude::*;
+use self_cell::self_cell;
+
+use crate::arrays::{self, array};
+use crate::epoch::Epoch;
+use crate::error::Result;
+use crate::runtime::{Accumulator, LoaderChoice, Score, to_python};
+use crate::wait::long;
+
+self_cell!(
+    /// What all epochs share, with the plan that it borrows from.
+    pub struct Dealer {
+        owner: Arc<core::Plan>,
+        #[covariant]
+        dependent: Epochs,
+    }
+);
+
+/// A plan that has been opened.
+pub struct Opened {
+    pub plan: Arc<core::Plan>,
+    pub dealer: Arc<Dealer>,
+}
+
+/// A plan on disk. Opening reads plan.json and footers; tables are mapped when they are needed.
+///
+/// Pickles as its path and id: the copy opens itself at its first use and refuses a plan that has changed meanwhile. Safe to use
+/// after a fork: no thread outlives a call.
+#[pyclass(frozen, module = "batchwright")]
+pub struct Plan {
+    path: PathBuf,
+    /// What a pickled plan must still be.
+    id: Option<String>,
+    opened: OnceLock<Opened>,
+}
+
+impl Plan {
+    pub fn opened(&self) -> batchwright::Result<&Opened> {
+        if let Some(opened) = self.opened.get() {
+            return Ok(opened);
+        }
+        let plan = Arc::new(core::Plan::open(&self.path)?);
+        let now = &plan.manifest().plan;
+        if self.id.as_ref().is_some_and(|id| id != now) {
+            let reason = format!(
+                "has changed: it is plan {}, not {}",
+                short(now),
+                self.id.as_deref().map_or("", short)
+            );
+            let help =
+                "open it again in the process that began, or put back the plan that training began with";
+            return Err(Error::plan(&self.path, reason, help));
+        }
+        let dealer = Arc::new(Dealer::try_new(plan.clone(), |plan| plan.epochs())?);
+        Ok(self.opened.get_or_init(|| Opened { plan, dealer }))
+    }
+
+    pub fn core(&self) -> batchwright::Result<&Arc<core::Plan>> {
+        self.opened().map(|o| &o.plan)
+    }
+
+    pub fn manifest(&self) -> batchwright::Result<&core::Manifest> {
+        self.core().map(|plan| plan.manifest())
+    }
+
+    /// A look-up by row.
+    fn look_up<T: numpy::Element>(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyAny>,
+        f: impl Fn(&core::samples::Samples, u64) -> T + Sync,
+    ) -> Result<Py<PyArray1<T>>> {
+        let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
+        let found = py.detach(|| -> batchwright::Result<Vec<T>> {
+            plan.check_rows(&rows)?;
+            let samples = plan.samples()?;
+            Ok(rows.iter().map(|&row| f(samples, row)).collect())
+        })?;
+        Ok(array(py, found))
+    }
+}
+
+fn short(id: &str) -> &str {
+    id.get(..12).unwrap_or(id)
+}
+
+/// -1 where there is none.
+fn signed(id: u32) -> i64 {
+    if id == NONE { -1 } else { id.into() }
+}
+
+/// A path or several.
+fn paths(any: &Bound<'_, PyAny>) -> Result<Vec<String>> {
+    let text = |path: PathBuf| path.to_string_lossy().into_owned();
+    if let Ok(one) = any.extract::<PathBuf>() {
+        return Ok(vec![text(one)]);
+    }
+    Ok(any.extract::<Vec<PathBuf>>()?.into_iter().map(text).collect())
+}
+
+#[pymethods]
+impl Plan {
+    /// Opens the plan in this directory and checks plan.json, file sizes and footers (milliseconds); with `verify` also the hash
+    /// of every file. Raises PlanError.
+    #[staticmethod]
+    #[pyo3(signature = (path, verify = false))]
+    fn open(py: Python<'_>, path: PathBuf, verify: bool) -> Result<Plan> {
+        // Workers may have another working directory.
+        let path = std::path::absolute(&path).unwrap_or(path);
+        let plan = Plan { path, id: None, opened: OnceLock::new() };
+        let core = py.detach(|| plan.core().cloned())?;
+        if verify {
+            long(py, move |engine| engine.install(|| core.verify()))?;
+        }
+        Ok(plan)
+    }
+
+    #[staticmethod]
+    fn _reopen(path: PathBuf, id: String) -> Plan {
+        Plan { path, id: Some(id), opened: OnceLock::new() }
+    }
+
+    fn __reduce__<'py>(&self, py: Python<'py>) -> Result<(Bound<'py, PyAny>, (PathBuf, String))> {
+        let id = match &self.id {
+            Some(id) => id.clone(),
+            None => self.manifest()?.plan.clone(),
+        };
+        Ok((py.get_type::<Plan>().getattr("_reopen")?, (self.path.clone(), id)))
+    }
+
+    fn __repr__(&self) -> Result<String> {
+        let m = self.manifest()?;
+        Ok(format!(
+            "Plan({:?}, id={}, {} rows, {} modalities)",
+            self.path,
+            short(&m.plan),
+            m.rows,
+            m.modalities
+        ))
+    }
+
+    #[getter]
+    fn path(&self) -> String {
+        self.path.to_string_lossy().into_owned()
+    }
+
+    /// 64 hex digits: equal rows, settings and seed give equal ids.
+    #[getter]
+    fn plan_id(&self) -> Result<&str> {
+        Ok(&self.manifest()?.plan)
+    }
+
+    /// plan.json, see docs/format.md.
+    #[getter(manifest)]
+    fn plan_json<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyAny>> {
+        to_python(py, self.manifest()?)
+    }
+
+    /// Rows of the dataset, planned or not.
+    #[getter]
+    fn rows(&self) -> Result<u64> {
+        Ok(self.manifest()?.rows)
+    }
+
+    /// Rows of an epoch.
+    #[getter]
+    fn rows_planned(&self) -> Result<u64> {
+        Ok(self.manifest()?.rows_planned)
+    }
+
+    #[getter]
+    fn row_dtype<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyArrayDescr>> {
+        Ok(match self.manifest()?.row_type {
+            RowType::U32 => numpy::dtype::<u32>(py),
+            RowType::U64 => numpy::dtype::<u64>(py),
+        })
+    }
+
+    /// Dimensions of the feature space.
+    #[getter]
+    fn dims(&self) -> Result<u32> {
+        Ok(self.manifest()?.dims)
+    }
+
+    /// Number of modalities, M.
+    #[getter]
+    fn modalities(&self) -> Result<u32> {
+        Ok(self.manifest()?.modalities)
+    }
+
+    #[getter]
+    fn strata(&self) -> Result<u32> {
+        Ok(self.manifest()?.strata)
+    }
+
+    /// The recommended batch size, over all ranks and micro-batches.
+    #[getter]
+    fn batch_size(&self) -> Result<u32> {
+        Ok(self.manifest()?.batch_size)
+    }
+
+    /// Batch sizes to choose from, ascending; all are multiples of the first.
+    #[getter]
+    fn candidates(&self) -> Result<Vec<u32>> {
+        let mut sizes: Vec<u32> = self.manifest()?.candidates.iter().map(|c| c.batch_size).collect();
+        sizes.sort_unstable();
+        Ok(sizes)
+    }
+
+    /// Epochs that were written. Any other is computed: see `epoch`.
+    #[getter]
+    fn epochs(&self) -> Result<u32> {
+        Ok(self.manifest()?.epochs)
+    }
+
+    #[getter]
+    fn seed(&self) -> Result<u64> {
+        Ok(self.manifest()?.seed)
+    }
+
+    /// Effective rows that an update needs.
+    #[getter]
+    fn information_threshold(&self) -> Result<f64> {
+        Ok(self.manifest()?.information_threshold)
+    }
+
+    /// Share of the gradient's variance that the score groups explain, before it fades.
+    #[getter]
+    fn modality_share(&self) -> Result<f64> {
+        Ok(self.manifest()?.modality_share.value)
+    }
+
+    /// Score group of every stratum, shape (strata,).
+    #[getter]
+    fn score_groups(&self, py: Python<'_>) -> Result<Py<PyArray1<u32>>> {
+        Ok(array(py, self.manifest()?.score_groups.clone()))
+    }
+
+    /// The Parquet files in row order, as paths relative to their deepest common directory.
+    #[getter]
+    fn inputs(&self) -> Result<Vec<&str>> {
+        Ok(self.manifest()?.inputs.iter().map(|i| i.path.as_str()).collect())
+    }
+
+    /// Epoch `epoch` (from 0) in batches of `batch_size` rows: by default the recommended one, else any multiple of the smallest
+    /// candidate. O(strata).
+    #[pyo3(signature = (epoch, batch_size = None))]
+    fn epoch(slf: &Bound<'_, Self>, epoch: u32, batch_size: Option<u32>) -> Result<Epoch> {
+        let size = match batch_size {
+            Some(size) => size,
+            None => slf.get().batch_size()?,
+        };
+        Epoch::new(slf.clone().unbind(), slf.get().opened()?, epoch, size)
+    }
+
+    /// Compares files, row groups and row counts with those that the plan was made from, with `fingerprints` also the bytes of the
+    /// planned columns. Files, folders and globs, as for `batchwright plan`. Returns the files in row order, one for each entry of
+    /// `inputs`. Raises PlanError naming the first difference.
+    #[pyo3(signature = (paths, fingerprints = false))]
+    fn check_dataset(
+        &self,
+        py: Python<'_>,
+        paths: &Bound<'_, PyAny>,
+        fingerprints: bool,
+    ) -> Result<Vec<String>> {
+        let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
+        long(py, move |engine| {
+            engine.install(|| {
+                let dataset = Dataset::open(&inputs)?;
+                plan.check_dataset(&dataset, fingerprints)?;
+                Ok(dataset.names().map(String::from).collect())
+            })
+        })
+    }
+
+    /// Rows of a micro-batch of one rank: batch_size / (world_size x micro_steps). Raises ConfigError if it does not divide.
+    #[pyo3(signature = (world_size, micro_steps = 1, batch_size = None))]
+    fn check_world_size(&self, world_size: u32, micro_steps: u32, batch_size: Option<u32>) -> Result<u32> {
+        let size = match batch_size {
+            Some(size) => size,
+            None => self.batch_size()?,
+        };
+        let parts = u64::from(world_size) * u64::from(micro_steps);
+        if parts == 0 || !u64::from(size).is_multiple_of(parts) {
+            let reason = format!(
+                "a batch of {size} rows does not divide into {world_size} ranks x {micro_steps} micro-batches"
+            );
+            let help = "plan for it with `batchwright plan --world-size W --micro-steps A`, or choose another number";
+            return Err(Error::config("world_size", reason, help).into());
+        }
+        Ok((u64::from(size) / parts) as u32)
+    }
+
+    /// Modality of every row, -1 for rows that are not planned. Shape as `rows`, as for all look-ups; O(rows asked for).
+    fn modality(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
+        self.look_up(py, rows, |samples, row| signed(samples.modality(row)))
+    }
+
+    /// Stratum of every row, -1 for rows that are not planned.
+    fn stratum(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
+        self.look_up(py, rows, |samples, row| signed(samples.stratum(row)))
+    }
+
+    /// Euclidean distance of every row to its modality's centre in feature space, NaN for rows that are not planned.
+    fn distance(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<f32>>> {
+        self.look_up(py, rows, |samples, row| samples.distance(row).unwrap_or(f32::NAN))
+    }
+
+    /// Where every row lies in its modality: 1 at the centre, 0 at the edge; NaN for rows that are not planned.
+    fn centrality(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<f32>>> {
+        self.look_up(py, rows, |samples, row| samples.centrality(row).unwrap_or(f32::NAN))
+    }
+
+    /// Weight of every row of the dataset, shape (rows,): mean 1 over each modality, 0 for rows that are not planned.
+    fn weights(&self, py: Python<'_>, progress: f64) -> Result<Py<PyArray1<f32>>> {
+        let plan = self.core()?.clone();
+        Ok(array(py, long(py, move |engine| plan.row_weights(progress, engine.progress()))?))
+    }
+
+    /// Weights of these rows. If the plan normalises by batch, `rows` is the batch: their mean is 1.
+    fn weights_for(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyAny>,
+        progress: f64,
+    ) -> Result<Py<PyArray1<f32>>> {
+        let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
+        Ok(array(py, py.detach(|| plan.weights_of(&rows, progress))?))
+    }
+
+    /// Exponent of the weights: exp(beta (centrality - 1/2)), times what makes their mean 1.
+    fn beta(&self, progress: f64) -> Result<f64> {
+        Ok(self.core()?.beta(progress)?)
+    }
+
+    /// p_h / q_h of every row: undoes shares that the plan skews on purpose. None if it does not, 0 for rows not planned.
+    fn loss_weight(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Option<Py<PyArray1<f32>>>> {
+        let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
+        Ok(py.detach(|| plan.loss_weights_of(&rows))?.map(|w| array(py, w)))
+    }
+
+    /// What scores a batch by the histogram of its rows over the score groups.
+    fn score(&self) -> Result<Score> {
+        Score::new_from(self.opened()?.dealer.borrow_dependent().group_counts(), self.modality_share()?)
+    }
+
+    /// Rows of every score group, shape (groups,); rows that are not planned are not counted.
+    fn histogram(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
+        let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
+        let histogram = py.detach(|| plan.histogram(&rows))?;
+        Ok(array(py, histogram.into_iter().map(|n| n as i64).collect()))
+    }
+
+    /// At most `size` rows on which to measure the loss, stratified and the same in every run: of the held-out rows if the plan
+    /// has some, else planned ones.
+    #[pyo3(signature = (size = 1024))]
+    fn probe<'py>(&self, py: Python<'py>, size: u64) -> Result<Bound<'py, PyAny>> {
+        let plan = self.core()?;
+        let rows = py.detach(|| plan.probe(size))?;
+        Ok(arrays::rows(py, rows, plan.manifest().row_type))
+    }
+
+    /// The rows kept out of the batches (`--holdout`), ascending; None if no split was asked for.
+    fn holdout<'py>(&self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
+        let plan = self.core()?;
+        let Some(held) = py.detach(|| plan.holdout())? else { return Ok(None) };
+        let rows = held.into_iter().map(|(row, _)| row).collect();
+        Ok(Some(arrays::rows(py, rows, plan.manifest().row_type)))
+    }
+
+    /// Where new rows belong: `points` of shape (n, dims), float32 or float64, as they are in the dataset's vector column. Raises
+    /// ConfigError for plans whose rows are not one vector column: see `assign_dataset`.
+    fn assign(&self, py: Python<'_>, points: &Bound<'_, PyAny>) -> Result<Assignment> {
+        let (plan, points) = (self.core()?.clone(), arrays::points(points)?);
+        let found = long(py, move |engine| plan.assigner()?.assign_points(&points, engine))?;
+        Ok(Assignment::new(py, found))
+    }
+
+    /// Where the rows of another dataset with the plan's columns belong.
+    fn assign_dataset(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<Assignment> {
+        let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
+        let found = long(py, move |engine| {
+            let dataset = engine.install(|| Dataset::open(&inputs))?;
+            plan.assigner()?.assign_dataset(&dataset, engine)
+        })?;
+        Ok(Assignment::new(py, found))
+    }
+
+    /// Where rows lie in the Parquet files. O(rows log row groups).
+    fn locate(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Places> {
+        let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
+        let places = py.detach(|| plan.locate(&rows))?;
+        Ok(Places {
+            file: array(py, places.iter().map(|p| p.file).collect()),
+            row_group: array(py, places.iter().map(|p| p.row_group).collect()),
+            offset: array(py, places.iter().map(|p| p.offset).collect()),
+        })
+    }
+
+    /// All row groups of the dataset in row order.
+    fn row_groups(&self, py: Python<'_>) -> Result<RowGroups> {
+        let plan = self.core()?;
+        let (sources, files) = py.detach(|| Ok::<_, Error>((plan.sources()?, plan.source_files()?)))?;
+        Ok(RowGroups {
+            file: array(py, files.to_vec()),
+            row_group: array(py, sources.iter().map(|s| s.row_group as u32).collect()),
+            first_row: array(py, sources.iter().map(|s| s.first_row).collect()),
+            rows: array(py, sources.iter().map(|s| s.rows).collect()),
+        })
+    }
+
+    /// What the column `--id` calls the rows. Reads only pages of `paths`, the dataset, that hold some of them.
+    fn ids(
+        &self,
+        py: Python<'_>,
+        rows: &Bound<'_, PyAny>,
+        paths: &Bound<'_, PyAny>,
+    ) -> Result<Vec<Option<String>>> {
+        let (plan, rows, inputs) = (self.core()?.clone(), arrays::counts("rows", rows)?, self::paths(paths)?);
+        long(py, move |engine| engine.install(|| plan.ids(&rows, &Dataset::open(&inputs)?)))
+    }
+
+    /// A choice among the plan's candidates for a run of so many epochs; `seed`: by default the plan's.
+    #[pyo3(signature = (epochs, *, policy = "rate", seed = None, segment_rows = None))]
+    fn loader_choice(
+        &self,
+        epochs: f64,
+        policy: &str,
+        seed: Option<u64>,
+        segment_rows: Option<u64>,
+    ) -> Result<LoaderChoice> {
+        let policy: Policy = crate::runtime::policy(policy)?;
+        let choice = self.core()?.loader_choice(epochs, |choosing| {
+            choosing.policy = policy;
+            choosing.seed = seed.unwrap_or(choosing.seed);
+            choosing.segment_rows = segment_rows.unwrap_or(choosing.segment_rows);
+        })?;
+        LoaderChoice::of(choice, self.manifest()?.rows_planned as f64 * epochs)
+    }
+
+    /// An accumulator with the plan's threshold, for batches of this size (by default the recommended one).
+    #[pyo3(signature = (batch_size = None, threshold = None))]
+    fn accumulator(&self, batch_size: Option<u64>, threshold: Option<f64>) -> Result<Accumulator> {
+        let m = self.manifest()?;
+        let size = batch_size.unwrap_or(m.batch_size.into());
+        Accumulator::new(threshold.unwrap_or(m.information_threshold), size, None)
+    }
+}
+
+/// Where rows belong: arrays of shape (n,).
+#[pyclass(frozen, get_all, module = "batchwright")]
+pub struct Assignment {
+    /// -1 for rows that the plan's filter or its rule for invalid rows leaves out.
+    modality: Py<PyArray1<i64>>,
+    stratum: Py<PyArray1<i64>>,
+    /// Euclidean, to the modality's centre; NaN for rows that are left out.
+    distance: Py<PyArray1<f32>>,
+}
+
+impl Assignment {
+    fn new(py: Python<'_>, found: core::Assignment) -> Self {
+        Assignment {
+            modality: array(py, found.modality.into_iter().map(signed).collect()),
+            stratum: array(py, found.stratum.into_iter().map(signed).collect()),
+            distance: array(py, found.distance),
+        }
+    }
+}
+
+/// Where rows lie: arrays of shape (n,).
+#[pyclass(frozen, get_all, module = "batchwright")]
+pub struct Places {
+    /// Place in `Plan.inputs`.
+    file: Py<PyArray1<u32>>,
+    /// Row group in the file.
+    row_group: Py<PyArray1<u32>>,
+    /// Row in the row group.
+    offset: Py<PyArray1<u64>>,
+}
+
+/// Row groups in row order: arrays of shape (row groups,).
+#[pyclass(frozen, get_all, module = "batchwright")]
+pub struct RowGroups {
+    file: Py<PyArray1<u32>>,
+    row_group: Py<PyArray1<u32>>,
+    /// Global number of the first row.
+    first_row: Py<PyArray1<u64>>,
+    rows: Py<PyArray1<u64>>,
+}

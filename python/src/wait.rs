@@ -1,0 +1,66 @@
+//! Calls that may take long: the work runs on threads of its own while the caller waits without the GIL and looks for
+//! signals. Those threads end with the call, so a process may fork between calls.
+
+use std::sync::atomic::Ordering;
+use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::time::Duration;
+
+use batchwright::parts::Local;
+use batchwright::progress::Progress;
+use pyo3::prelude::*;
+
+use crate::error::{Failure, Result};
+
+/// How often signals are looked for.
+const TICK: Duration = Duration::from_millis(50);
+
+/// Waits for `work`, calling `signal` for every signal that Python raises as an exception meanwhile. If that says so
+/// (`Err`), the work is left alone: it stops by itself at the next look at its switch, and its result is dropped.
+pub fn attend<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce() -> T + Send + 'static,
+    mut signal: impl FnMut(PyErr) -> PyResult<()>,
+) -> PyResult<T> {
+    let (done, mut answer) = channel();
+    let thread = std::thread::Builder::new().name("batchwright".into()).spawn(move || {
+        // Nobody listens any more after an interrupt.
+        let _ = done.send(work());
+    })?;
+    loop {
+        let (channel, answered) = py.detach(move || {
+            let answered = answer.recv_timeout(TICK);
+            (answer, answered)
+        });
+        answer = channel;
+        match answered {
+            Ok(value) => return Ok(value),
+            Err(RecvTimeoutError::Timeout) => {
+                if let Err(e) = py.check_signals() {
+                    signal(e)?;
+                }
+            }
+            Err(RecvTimeoutError::Disconnected) => match thread.join() {
+                Err(panic) => std::panic::resume_unwind(panic),
+                Ok(()) => unreachable!("the thread sends its answer before it ends"),
+            },
+        }
+    }
+}
+
+/// Runs `work` with all cores; Ctrl-C ends the call with KeyboardInterrupt.
+pub fn long<T: Send + 'static>(
+    py: Python<'_>,
+    work: impl FnOnce(&Local) -> batchwright::Result<T> + Send + 'static,
+) -> Result<T> {
+    let progress = Progress::default();
+    let switch = progress.cancel_switch();
+    let run = move || {
+        let engine = Local::new(0, progress)?;
+        work(&engine)
+    };
+    let stop = |e| {
+        switch.store(true, Ordering::Relaxed);
+        Err(e)
+    };
+    attend(py, run, stop)?.map_err(Failure::Ours)
+}

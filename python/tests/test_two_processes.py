@@ -1,0 +1,173 @@
+"""All frameworks on two processes: one launch, then every list that a rank was given is compared with the plan; and the restarts on one
+process of what two began, and back."""
+
+import json
+import os
+import pathlib
+import socket
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+for _name in ("torch", "torchdata", "accelerate", "lightning", "transformers"):
+    pytest.importorskip(_name)
+
+import harness  # noqa: E402
+import jobs  # noqa: E402
+
+HERE = pathlib.Path(__file__).parent
+KINDS = ("none", "two", "persistent")
+
+
+@pytest.fixture(scope="session")
+def launched(plan_path, tmp_path_factory):
+    """Results by scenario: one entry a rank."""
+    out = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    done = subprocess.run(
+        [sys.executable, *launch, str(HERE / "two_processes.py"), str(plan_path), str(out)],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        timeout=900,
+    )
+    assert done.returncode == 0, done.stderr[-4000:]
+    print(done.stderr)
+    results = {}
+    for path in out.glob("*-0.json"):
+        name = path.stem[:-2]
+        results[name] = [json.loads((out / f"{name}-{rank}.json").read_text()) for rank in range(2)]
+    return out, results
+
+
+def check_matrix(plan, ranks):
+    """fresh: epochs 0 and 1; mid: what follows STEPS steps of epoch 1; end: the epoch after the saved one."""
+    for epoch in range(2):
+        harness.check_epoch(plan, epoch, [one["fresh"][epoch] for one in ranks])
+    for rank, one in enumerate(ranks):
+        assert one["mid"] == harness.slices(plan, 1, rank, len(ranks))[jobs.STEPS :]
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_accelerate(plan, launched, kind, tmp_path):
+    ranks = [one[kind] for one in launched[1]["accelerate"]]
+    check_matrix(plan, ranks)
+    harness.check_epoch(plan, 2, [one["end"] for one in ranks])
+    # What two processes began one goes on with.
+    if kind != "persistent":
+        workers = {} if kind == "none" else {"num_workers": 2}
+        rest = jobs.accelerate(plan, workers, tmp_path, ranks[0]["states"]["mid"])
+        assert rest == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
+
+
+def test_accelerate_skip_first_batches(plan, launched):
+    for rank, lists in enumerate(launched[1]["accelerate_skip"]):
+        assert lists == harness.slices(plan, 1, rank, 2)[jobs.STEPS :]
+
+
+def test_accelerate_refuses_a_sampler_that_knows_its_rank(plan):
+    import batchwright as bw
+    from batchwright.accelerate import prepare
+    from batchwright.torch import PlanBatchSampler
+    from torch.utils.data import DataLoader
+
+    for settings in ({"rank": 0, "world_size": 2}, {"view": "micro", "rank": 0, "world_size": 2}):
+        loader = DataLoader(jobs.Rows(plan), batch_sampler=PlanBatchSampler(plan, **settings))
+        with pytest.raises(bw.ConfigError, match="view='micro', world_size=1"):
+            prepare(jobs.accelerator(), loader)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_trainer(plan, launched, kind):
+    ranks = [one[kind] for one in launched[1]["trainer"]]
+    check_matrix(plan, ranks)
+    for rank, one in enumerate(ranks):
+        assert one["end"] == harness.slices(plan, 1, rank, 2)
+
+
+def test_trainer_goes_on_with_one_process(plan, launched):
+    out, _ = launched
+    lists = jobs.trainer(plan, {}, out / "trainer" / "none", resume_from=out / "trainer" / "none" / f"checkpoint-{29 + jobs.STEPS}")
+    assert lists == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
+
+
+def test_trainer_micro_steps_and_weights(plan, tmp_path):
+    """gradient_accumulation_steps cuts a batch of the plan; one process."""
+    out = jobs.trainer(plan, {}, tmp_path, micro_steps=2, weigh=True)
+    for epoch in range(2):
+        harness.check_epoch(plan, epoch, [out["fresh"][epoch]], micro_steps=2)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_lightning(plan, launched, kind):
+    ranks = [one[kind] for one in launched[1]["lightning"]]
+    check_matrix(plan, ranks)
+    harness.check_epoch(plan, 2, [one["end"] for one in ranks])
+
+
+def test_lightning_with_its_own_sampler_replacement(plan, launched):
+    ranks = launched[1]["lightning_rows"]
+    check_matrix(plan, ranks)
+    harness.check_epoch(plan, 2, [one["end"] for one in ranks])
+
+
+def test_lightning_goes_on_with_one_process(plan, launched):
+    out, _ = launched
+    lists = jobs.lightning(plan, {}, out, resume_from=str(out / "lightning" / "none" / "mid.ckpt"))
+    assert lists == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
+
+
+def check_gradients(plan, ranks, planned=None):
+    """The gradient is sum(s g) / sum(s), on every rank and for every update, the short one at the end included; batches are grouped as
+    the plan says."""
+    for one in ranks:
+        assert one["worst"] < 1e-6, one["worst"]
+        assert one["sizes"] == ranks[0]["sizes"]
+    updates = plan.epoch(0).updates()
+    ends = np.flatnonzero(updates.ends_update)
+    first = [len(sizes) for sizes in ranks[0]["sizes"][: len(ends)]]
+    assert first == np.diff([-1, *ends]).tolist()
+    assert ranks[0]["sizes"][len(ends) - 1][-1] == 5, "the rest batch is in the last update"
+
+
+def test_gradients_in_two_processes(plan, launched):
+    ranks = launched[1]["gradients"]
+    check_gradients(plan, ranks)
+    for one in ranks:
+        assert one["waiting"] > 0, "the stream ends within an update"
+        # DDP reduces in complete updates only, never for one that waits; the last one was reduced by finish().
+        assert one["reductions"] == len(one["sizes"]) - 1
+
+
+def test_gradients_in_one_process(plan):
+    check_gradients(plan, [jobs.gradients(plan)])
+
+
+def test_gradients_with_accelerate(plan, launched):
+    check_gradients(plan, launched[1]["accelerate_gradients"])
+
+
+def test_gradients_with_lightning(plan, launched):
+    check_gradients(plan, launched[1]["lightning_gradients"])
+
+
+def test_loader_choice(plan, launched):
+    """Two ranks take the same decisions, whatever they decide every row of an epoch comes once; and the log is of this run."""
+    ranks = launched[1]["choice"]
+    assert ranks[0]["sizes"] == ranks[1]["sizes"]
+    assert ranks[0]["log"] == ranks[1]["log"] and len(ranks[0]["log"]) >= 35
+    for both in zip(*(one["epochs"] for one in ranks), strict=True):
+        assert sorted(both[0] + both[1]) == list(range(plan.rows))
+    used = {entry["batch_size"] for entry in ranks[0]["log"]}
+    assert used == set(plan.candidates), "each was tried"
+    assert all(entry["other_rows"] > 0 for entry in ranks[0]["log"][1:3]), "batches of the old size were on their way"
+
+
+def test_ranks_that_stand_apart_are_told(launched):
+    for message in launched[1]["misplaced"]:
+        assert "different batches" in message

@@ -1,0 +1,64 @@
+"""What `torchrun --nproc-per-node 2` runs for the tests: one launch, all frameworks. Every scenario writes what each rank saw to
+OUT/<scenario>-<rank>.json; `test_two_processes.py` compares that with the plan.
+
+    torchrun --nproc-per-node 2 two_processes.py PLAN OUT [SCENARIO...]
+"""
+
+import logging
+import os
+import pathlib
+import sys
+import time
+import warnings
+
+import torch
+import torch.distributed as dist
+
+import batchwright as bw
+import harness
+import jobs
+
+WORKERS = {"none": {}, "two": {"num_workers": 2}, "persistent": {"num_workers": 2, "persistent_workers": True}}
+
+
+def each_way(plan, out, run):
+    """Runs a framework with every kind of workers: `run(plan, workers, folder)` gives lists by name."""
+    return {name: run(plan, workers, out / name) for name, workers in WORKERS.items()}
+
+
+SCENARIOS = {
+    "gradients": jobs.gradients,
+    "choice": jobs.loader_choice,
+    "misplaced": jobs.misplaced,
+    "accelerate": lambda plan, out: each_way(plan, out, jobs.accelerate),
+    "accelerate_skip": jobs.accelerate_skip,
+    "accelerate_gradients": jobs.accelerate_gradients,
+    "trainer": lambda plan, out: each_way(plan, out, jobs.trainer),
+    "lightning": lambda plan, out: each_way(plan, out, jobs.lightning),
+    "lightning_rows": jobs.lightning_rows,
+    "lightning_gradients": jobs.lightning_gradients,
+}
+
+
+def main(plan_path, out, *names):
+    out = pathlib.Path(out)
+    warnings.simplefilter("ignore")
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo")
+    rank = dist.get_rank()
+    plan = bw.Plan.open(plan_path)
+    for name in names or SCENARIOS:
+        began = time.perf_counter()
+        harness.save(out / f"{name}-{rank}.json", SCENARIOS[name](plan, out / name))
+        dist.barrier()
+        if rank == 0:
+            print(f"{name}: {time.perf_counter() - began:.1f} s", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
+    # Loaders with persistent workers may still hold them: leave without waiting for every destructor.
+    sys.stderr.flush()
+    os._exit(0)
