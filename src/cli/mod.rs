@@ -3,9 +3,11 @@
 //! [`run`] does everything but end the process, so that another front end (Python's entry point) shares it.
 
 mod bars;
+mod check;
 mod completions;
 mod config;
 mod flags;
+mod formats;
 mod inspect;
 mod man;
 mod modalities;
@@ -39,7 +41,8 @@ const AFTER_HELP: &str = "\
 Settings: a flag wins over its environment variable (--batch-size is BATCHWRIGHT_BATCH_SIZE), that over the file \
 batchwright.toml, that over the default. `batchwright config show` tells where each value comes from.
 
-Exit codes: 0 done, 2 wrong usage or settings, 3 unreadable or invalid input, 130 interrupted.";
+Exit codes: 0 done, 1 `check` found drift or a broken contract, 2 wrong usage or settings, 3 unreadable or invalid input, 4 \
+`check` has too few rows to tell, 130 interrupted.";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -62,11 +65,24 @@ enum Verb {
     Plan(Box<plan::Flags>),
     Modalities(Box<modalities::Flags>),
     Inspect(inspect::Flags),
+    Check(Box<check::Flags>),
     Synth(synth::Flags),
     Schema(schema::Flags),
     Config(config::Flags),
     Completions(completions::Flags),
     Man(man::Flags),
+}
+
+/// What a verb leaves: text for stdout, and the exit code where it is an answer.
+struct Done {
+    text: String,
+    code: u8,
+}
+
+impl From<String> for Done {
+    fn from(text: String) -> Self {
+        Done { text, code: 0 }
+    }
 }
 
 /// How much is said while a verb runs.
@@ -137,8 +153,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
             return 2;
         }
     };
-    match execute(cli, &command, &matches).and_then(|text| print(&text)) {
-        Ok(()) => 0,
+    match execute(cli, &command, &matches).and_then(|done| print(&done.text).map(|()| done.code)) {
+        Ok(code) => code,
         Err(e) => {
             let _ = std::io::stderr().write_all(explain(&e).as_bytes());
             e.exit_code()
@@ -146,7 +162,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
 }
 
-fn execute(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<String> {
+fn execute(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<Done> {
     let verbosity = if cli.talk.quiet { -1 } else { cli.talk.verbose as i8 };
     let progress = bars::observe(cli.talk.progress, verbosity);
     for name in settings::unknown_variables(command) {
@@ -159,16 +175,18 @@ fn execute(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<String> 
         matches = inner;
     }
     let context = Context { progress, quiet: cli.talk.quiet, command, matches };
-    match cli.verb {
+    let text = match cli.verb {
         Verb::Plan(flags) => plan::run(*flags, &context),
         Verb::Modalities(flags) => modalities::run(*flags, &context),
         Verb::Inspect(flags) => inspect::run(flags),
+        Verb::Check(flags) => return check::run(*flags, &context),
         Verb::Synth(flags) => synth::run(flags, &context),
         Verb::Schema(flags) => schema::run(flags),
         Verb::Config(flags) => config::run(flags, &context),
         Verb::Completions(flags) => completions::run(flags),
         Verb::Man(flags) => man::run(flags),
-    }
+    };
+    text.map(Done::from)
 }
 
 /// Text to stdout. A reader that went away (`| head`) has all it wanted.
@@ -257,8 +275,12 @@ mod tests {
             assert!(known.contains_key(*id), "--{id} sets nothing");
         }
         // And every key has a flag, but for what --allocation FILE reads.
-        for key in known.keys().filter(|k| *k != "batches.shares") {
+        for key in known.keys().filter(|k| *k != "batches.shares" && !k.starts_with("check.")) {
             assert!(ids.contains(&key.as_str()), "no flag sets {key}");
+        }
+        let check = command.find_subcommand("check").expect("there is `check`");
+        for key in known.keys().filter(|k| k.starts_with("check.")) {
+            assert!(check.get_arguments().any(|a| a.get_id() == key.as_str()), "no flag sets {key}");
         }
     }
 

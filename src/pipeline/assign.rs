@@ -17,10 +17,11 @@ use crate::modalities::{Assigned, pca};
 use crate::parts::{Engine, Local, Pass, parts};
 use crate::scratch::RowFile;
 use crate::source::{Columns, Dataset};
-use crate::statistics::content::Content;
+use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{Moment, Moments};
 use crate::statistics::profile::{Profile, ProfileRow};
+use crate::statistics::reach::Reach;
 use crate::statistics::reference::{RandomFeature, Reference};
 use crate::weights::centrality::{Centrality, density, margin};
 
@@ -219,8 +220,10 @@ pub struct Passed {
     pub gain: GainSums,
     pub reference: Vec<RandomFeature>,
     pub profile: Vec<ProfileRow>,
-    /// Content hash of every row group.
-    pub content: Vec<u128>,
+    /// Hashes of every row group.
+    pub content: Vec<Hashes>,
+    /// How far rows are from their prototypes.
+    pub reach: Vec<(f64, f64)>,
 }
 
 /// Reads every row once.
@@ -265,12 +268,13 @@ pub fn assign(
         RowWriter { file: &rows, ranking: &ranking },
         Moments::new(mean.clone()),
         Gain::new(label, &mean, config.seed),
-        Reference::new(&z, config.seed),
+        (Reference::new(&z, config.seed), Reach::new(&fitted.model).fitted_on(&sample.rows, &fitted.sample)),
         profile,
         Content::new(named, first_rows),
     );
     let parts = parts(dataset.rows(), prepared.features.dims());
-    let (tally, moments, gain, reference, profile, content) = engine.run("assign", &read, &pass, &parts)?;
+    let (tally, moments, gain, (reference, reach), profile, content) =
+        engine.run("assign", &read, &pass, &parts)?;
     if tally.planned() == 0 {
         return Err(crate::Error::input(
             "dataset",
@@ -279,5 +283,5 @@ pub fn assign(
         ));
     }
     let profile = profile.unwrap_or_default();
-    Ok(Passed { rows, tally, moments, gain, reference, profile, content })
+    Ok(Passed { rows, tally, moments, gain, reference, profile, content, reach })
 }

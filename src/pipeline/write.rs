@@ -132,7 +132,7 @@ pub fn write(
         files.push(plan::projection::encode(projection).write(root)?);
     }
     if fitted.model.prototypes.rows() > 0 {
-        files.push(plan::prototypes::encode(&tables::prototypes(&fitted, census)).write(root)?);
+        files.push(plan::prototypes::encode(&tables::prototypes(&fitted, &pass, census)).write(root)?);
     }
     files.push(plan::weights::encode(&tables::knots(config), &config.weights.formula()).write(root)?);
     files.push(plan::statistics::encode(&tables::statistics(&prepared, &fitted, &pass, census)).write(root)?);
@@ -224,7 +224,7 @@ pub fn write(
     let by_size = by_size(&settled, &names);
     let why = size_why(&size, config);
     drop((members, samples));
-    let info = run_info(&clock, run, threads, given);
+    let info = run_info(&clock, run, threads, given, dataset)?;
     dataset.unchanged()?;
     let manifest = staging.commit(manifest, &info)?;
     Ok(Summary {
@@ -340,8 +340,16 @@ fn size_why(size: &BatchSize, config: &Config) -> String {
     }
 }
 
-fn run_info(clock: &Clock, run: &Run, threads: usize, inputs: &[String]) -> plan::manifest::RunInfo {
-    plan::manifest::RunInfo {
+fn run_info(
+    clock: &Clock,
+    run: &Run,
+    threads: usize,
+    inputs: &[String],
+    dataset: &Dataset,
+) -> Result<plan::manifest::RunInfo> {
+    let paths = dataset.files().iter().map(|f| f.path.clone());
+    Ok(plan::manifest::RunInfo {
+        files: paths.zip(dataset.file_states()?).collect(),
         started: None,
         seconds: clock.seconds(),
         stages: (clock.stages.iter())
@@ -356,7 +364,7 @@ fn run_info(clock: &Clock, run: &Run, threads: usize, inputs: &[String]) -> plan
             ("arch".into(), std::env::consts::ARCH.into()),
             ("simd".into(), crate::kernels::description().into()),
         ]),
-    }
+    })
 }
 
 /// `groups` of the plan's strata, looked up by the ids of the fit; ids without rows are in no group that counts.

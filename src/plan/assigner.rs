@@ -11,7 +11,7 @@ use crate::matrix::Matrix;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata};
 use crate::modalities::{Assigned, EstimatorSpec, Model};
 use crate::parts::{Engine, Local, Part, Pass, Read, parts};
-use crate::source::{Bad, Columns, Dataset, Kind, RawRows, Selection};
+use crate::source::{Bad, Columns, Dataset, Invalid, Kind, RawRows, Selection};
 
 use super::features::Feature;
 use super::{Kind as Table, Plan};
@@ -103,7 +103,49 @@ impl Assigner {
     /// # Errors
     /// Where a column names modalities or strata: the first row whose value the plan does not know.
     pub fn assign_dataset(&self, dataset: &Dataset, engine: &Local) -> Result<Assignment> {
-        self.run(dataset, &[], engine, &Collect)
+        self.run(dataset, &[], &|_| true, engine, &Collect)
+    }
+
+    /// The same, but rows that cannot be used are left out and counted instead of being an error.
+    pub fn dropping_invalid(mut self) -> Assigner {
+        self.config.source.invalid = Invalid::Drop;
+        self
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Columns of a dataset that the plan needs and that are not there, or of another kind, each with what is wrong.
+    pub fn misfits(&self, dataset: &Dataset) -> Vec<(String, String)> {
+        let mut wrong = Vec::new();
+        let roles = self.config.roles();
+        let features = self.config.features.columns.iter().map(|c| ("features.columns", c.as_str()));
+        for (role, name) in features.chain(roles) {
+            match dataset.column(name, role) {
+                Err(_) => wrong.push((name.to_string(), format!("is gone (the plan's {role})"))),
+                Ok(column) if role == "features.columns" => {
+                    let one_vector = self.features.is_none();
+                    match &column.kind {
+                        Kind::Vector { dims } if one_vector && *dims != self.dims => {
+                            let reason = format!("has {dims} numbers a row, those of the plan {}", self.dims);
+                            wrong.push((name.to_string(), reason));
+                        }
+                        Kind::Vector { .. } => {}
+                        _ if one_vector => wrong.push((name.to_string(), "is not a vector any more".into())),
+                        _ => {}
+                    }
+                }
+                Ok(_) => {}
+            }
+        }
+        if wrong.is_empty() {
+            let inputs = Inputs::choose(&self.config.features, dataset.columns(), &[]);
+            if let Err(e) = inputs.and_then(|inputs| self.features(&inputs)) {
+                wrong.push((self.config.features.columns.join(", "), e.to_string()));
+            }
+        }
+        wrong
     }
 
     /// Assigns points: rows of the plan's one vector column as they are in the dataset. One thread.
@@ -139,11 +181,13 @@ impl Assigner {
         Collect.partial(&item)
     }
 
-    /// Runs a pass over the assigned rows of a dataset, `more` table columns read along.
+    /// Runs a pass over the assigned rows of a dataset, `more` table columns read along. Rows that `keep` does not want
+    /// count as left out by the row filter.
     pub fn run<P: Pass<Item = Assigned>>(
         &self,
         dataset: &Dataset,
         more: &[String],
+        keep: &(dyn Fn(u64) -> bool + Sync),
         engine: &Local,
         pass: &P,
     ) -> Result<P::Output> {
@@ -160,7 +204,7 @@ impl Assigner {
             }
         }
         let columns = Columns::new(dataset, inputs.vectors, table)?;
-        let keep = |row| selection.contains(row);
+        let keep = |row| selection.contains(row) && keep(row);
         let place = |row| dataset.describe_row(row);
         let points = PointsReader::new(&features, columns, self.config.source.invalid, &keep, &place);
         engine.run("assign", &self.reader(points), pass, &parts(dataset.rows(), self.dims))

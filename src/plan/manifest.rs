@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::ids::RowType;
+use crate::source::FileState;
 
 use super::{FORMAT, Kind};
 
@@ -287,6 +288,9 @@ pub struct RunInfo {
     pub root: String,
     /// Facts about the machine: os, arch, simd, ...
     pub host: BTreeMap<String, String>,
+    /// Of every input, what tells versions of it apart: by its path in `inputs` of plan.json. `check --quick` and `update`
+    /// trust a file that is still as noted here.
+    pub files: BTreeMap<String, FileState>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

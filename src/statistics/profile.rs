@@ -3,7 +3,7 @@
 //! The fit sample decides how a column is told ([`Profile::new`]); counts come from the full data:
 //!
 //! - **values**: integers with up to 32 distinct sampled values, booleans, text and dates with up to 10 000. The 32 most
-//!   frequent values of each modality (ties by value) with their exact counts. Candidates are the sampled values: one
+//!   frequent values of each modality and the 256 most frequent of all rows (ties by value) with their exact counts. Candidates are the sampled values: one
 //!   that the sample missed is rare and is not listed.
 //! - **numbers**: all other integers and floats. `mean=..` over the full data, `quantile 0=..`, `quantile 0.1=..`, ..
 //!   `quantile 1=..` over the sample.
@@ -36,6 +36,8 @@ use crate::source::text_value;
 
 /// Values listed of a column in a modality.
 const LISTED: usize = 32;
+/// Values listed of a column in all rows: what other data is compared with.
+const LISTED_OF_ALL: usize = 256;
 /// Sampled values above which a column of text is told by its lengths.
 const MAX_VALUES: usize = 10_000;
 /// A row to be: value, whether it is a statistic, count, share.
@@ -358,7 +360,7 @@ impl Column {
         };
         let group = |(told, (m, _)): (Vec<Line>, &(Option<u32>, u64))| {
             let (statistics, mut values): (Vec<_>, Vec<_>) = told.into_iter().partition(|t| t.1);
-            values.truncate(LISTED);
+            values.truncate(if m.is_some() { LISTED } else { LISTED_OF_ALL });
             values.into_iter().chain(statistics).map(|t| row(*m, t)).collect()
         };
         told.into_iter().zip(groups).map(group).collect()
@@ -439,7 +441,7 @@ mod tests {
                 let mut want: Vec<(&String, u64)> =
                     here.iter().filter_map(|(v, n)| v.as_ref().map(|v| (v, *n))).collect();
                 want.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-                want.truncate(32);
+                want.truncate(if group.is_some() { 32 } else { 256 });
                 let told = || rows.iter().filter(|r| r.modality == group && r.column == column);
                 let got: Vec<(&String, u64)> =
                     told().filter(|r| !r.statistic).map(|r| (&r.value, r.count)).collect();
