@@ -13,7 +13,7 @@
 //! 7. [`weights`], [`scores`] and [`accumulation`] say how much each row and batch counts; [`epochs`] puts whole epochs
 //!    together
 //! 8. [`config`] is the sum of all parameters, [`plan`] what is on disk, [`check`] whether it still
-//!    fits its data, [`pipeline`] runs everything in order
+//!    fits its data, [`diff`] how two of them differ, [`pipeline`] runs everything in order
 //! 9. [`synth`] makes data to try it with and [`cli`] is the command line
 
 pub mod error;
@@ -39,6 +39,7 @@ pub mod epochs;
 pub mod config;
 pub mod plan;
 pub mod check;
+pub mod diff;
 pub mod pipeline;
 pub mod synth;
 #[cfg(feature = "cli")]

@@ -79,7 +79,9 @@ impl<'a> Judge<'a> {
             let widest = c.interval.0.abs().max(c.interval.1.abs());
             finding.answer = match () {
                 () if p <= self.limits.alpha && c.effect.abs() >= threshold => Answer::Drifted,
-                () if widest > self.limits.unseen.max(threshold) && p > self.limits.alpha => Answer::CannotTell,
+                () if widest > self.limits.unseen.max(threshold) && p > self.limits.alpha => {
+                    Answer::CannotTell
+                }
                 () => Answer::Holds,
             };
             if finding.answer == Answer::CannotTell {
@@ -111,7 +113,11 @@ impl<'a> Judge<'a> {
             let named = moved(&then.modality_rows, modality, &names, limits);
             let text = match found {
                 Some((m, _)) => {
-                    format!("the share of {} moved most: {}", names[m], from_to(&then.modality_rows, modality, m))
+                    format!(
+                        "the share of {} moved most: {}",
+                        names[m],
+                        from_to(&then.modality_rows, modality, m)
+                    )
                 }
                 None => String::new(),
             };
@@ -134,7 +140,8 @@ impl<'a> Judge<'a> {
             *groups.0.entry(g).or_insert(0.0) += then.stratum_rows[h];
             *groups.1.entry(g).or_insert(0.0) += stratum[h];
         }
-        let (a, b): (Vec<f64>, Vec<f64>) = (groups.0.into_values().collect(), groups.1.into_values().collect());
+        let (a, b): (Vec<f64>, Vec<f64>) =
+            (groups.0.into_values().collect(), groups.1.into_values().collect());
         if a.len() > 1 {
             self.add(
                 About {
@@ -251,8 +258,10 @@ impl<'a> Judge<'a> {
             Vec::new(),
         );
         let n = now.rows.count.max(1.0);
-        let (square, variance) =
-            (now.rows.square / n, (now.rows.fourth / n - (now.rows.square / n) * (now.rows.square / n)).max(0.0));
+        let (square, variance) = (
+            now.rows.square / n,
+            (now.rows.fourth / n - (now.rows.square / n) * (now.rows.square / n)).max(0.0),
+        );
         let total: f64 = a.iter().map(|m| m.variance).sum();
         if total > 0.0 {
             self.add(
@@ -265,7 +274,11 @@ impl<'a> Judge<'a> {
                     threshold: limits.spread,
                 },
                 drift::spread((planned, total), (now.rows.count, square), variance, confidence),
-                format!("root mean square distance to the mean: {} -> {}", number(total.sqrt()), number(square.sqrt())),
+                format!(
+                    "root mean square distance to the mean: {} -> {}",
+                    number(total.sqrt()),
+                    number(square.sqrt())
+                ),
                 Vec::new(),
             );
         }
@@ -293,14 +306,24 @@ impl<'a> Judge<'a> {
                     format!("{} moved most: {}", table.names[v], from_to(&table.then, &table.now, v))
                 });
                 let named = moved(&table.then, &table.now, &table.names, limits);
-                self.add(about("column-values", SHARE, "share", limits.share), found.map(|f| f.1), text, named);
+                self.add(
+                    about("column-values", SHARE, "share", limits.share),
+                    found.map(|f| f.1),
+                    text,
+                    named,
+                );
             }
             Told::Numbers { count, mean, deciles } => {
                 let now = counts.moment(*mean);
                 let then = drift::Moment { mean: *mean, variance: now.variance };
                 let found = drift::means((*count, &[then]), (counts.count, &[now]), confidence);
                 self.add(
-                    about("column-mean", "Cohen's d = (mean now - then) / standard deviation now", "mean", limits.mean),
+                    about(
+                        "column-mean",
+                        "Cohen's d = (mean now - then) / standard deviation now",
+                        "mean",
+                        limits.mean,
+                    ),
                     found.map(|f| f.1),
                     format!("mean {} -> {}", number(*mean), number(now.mean)),
                     Vec::new(),
@@ -362,7 +385,7 @@ impl<'a> Judge<'a> {
         let (m, n) = (manifest.rows_planned as f64, self.rows);
         let used = now.rows.stratum.len() as f64;
         let then = corrected(1.0 - planned.value, m, f64::from(manifest.strata));
-        let share = corrected(now.gain.share(&strata), n, used);
+        let share = corrected(now.gain.share(&strata), n, used).max(0.0);
         // Olkin & Finn 1995: the variance of an explained share.
         let variance = |r: f64, n: f64| 4.0 * r.max(0.0) * (1.0 - r) * (1.0 - r) / n.max(1.0);
         let z = distributions::normal_point(self.limits.alpha / 2.0);
@@ -376,7 +399,11 @@ impl<'a> Judge<'a> {
         let message = if few {
             format!("{n} rows are too few for {used} strata")
         } else {
-            format!("predicted variance ratio of stratified batches: {} -> {}", number(1.0 - then), number(1.0 - share))
+            format!(
+                "predicted variance ratio of stratified batches: {} -> {}",
+                number(1.0 - then),
+                number(1.0 - share)
+            )
         };
         Some(Finding {
             id: "gain".into(),
@@ -486,10 +513,14 @@ pub fn diagnose(findings: &[Finding], then: Option<(&Then, &Now)>, limits: &Chec
             // Is it the old data times one number?
             let rest = a.iter().zip(&b).map(|(a, b)| {
                 let sd = a.variance.max(1e-300).sqrt();
-                ((b.mean / scale - a.mean) / sd).abs().max(libm::log(b.variance.max(1e-300).sqrt() / scale / sd).abs())
+                ((b.mean / scale - a.mean) / sd)
+                    .abs()
+                    .max(libm::log(b.variance.max(1e-300).sqrt() / scale / sd).abs())
             });
             let rest: f64 = rest.sum::<f64>() / a.len() as f64;
-            if drifted("spread").is_some() && libm::log(scale).abs() >= limits.spread && rest < 0.5 * libm::log(scale).abs() + 0.03
+            if drifted("spread").is_some()
+                && libm::log(scale).abs() >= limits.spread
+                && rest < 0.5 * libm::log(scale).abs() + 0.03
             {
                 space = true;
                 let text = format!(
@@ -499,7 +530,9 @@ pub fn diagnose(findings: &[Finding], then: Option<(&Then, &Now)>, limits: &Chec
             }
         }
         let cosine = a.iter().zip(&b).map(|(a, b)| a.mean * b.mean).sum::<f64>()
-            / (a.iter().map(|m| m.mean * m.mean).sum::<f64>() * b.iter().map(|m| m.mean * m.mean).sum::<f64>()).sqrt();
+            / (a.iter().map(|m| m.mean * m.mean).sum::<f64>()
+                * b.iter().map(|m| m.mean * m.mean).sum::<f64>())
+            .sqrt();
         let unlike = drifted("far-rows").is_some() && far > 0.5;
         if !space && a.len() > 1 && unlike && (scale - 1.0).abs() < 0.1 {
             space = true;
@@ -511,7 +544,10 @@ pub fn diagnose(findings: &[Finding], then: Option<(&Then, &Now)>, limits: &Chec
             say(Symptom::Rotated, "features", text);
         } else if !space && unlike {
             space = true;
-            let text = format!("{} of the rows are unlike anything in the plan: these are other features", percent(far));
+            let text = format!(
+                "{} of the rows are unlike anything in the plan: these are other features",
+                percent(far)
+            );
             say(Symptom::OtherFeatures, "features", text);
         }
     }
@@ -520,22 +556,34 @@ pub fn diagnose(findings: &[Finding], then: Option<(&Then, &Now)>, limits: &Chec
             let text = format!("{}: possibly a new modality", f.message);
             say(Symptom::NewModality, "modalities", text);
         }
-        if let Some(f) = drifted("modality-shares") {
-            f.named.iter().for_each(|m| say(m.what, &m.name, m.text()));
-        }
+    }
+    let mut shares: Vec<(f64, Diagnosis)> = Vec::new();
+    let mut share = |effect: f64, symptom, subject: &str, text: String| {
+        shares.push((effect.abs(), Diagnosis { symptom, subject: subject.into(), text }));
+    };
+    // Rows of another kind have to go to some modality: then its growth says nothing more.
+    if let Some(f) = drifted("modality-shares").filter(|_| out.is_empty()) {
+        f.named.iter().for_each(|m| share(m.effect, m.what, &m.name, m.text()));
     }
     for f in findings.iter().filter(|f| f.group == Group::Columns && f.answer == Answer::Drifted) {
         if f.named.is_empty() {
-            say(Symptom::Column, &f.subject, format!("column `{}`: {}", f.subject, f.message));
+            let text = format!("column `{}`: {}", f.subject, f.message);
+            share(f.effect.unwrap_or(0.0), Symptom::Column, &f.subject, text);
         }
         for m in &f.named {
             let text = format!("column `{}`: {}", f.subject, m.text());
-            say(m.what, &format!("{}={}", f.subject, m.name), text);
+            share(m.effect, m.what, &format!("{}={}", f.subject, m.name), text);
         }
     }
+    shares.sort_by(|a, b| b.0.total_cmp(&a.0));
+    out.extend(shares.into_iter().map(|s| s.1));
     if out.is_empty() {
         for f in findings.iter().filter(|f| f.answer == Answer::Drifted && f.p.is_some()) {
-            out.push(Diagnosis { symptom: Symptom::Distribution, subject: f.id.clone(), text: f.message.clone() });
+            out.push(Diagnosis {
+                symptom: Symptom::Distribution,
+                subject: f.id.clone(),
+                text: f.message.clone(),
+            });
         }
     }
     out

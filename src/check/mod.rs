@@ -203,11 +203,14 @@ impl Outcome {
         self.findings.iter().filter(|f| f.answer == Answer::Drifted && f.level >= self.limits.fail_level)
     }
 
-    /// Whether features are what they were; only then can rows be assigned by the old prototypes.
+    /// Whether the new rows are of a kind that the plan's prototypes do not know: then `update` fits anew. That shares have
+    /// moved among known kinds is no reason to.
     pub fn needs_refit(&self) -> bool {
-        self.findings.iter().any(|f| {
-            f.answer == Answer::Drifted && matches!(f.group, Group::Modalities | Group::Features) || f.id == "values"
-        })
+        let unknown = |f: &Finding| f.answer == Answer::Drifted && (f.id == "far-rows" || f.id == "values");
+        let other = |s| {
+            matches!(s, Symptom::Scaled | Symptom::Rotated | Symptom::OtherFeatures | Symptom::NewModality)
+        };
+        self.findings.iter().any(unknown) || self.diagnosis.iter().any(|d| other(d.symptom))
     }
 
     /// In one line.
@@ -421,7 +424,10 @@ fn left(plan: &Plan, matched: &Matched, then: &Then) -> Result<(Vec<f64>, Vec<f6
 fn in_place(c: &Coverage, contract: &impl Fn(&str, &str, bool, String, &str) -> Finding) -> Finding {
     let message = match () {
         () if c.in_place() && c.rewritten > 0 => {
-            format!("all {} rows of the plan are where they were ({} of them in other bytes)", c.rows_then, c.rewritten)
+            format!(
+                "all {} rows of the plan are where they were ({} of them in other bytes)",
+                c.rows_then, c.rewritten
+            )
         }
         () if c.in_place() => format!("all {} rows of the plan are where they were", c.rows_then),
         () if c.gone == 0 && c.reordered > 0 => format!(
@@ -431,7 +437,13 @@ fn in_place(c: &Coverage, contract: &impl Fn(&str, &str, bool, String, &str) -> 
         () if c.gone == 0 => format!("no row has changed, but {} have moved to other numbers", c.moved),
         () => format!("{} rows of the plan were removed or changed, {} moved", c.gone, c.moved + c.reordered),
     };
-    contract("rows-in-place", "", !c.in_place(), message, "fingerprints of row groups; hashes of rows, ordered and order-free")
+    contract(
+        "rows-in-place",
+        "",
+        !c.in_place(),
+        message,
+        "fingerprints of row groups; hashes of rows, ordered and order-free",
+    )
 }
 
 fn new_rows(c: &Coverage) -> Finding {
@@ -442,7 +454,10 @@ fn new_rows(c: &Coverage) -> Finding {
         level: Level::Note,
         message: match c.new {
             0 => "no rows that the plan does not know".into(),
-            n => format!("{n} rows are not in the plan ({} of the data)", percent(n as f64 / c.rows_now as f64)),
+            n => format!(
+                "{n} rows are not in the plan ({} of the data)",
+                percent(n as f64 / c.rows_now as f64)
+            ),
         },
         formula: "rows of row groups that the plan does not have".into(),
         effect: Some(c.new as f64 / c.rows_now.max(1) as f64),

@@ -109,10 +109,12 @@ pub struct LimitFlags {
           value_parser = ["error", "warning", "note"], hide_possible_values = true)]
     pub fail_level: Option<String>,
     /// Exit with 1, not 4, where there are too few rows to tell
-    #[arg(id = "check.strict", long = "strict", num_args = 0, default_missing_value = "true", hide_possible_values = true)]
+    #[arg(id = "check.strict", long = "strict", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
     pub strict: Option<bool>,
     /// Trust size, modification time (or entity tag) and footer of a file instead of hashing its bytes
-    #[arg(id = "check.quick", long = "quick", num_args = 0, default_missing_value = "true", hide_possible_values = true)]
+    #[arg(id = "check.quick", long = "quick", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
     pub quick: Option<bool>,
 }
 
@@ -161,8 +163,10 @@ pub fn run(flags: Flags, context: &Context) -> Result<Done> {
             format!("give all but one a file: --output-format {}=PATH", printed[1]),
         ));
     }
-    let settings = context.settings(&flags.file, &Given { limits: &flags.limits, threads: &flags.threads })?;
-    let outcome = check::check(&flags.plan, &flags.inputs, &settings.check, &settings.run, &context.progress)?;
+    let settings =
+        context.settings(&flags.file, &Given { limits: &flags.limits, threads: &flags.threads })?;
+    let outcome =
+        check::check(&flags.plan, &flags.inputs, &settings.check, &settings.run, &context.progress)?;
     let mut text = String::new();
     for output in &outputs {
         let look = if output.path.is_some() { Look::plain() } else { Look::stdout() };

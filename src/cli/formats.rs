@@ -70,7 +70,8 @@ fn worth_telling(outcome: &Outcome) -> Vec<&Finding> {
 fn evidence(f: &Finding) -> String {
     let mut parts = Vec::new();
     if let Some(effect) = f.effect {
-        let interval = f.interval.map(|(a, b)| format!(" [{}, {}]", number(a), number(b))).unwrap_or_default();
+        let interval =
+            f.interval.map(|(a, b)| format!(" [{}, {}]", number(a), number(b))).unwrap_or_default();
         parts.push(format!("effect {}{interval}", number(effect)));
     }
     if let Some(threshold) = f.threshold {
@@ -115,7 +116,8 @@ fn human(o: &Outcome, look: Look) -> String {
     }
     out.push('\n');
     let c = &o.coverage;
-    let mut rows = vec![format!("{} in the plan, {} now", style::count(c.rows_then), style::count(c.rows_now))];
+    let mut rows =
+        vec![format!("{} in the plan, {} now", style::count(c.rows_then), style::count(c.rows_now))];
     for (n, what) in [
         (c.unchanged, "unchanged"),
         (c.rewritten, "in other bytes"),
@@ -134,7 +136,15 @@ fn human(o: &Outcome, look: Look) -> String {
     ];
     if !c.row_groups.is_empty() {
         let mut groups: Vec<String> = (c.row_groups.iter().take(GROUPS_SHOWN))
-            .map(|g| format!("{} {}, row group {} ({})", g.state.name(), g.file, g.row_group, style::plural(g.rows, "row")))
+            .map(|g| {
+                format!(
+                    "{} {}, row group {} ({})",
+                    g.state.name(),
+                    g.file,
+                    g.row_group,
+                    style::plural(g.rows, "row")
+                )
+            })
             .collect();
         if c.row_groups.len() > GROUPS_SHOWN {
             groups.push(format!("and {} more", c.row_groups.len() - GROUPS_SHOWN));
@@ -145,7 +155,8 @@ fn human(o: &Outcome, look: Look) -> String {
     facts.push(line("read", format!("{} in {}", style::bytes(o.bytes_read), style::seconds(o.seconds))));
     out += &style::facts(&facts, look);
 
-    let measured: Vec<&Finding> = o.findings.iter().filter(|f| f.effect.is_some() && f.threshold.is_some()).collect();
+    let measured: Vec<&Finding> =
+        o.findings.iter().filter(|f| f.effect.is_some() && f.threshold.is_some()).collect();
     if !measured.is_empty() {
         out.push('\n');
         out += &table(&measured, look);
@@ -179,7 +190,8 @@ fn table(findings: &[&Finding], look: Look) -> String {
         .map(|f| {
             let mut cells = vec![style::shorten(&title(f), room), f.effect.map_or(String::new(), number)];
             if interval {
-                cells.push(f.interval.map_or(String::new(), |(a, b)| format!("{}..{}", number(a), number(b))));
+                cells
+                    .push(f.interval.map_or(String::new(), |(a, b)| format!("{}..{}", number(a), number(b))));
             }
             cells.push(f.threshold.map_or(String::new(), number));
             if p {
@@ -243,7 +255,11 @@ fn junit(o: &Outcome) -> String {
         );
         for f in of {
             let name = xml(&title(f));
-            let _ = write!(out, "    <testcase name=\"{name}\" classname=\"batchwright.{}\" time=\"0\"", group.name());
+            let _ = write!(
+                out,
+                "    <testcase name=\"{name}\" classname=\"batchwright.{}\" time=\"0\"",
+                group.name()
+            );
             let text = xml(&f.message);
             let detail = xml(&[f.message.as_str(), &evidence(f), &f.formula].join("\n"));
             if fails(f) {
@@ -288,7 +304,9 @@ fn uri(path: &str) -> String {
     let mut out = String::new();
     for byte in path.bytes() {
         match byte {
-            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => out.push(byte as char),
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'/' | b'.' | b'-' | b'_' | b'~' => {
+                out.push(byte as char)
+            }
             _ => {
                 let _ = write!(out, "%{byte:02X}");
             }
@@ -311,7 +329,8 @@ fn sarif(o: &Outcome, settings: &Layer) -> Value {
             let (path, line) = place(f, settings);
             let rule = rules.iter().position(|r| r.id == f.id);
             let evidence = evidence(f);
-            let text = if evidence.is_empty() { f.message.clone() } else { format!("{} ({evidence})", f.message) };
+            let text =
+                if evidence.is_empty() { f.message.clone() } else { format!("{} ({evidence})", f.message) };
             json!({
                 "ruleId": f.id,
                 "ruleIndex": rule,
@@ -392,7 +411,8 @@ fn github(o: &Outcome, settings: &Layer) -> String {
         let evidence = evidence(f);
         let named: Vec<String> = f.named.iter().take(3).map(|m| m.name.clone()).collect();
         let named = if named.is_empty() { String::new() } else { format!("; {}", named.join(", ")) };
-        let text = format!("{}{named} ({})", f.message, if evidence.is_empty() { &f.formula } else { &evidence });
+        let text =
+            format!("{}{named} ({})", f.message, if evidence.is_empty() { &f.formula } else { &evidence });
         let _ = writeln!(
             out,
             "::{kind} file={},line={line},title={}::{}",
@@ -460,7 +480,8 @@ fn markdown(o: &Outcome) -> String {
     for d in &o.diagnosis {
         left += usize::from(!push(&mut out, &format!("- **drift**: {}\n", cell(&d.text))));
     }
-    let head = "\n| what | answer | effect | interval | threshold | p | |\n|---|---|---:|---|---:|---:|---|\n";
+    let head =
+        "\n| what | answer | effect | interval | threshold | p | |\n|---|---|---:|---|---:|---:|---|\n";
     left += usize::from(!push(&mut out, head));
     let mut findings: Vec<&Finding> = worth_telling(o);
     findings.extend(o.findings.iter().filter(|f| f.answer == Answer::Holds));
@@ -512,7 +533,9 @@ mod tests {
             diagnosis: vec![Diagnosis {
                 symptom: Symptom::Grown,
                 subject: "section=games".into(),
-                text: "column `section`: games has grown: 1.78 % -> 3.50 % of the rows, which is a lot of games".into(),
+                text:
+                    "column `section`: games has grown: 1.78 % -> 3.50 % of the rows, which is a lot of games"
+                        .into(),
             }],
             findings: (0..findings).map(finding).collect(),
             coverage: Default::default(),
@@ -548,7 +571,10 @@ mod tests {
         let junit = junit(&one);
         assert!(junit.contains("a&lt;b&gt;&amp;&quot;c&quot;|%,: 0\u{fffd}"), "{junit}");
         let github = github(&one, &Layer::new());
-        assert!(github.contains("title=batchwright%3A column-values-0 of a<b>&\"c\"|%25%2C%3A 0"), "{github}");
+        assert!(
+            github.contains("title=batchwright%3A column-values-0 of a<b>&\"c\"|%25%2C%3A 0"),
+            "{github}"
+        );
         assert!(github.contains("moved%0Amuch 0"), "{github}");
         assert!(markdown(&one).contains("\\|"));
     }
@@ -557,7 +583,8 @@ mod tests {
     fn a_threshold_points_at_its_line() {
         let origin = Origin::File("./conf ig/batchwright.toml".into(), 7);
         let settings = Layer::from([("check.share".to_string(), (json!(0.05), origin))]);
-        let place = &sarif(&outcome(1), &settings)["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
+        let place =
+            &sarif(&outcome(1), &settings)["runs"][0]["results"][0]["locations"][0]["physicalLocation"];
         assert_eq!(place["artifactLocation"]["uri"], "conf%20ig/batchwright.toml");
         assert_eq!(place["region"]["startLine"], 7);
         assert!(github(&outcome(1), &settings).contains("file=conf ig/batchwright.toml,line=7"));

@@ -6,6 +6,7 @@ mod bars;
 mod check;
 mod completions;
 mod config;
+mod diff;
 mod flags;
 mod formats;
 mod inspect;
@@ -16,6 +17,7 @@ mod schema;
 mod settings;
 mod style;
 mod synth;
+mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -66,6 +68,8 @@ enum Verb {
     Modalities(Box<modalities::Flags>),
     Inspect(inspect::Flags),
     Check(Box<check::Flags>),
+    Update(Box<update::Flags>),
+    Diff(diff::Flags),
     Synth(synth::Flags),
     Schema(schema::Flags),
     Config(config::Flags),
@@ -180,6 +184,8 @@ fn execute(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<Done> {
         Verb::Modalities(flags) => modalities::run(*flags, &context),
         Verb::Inspect(flags) => inspect::run(flags),
         Verb::Check(flags) => return check::run(*flags, &context),
+        Verb::Update(flags) => update::run(*flags, &context),
+        Verb::Diff(flags) => diff::run(flags),
         Verb::Synth(flags) => synth::run(flags, &context),
         Verb::Schema(flags) => schema::run(flags),
         Verb::Config(flags) => config::run(flags, &context),

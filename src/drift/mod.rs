@@ -145,7 +145,12 @@ pub fn means(
 
 /// Whether rows are as far from a centre as they were: mean squared distances of `m` and `n` rows, and the variance of the
 /// squared distance (delta method).
-pub fn spread((m, then): (f64, f64), (n, now): (f64, f64), variance: f64, confidence: f64) -> Option<Comparison> {
+pub fn spread(
+    (m, then): (f64, f64),
+    (n, now): (f64, f64),
+    variance: f64,
+    confidence: f64,
+) -> Option<Comparison> {
     if m < 2.0 || n < 2.0 || then <= 0.0 || now <= 0.0 {
         return None;
     }
@@ -176,10 +181,14 @@ pub fn embedding(
         let p = if squared > 0.0 { 0.0 } else { 1.0 };
         return Some(Comparison { effect: squared.sqrt(), interval: (0.0, squared.sqrt()), p });
     }
-    let along: f64 =
-        covariance.chunks_exact(r).zip(&delta).map(|(row, d)| d * row.iter().zip(&delta).map(|(a, b)| a * b).sum::<f64>()).sum();
+    let along: f64 = covariance
+        .chunks_exact(r)
+        .zip(&delta)
+        .map(|(row, d)| d * row.iter().zip(&delta).map(|(a, b)| a * b).sum::<f64>())
+        .sum();
     let squares: f64 = eigenvalues.iter().map(|v| v * v).sum();
-    let half = normal_point((1.0 - confidence) / 2.0) * (2.0 * squares * c * c + 4.0 * along.max(0.0) * c).sqrt();
+    let half =
+        normal_point((1.0 - confidence) / 2.0) * (2.0 * squares * c * c + 4.0 * along.max(0.0) * c).sqrt();
     let root = |x: f64| (x.max(0.0) / total).sqrt();
     Some(Comparison {
         effect: root(squared - total * c),
@@ -198,7 +207,7 @@ pub fn excess(count: f64, n: f64, expected: f64, confidence: f64) -> Option<Comp
     let middle = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
     let p = normal_tail((share - expected) / (expected * (1.0 - expected) / n).sqrt());
-    Some(Comparison { effect: share, interval: (middle - half, middle + half), p })
+    Some(Comparison { effect: share, interval: ((middle - half).max(0.0), (middle + half).min(1.0)), p })
 }
 
 #[cfg(test)]
@@ -246,7 +255,8 @@ mod tests {
         };
         for alpha in [0.1, 0.02] {
             let one = rejected(600, alpha, |t| shares(&draw(t, 0, 3000), &draw(t, 1, 400), 0.9).unwrap().1.p);
-            let all = rejected(600, alpha, |t| composition(&draw(t, 0, 3000), &draw(t, 1, 400), 0.9).unwrap().p);
+            let all =
+                rejected(600, alpha, |t| composition(&draw(t, 0, 3000), &draw(t, 1, 400), 0.9).unwrap().p);
             let bound = alpha + 3.0 * (alpha / 600.0).sqrt();
             assert!(one <= bound && all <= bound, "{alpha}: {one} {all}");
             assert!(all > alpha / 4.0, "{alpha}: {all} of too cautious a test");
@@ -297,13 +307,18 @@ mod tests {
             let larger = (0..trials)
                 .filter(|&s| {
                     let permutation = crate::rng::Permutation::new(750, key(s, &[t]));
-                    let mixed: Vec<&Vec<f64>> = (0..750).map(|i| all[permutation.index(i) as usize]).collect();
+                    let mixed: Vec<&Vec<f64>> =
+                        (0..750).map(|i| all[permutation.index(i) as usize]).collect();
                     distance(&mixed[..600], &mixed[600..]) >= observed
                 })
                 .count();
             let p = larger as f64 / trials as f64;
             let error = 3.0 * (p.max(0.01) * (1.0 - p).max(0.01) / trials as f64).sqrt() + 0.02;
-            assert!((got.p - p).abs() < error, "shift {shift}: {} by eigenvalues, {p} by permutations", got.p);
+            assert!(
+                (got.p - p).abs() < error,
+                "shift {shift}: {} by eigenvalues, {p} by permutations",
+                got.p
+            );
         }
     }
 

@@ -121,6 +121,8 @@ impl<'a> Ranking<'a> {
 pub struct RowWriter<'a> {
     pub file: &'a RowFile,
     pub ranking: &'a Ranking<'a>,
+    /// Place in the file of a row that is read.
+    pub place: &'a (dyn Fn(u64) -> u64 + Sync),
 }
 
 /// How many rows went where. Ids are those of the fit; empty ones are removed afterwards.
@@ -164,7 +166,16 @@ impl Pass for RowWriter<'_> {
     fn partial(&self, item: &Assigned) -> Result<Tally> {
         let rows = &item.points.rows;
         let mut bytes = Vec::with_capacity(rows.len() * ROW_BYTES);
+        // Rows that follow each other in the file are written together.
+        let (mut first, mut next) = (0, 0);
         for i in 0..rows.len() {
+            let place = (self.place)(rows[i]);
+            if place != next {
+                self.file.write(first, &bytes)?;
+                bytes.clear();
+                first = place;
+            }
+            next = place + 1;
             let ranked = if item.modality[i] == NONE { 0.0 } else { self.ranking.value(item, i) };
             let row = Row {
                 prototype: item.prototype[i],
@@ -175,9 +186,7 @@ impl Pass for RowWriter<'_> {
             };
             bytes.extend_from_slice(&row.to_bytes());
         }
-        if let Some(&first) = rows.first() {
-            self.file.write(first, &bytes)?;
-        }
+        self.file.write(first, &bytes)?;
         let mut squares: BTreeMap<u32, f64> = BTreeMap::new();
         for (&m, &d) in item.modality.iter().zip(&item.distance).filter(|(m, _)| **m != NONE) {
             *squares.entry(m).or_default() += f64::from(d) * f64::from(d);
@@ -265,7 +274,7 @@ pub fn assign(
     let z = pca::apply(fitted.model.projection.as_ref(), &sample.points);
     let first_rows = dataset.row_groups().iter().map(|g| g.first_row).collect();
     let pass = (
-        RowWriter { file: &rows, ranking: &ranking },
+        RowWriter { file: &rows, ranking: &ranking, place: &|row| row },
         Moments::new(mean.clone()),
         Gain::new(label, &mean, config.seed),
         (Reference::new(&z, config.seed), Reach::new(&fitted.model).fitted_on(&sample.rows, &fitted.sample)),

@@ -112,6 +112,11 @@ impl Assigner {
         self
     }
 
+    /// The stored map from rows to points, for the columns of a dataset.
+    pub fn map(&self, dataset: &Dataset) -> Result<Features> {
+        self.features(&Inputs::choose(&self.config.features, dataset.columns(), &[])?)
+    }
+
     pub fn model(&self) -> &Model {
         &self.model
     }

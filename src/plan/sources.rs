@@ -76,14 +76,14 @@ pub fn encode(rows: &[Source]) -> Table {
     let sequence = sequence.map(|all| all.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>());
     let sequence = sequence.map(|all| Arc::new(FixedSizeBinaryArray::new(16, all.into(), None)) as ArrayRef);
     let columns: Vec<ArrayRef> = vec![
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.file))),
-            Arc::new(Int32Array::from_iter_values(rows.iter().map(|r| r.row_group))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.first_row))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.rows))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.bytes))),
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.fingerprint))),
-            Arc::new(FixedSizeBinaryArray::new(16, content.into(), None)),
-        ];
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.file))),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|r| r.row_group))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.first_row))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.rows))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.bytes))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.fingerprint))),
+        Arc::new(FixedSizeBinaryArray::new(16, content.into(), None)),
+    ];
     let columns = columns.into_iter().chain(sequence).collect();
     Table::new(Kind::Sources, &Shape::default(), with, Metadata::new(), columns, rows.len())
 }

@@ -74,11 +74,7 @@ pub(crate) fn list(
     // A prefix holds whole names: list what stands before the first star's name.
     let prefix = Path::from_iter(path.parts().take_while(|p| !p.as_ref().contains(['*', '%'])));
     let found: Vec<_> = wait(async { store.list(Some(&prefix)).try_collect().await }).map_err(failed)?;
-    Ok(found
-        .into_iter()
-        .filter(|meta| wanted(&format!("{root}/{}", meta.location)))
-        .map(blob)
-        .collect())
+    Ok(found.into_iter().filter(|meta| wanted(&format!("{root}/{}", meta.location))).map(blob).collect())
 }
 
 fn store(

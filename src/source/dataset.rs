@@ -319,7 +319,8 @@ impl Dataset {
     pub fn describe_row(&self, row: u64) -> (String, u64) {
         let Location { file, row_group, offset } = self.locate(row);
         let groups = self.inner.opened[file].metadata.metadata().row_groups();
-        let before: i64 = groups[..self.row_groups()[row_group].row_group].iter().map(|g| g.num_rows().max(0)).sum();
+        let before: i64 =
+            groups[..self.row_groups()[row_group].row_group].iter().map(|g| g.num_rows().max(0)).sum();
         (self.files()[file].path.clone(), before as u64 + offset)
     }
 

@@ -65,6 +65,8 @@ pub struct ProfileRow {
 /// The pass.
 pub struct Profile {
     columns: Vec<Column>,
+    /// Tell every value that is counted, not only the most frequent ones.
+    whole: bool,
 }
 
 struct Column {
@@ -114,7 +116,18 @@ impl Profile {
         let columns = columns
             .map(|(field, cells)| Column::new(field.name(), cells, modality))
             .collect::<Result<_>>()?;
-        Ok(Profile { columns })
+        Ok(Profile { columns, whole: false })
+    }
+
+    /// Counts again what an older profile tells, on other rows: columns with the values that it lists (None: the mean of
+    /// numbers), and all of them are told. What comes from a sample is not.
+    pub fn again(columns: impl IntoIterator<Item = (String, Option<BTreeSet<String>>)>) -> Self {
+        let column = |(name, values): (String, Option<BTreeSet<String>>)| {
+            let told =
+                values.map_or(Told::Numbers { shift: 0.0 }, |values| Told::Values(Values::new(values)));
+            Column { name, told, sampled: BTreeMap::new() }
+        };
+        Profile { columns: columns.into_iter().map(column).collect(), whole: true }
     }
 
     /// The columns that the full pass must read.
@@ -275,8 +288,12 @@ impl Pass for Profile {
         }
         let groups: Vec<(Option<u32>, u64)> =
             std::iter::once((None, total)).chain(rows.iter().map(|(&m, &n)| (Some(m), n))).collect();
-        let told: Vec<Vec<Vec<ProfileRow>>> =
-            self.columns.iter().zip(&columns).map(|(column, counts)| column.rows(&groups, counts)).collect();
+        let told: Vec<Vec<Vec<ProfileRow>>> = self
+            .columns
+            .iter()
+            .zip(&columns)
+            .map(|(c, counts)| c.rows(&groups, counts, self.whole))
+            .collect();
         let group = |g: usize| told.iter().flat_map(move |column| column[g].clone());
         Ok((0..groups.len()).flat_map(group).collect())
     }
@@ -305,7 +322,7 @@ fn add_sorted(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
 
 impl Column {
     /// The rows of every group (None: all rows of the plan) with its number of rows.
-    fn rows(&self, groups: &[(Option<u32>, u64)], counts: &Counts) -> Vec<Vec<ProfileRow>> {
+    fn rows(&self, groups: &[(Option<u32>, u64)], counts: &Counts, whole: bool) -> Vec<Vec<ProfileRow>> {
         // Per group; all but the most frequent values are cut off afterwards.
         let mut told: Vec<Vec<Line>> = vec![Vec::new(); groups.len()];
         let place: BTreeMap<Option<u32>, usize> = groups.iter().map(|g| g.0).zip(0..).collect();
@@ -360,11 +377,16 @@ impl Column {
         };
         let group = |(told, (m, _)): (Vec<Line>, &(Option<u32>, u64))| {
             let (statistics, mut values): (Vec<_>, Vec<_>) = told.into_iter().partition(|t| t.1);
-            values.truncate(if m.is_some() { LISTED } else { LISTED_OF_ALL });
+            values.truncate(if whole { usize::MAX } else { listed(*m) });
             values.into_iter().chain(statistics).map(|t| row(*m, t)).collect()
         };
         told.into_iter().zip(groups).map(group).collect()
     }
+}
+
+/// How many values are listed of a column in a modality, or in all rows.
+pub fn listed(modality: Option<u32>) -> usize {
+    if modality.is_some() { LISTED } else { LISTED_OF_ALL }
 }
 
 /// What sets a modality apart: of the values that at least 10 % of its rows hold and that are at least 1.5 times as
