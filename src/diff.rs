@@ -84,6 +84,11 @@ pub struct Mean {
     pub shift: f64,
 }
 
+/// JSON Schema of a [`Diff`] as `diff` prints it: `schemas/diff.json`.
+pub fn schema() -> String {
+    crate::plan::json_schema(schemars::schema_for!(Diff))
+}
+
 /// Compares two plans. O(rows) of the row groups they have in common.
 pub fn diff(a: &Plan, b: &Plan) -> Result<Diff> {
     let (m, n) = (a.manifest(), b.manifest());

@@ -228,6 +228,11 @@ impl Outcome {
     }
 }
 
+/// JSON Schema of an [`Outcome`] as `check` prints it: `schemas/check.json`.
+pub fn schema() -> String {
+    crate::plan::json_schema(schemars::schema_for!(Outcome))
+}
+
 /// Checks the plan in `plan` against the data. Reads the plan, the bytes (or with `limits.quick` the footers) of the data,
 /// and the rows of row groups that the plan does not have. `run` gives the threads.
 ///
