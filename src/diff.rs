@@ -42,7 +42,7 @@ pub struct Diff {
     pub config: BTreeMap<String, Pair<Value>>,
     /// Modalities of the second plan, then those of the first that have none there.
     pub mapping: Vec<Mapped>,
-    /// "update" (the second plan says it), "rows" or "centres".
+    /// "made-from" (run.json of the second plan says it), "rows" or "centres".
     pub mapped_by: String,
     /// Rows in row groups that both plans know, and what became of them.
     pub moved: Moved,
@@ -100,10 +100,12 @@ pub fn diff(a: &Plan, b: &Plan) -> Result<Diff> {
             overlap[y.0 as usize][x.0 as usize] += 1;
         }
     })?;
-    let told =
-        b.run_info()?.and_then(|run| run.update).filter(|u| u.from == m.plan && u.modalities.len() == new);
+    let told = b
+        .run_info()?
+        .and_then(|run| run.made_from)
+        .filter(|from| from.plan == m.plan && from.modalities.len() == new);
     let (was, mapped_by) = match told {
-        Some(update) => (update.modalities, "update"),
+        Some(from) => (from.modalities, "made-from"),
         None if overlap.iter().flatten().any(|&x| x > 0) => (matching(&overlap, old), "rows"),
         None => (nearest(a, b)?, "centres"),
     };

@@ -106,6 +106,7 @@ fn small_sources() -> Vec<sources::Source> {
         bytes: 60,
         fingerprint: "0".repeat(64),
         content,
+        sequence: Some(content ^ 1),
     };
     vec![source(0, 0, 3, u128::MAX - 5), source(1, 3, 2, 7)]
 }
@@ -148,6 +149,7 @@ fn small_prototypes() -> prototypes::Prototypes {
         modality: vec![0, 1, 1],
         stratum: vec![0, 1, 1],
         rows: vec![2, 1, 1],
+        reach: vec![(0.5, 1.25), (1.0, 3.0)],
         centers: Matrix::from_vec(3, 2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
     }
 }

@@ -9,6 +9,7 @@ use crate::config::{Check, Level};
 use crate::drift::{self, Comparison, distributions};
 use crate::plan::Manifest;
 use crate::source::Dataset;
+use crate::statistics::gain::corrected;
 
 /// A comparison that waits for its place among all others.
 struct Test {
@@ -381,11 +382,10 @@ impl<'a> Judge<'a> {
     pub fn gain(&self, manifest: &Manifest, now: &Now) -> Option<Finding> {
         let planned = manifest.gain.as_ref()?;
         let strata: Vec<u32> = (0..manifest.strata).collect();
-        let corrected = |share: f64, n: f64, s: f64| 1.0 - (1.0 - share) * (n - 1.0) / (n - s).max(1.0);
         let (m, n) = (manifest.rows_planned as f64, self.rows);
         let used = now.rows.stratum.len() as f64;
         let then = corrected(1.0 - planned.value, m, f64::from(manifest.strata));
-        let share = corrected(now.gain.share(&strata), n, used).max(0.0);
+        let share = corrected(now.gain.share(&strata), n, used);
         // Olkin & Finn 1995: the variance of an explained share.
         let variance = |r: f64, n: f64| 4.0 * r.max(0.0) * (1.0 - r) * (1.0 - r) / n.max(1.0);
         let z = distributions::normal_point(self.limits.alpha / 2.0);

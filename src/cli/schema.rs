@@ -50,10 +50,7 @@ pub fn run(flags: Flags) -> Result<String> {
 fn documents() -> BTreeMap<String, String> {
     crate::plan::schema_documents()
         .into_iter()
-        .chain([
-            ("check.json".into(), crate::check::schema()),
-            ("diff.json".into(), crate::diff::schema()),
-        ])
+        .chain([("check.json".into(), crate::check::schema()), ("diff.json".into(), crate::diff::schema())])
         .map(|(file, text)| (file.trim_end_matches(".json").to_string(), text))
         .collect()
 }

@@ -119,10 +119,10 @@ fn whole(
     let was: Vec<Option<u32>> =
         settled.census.modalities.iter().map(|&m| was.get(m as usize).copied().flatten()).collect();
     let mut info = write::run_info(run, engine.threads(), inputs);
-    info.update = match model {
+    info.made_from = match model {
         Model::Fit => None,
-        Model::Match(plan, _) => Some(update::note(plan, "refitted", &was)),
-        Model::Keep(plan) => Some(update::note(plan, "read anew", &was)),
+        Model::Match(plan, _) => Some(update::made_from(plan, "refitted", &was)),
+        Model::Keep(plan) => Some(update::made_from(plan, "read anew", &was)),
     };
     let summary =
         write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;

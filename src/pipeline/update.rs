@@ -34,7 +34,7 @@ use crate::progress::Progress;
 use crate::scratch::RowFile;
 use crate::source::{Dataset, Selection};
 use crate::statistics::content::{Content, Hashes};
-use crate::statistics::gain::{Gain, GainSums, Label};
+use crate::statistics::gain::{Gain, GainSums, Label, corrected};
 use crate::statistics::moments::{Moment, Moments};
 use crate::statistics::profile::{self, Profile};
 use crate::statistics::reference::{R, RandomFeature, Reference};
@@ -150,9 +150,9 @@ fn reread(plan: &Plan, config: &Config, matched: &Matched) -> Option<String> {
     (!file(Kind::Reference)).then(|| "the plan has no reference to merge with".into())
 }
 
-pub fn note(plan: &Plan, how: &str, modalities: &[Option<u32>]) -> plan::manifest::Update {
-    let from = plan.manifest().plan.clone();
-    plan::manifest::Update { from, how: how.into(), modalities: modalities.to_vec() }
+pub fn made_from(plan: &Plan, how: &str, modalities: &[Option<u32>]) -> plan::manifest::MadeFrom {
+    let id = plan.manifest().plan.clone();
+    plan::manifest::MadeFrom { plan: id, how: how.into(), modalities: modalities.to_vec() }
 }
 
 /// Numbers the modalities of a new fit after those of an older plan: by the sample rows that are in both, and by what the
@@ -271,7 +271,7 @@ fn append(
     let contents = merge(all, plan, matched, &fresh, &passed, &settled, &place)?;
     let was: Vec<Option<u32>> = (0..manifest.modalities).map(Some).collect();
     let mut info = write::run_info(run, engine.threads(), inputs);
-    info.update = Some(note(plan, "appended", &was));
+    info.made_from = Some(made_from(plan, "appended", &was));
     let summary =
         write::write(dataset, config, contents, settled, staging, run, info, clock, Vec::new(), progress)?;
     Ok((summary, was))
@@ -409,7 +409,9 @@ fn merge(
     let gain = manifest.gain.clone().map(|mut gain| {
         if now > 0.0 {
             let strata: Vec<u32> = (0..manifest.strata).collect();
-            gain.value = (gain.value * then + (1.0 - passed.gain.share(&strata)) * now) / (then + now);
+            // Few rows a stratum: chance alone explains some of the variance.
+            let share = corrected(passed.gain.share(&strata), now, passed.tally.strata.len() as f64);
+            gain.value = (gain.value * then + (1.0 - share) * now) / (then + now);
         }
         gain
     });

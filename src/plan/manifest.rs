@@ -291,16 +291,16 @@ pub struct RunInfo {
     /// Of every input, what tells versions of it apart: by its path in `inputs` of plan.json. `check --quick` and `update`
     /// trust a file that is still as noted here.
     pub files: BTreeMap<String, FileState>,
-    /// Where the plan comes from, if it was updated.
-    pub update: Option<Update>,
+    /// The plan that this one was made from by `update`.
+    pub made_from: Option<MadeFrom>,
 }
 
 /// How a plan was made from an older one.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default)]
-pub struct Update {
+pub struct MadeFrom {
     /// Id of the older plan.
-    pub from: String,
+    pub plan: String,
     /// "appended" (only new row groups were read), "read anew" (all rows, by the old prototypes) or "refitted".
     pub how: String,
     /// Of every modality the number that it had, null for a new one.

@@ -411,7 +411,7 @@ def test_an_update_after_appending_reads_only_what_is_new(world, batchwright):
         assert now[column].slice(0, N).equals(then[column])
     assert now["modality"].slice(N).null_count == 0
     assert told["modalities"] == list(range(len(told["modalities"])))
-    assert json.loads((new / "run.json").read_text())["update"]["how"] == "appended"
+    assert json.loads((new / "run.json").read_text())["made_from"]["how"] == "appended"
 
     # Merged statistics are those of all rows.
     points = embeddings(pa.concat_tables([pq.read_table(p) for p in parts(folder)])).astype(np.float64)
@@ -429,7 +429,7 @@ def test_an_update_after_appending_reads_only_what_is_new(world, batchwright):
 
     diff = json.loads(batchwright("diff", world.plan, new, "--json").stdout)
     jsonschema.validate(diff, json.loads((ROOT / "schemas" / "diff.json").read_text()))
-    assert diff["rows"] == [N, N + N // 20] and diff["mapped_by"] == "update"
+    assert diff["rows"] == [N, N + N // 20] and diff["mapped_by"] == "made-from"
     assert diff["moved"] == {"common": N, "number": 0, "modality": 0, "stratum": 0, "planned": 0, "left_out": 0}
     assert all(m["then"] == m["now"] for m in diff["mapping"])
     human = batchwright("diff", world.plan, new).stdout
