@@ -1,7 +1,7 @@
 //! The sum of all parameters, and the layers they come from.
 //!
-//! [`Config`] is what decides the bytes of a plan and is stored in it; [`Run`] is what never enters a plan (where to
-//! write, how many threads). Values come in layers, the later ones winning: defaults, the file `batchwright.toml`, the
+//! [`Config`] is what decides the bytes of a plan and is stored in it; [`Run`] (where to write, how many threads) and
+//! [`Check`] (what counts as drift) never enter a plan. Values come in layers, the later ones winning: defaults, the file `batchwright.toml`, the
 //! environment, flags (or the arguments of another front end). A [`Layer`] is flat: dotted key to value, each value with
 //! its [`Origin`], so that `config show` can say where every number comes from and an error can name the place to edit.
 
@@ -54,6 +54,110 @@ pub struct Run {
 impl Default for Run {
     fn default() -> Self {
         Run { out: "plan".into(), threads: 0, memory: 4 << 30, force: false, encoder: None, simd: true }
+    }
+}
+
+/// When `check` says that data has drifted. The table `check` of a config file; it never enters a plan. Effects are those
+/// of [`drift`](crate::drift): they do not grow with the number of rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Check {
+    /// Chance of any false alarm in a whole check.
+    pub alpha: f64,
+    /// Least shift of one share (of a modality, of a value) that counts, as Cohen's h.
+    pub share: f64,
+    /// Least shift of a whole distribution over groups or deciles that counts, as Cohen's w.
+    pub composition: f64,
+    /// Least shift of a mean that counts, in standard deviations (Cohen's d).
+    pub mean: f64,
+    /// Least change of the spread that counts, as the logarithm of a ratio: 0.02 is 2 %.
+    pub spread: f64,
+    /// Least distance of the mean embeddings (MMD) that counts, in standard deviations.
+    pub mmd: f64,
+    /// Largest share of rows that may be unlike anything in the plan.
+    pub far: f64,
+    /// How much the predicted variance ratio may rise.
+    pub gain: f64,
+    /// Largest effect that may go unseen: where there are too few rows to rule it out, the answer is `cannot tell`.
+    pub unseen: f64,
+    /// Least level of a finding that makes the check fail.
+    pub fail_level: Level,
+    /// Count `cannot tell` as a failure.
+    pub strict: bool,
+    /// Trust size, modification time (or entity tag) and footer of a file instead of hashing its bytes.
+    pub quick: bool,
+}
+
+impl Default for Check {
+    fn default() -> Self {
+        Check {
+            alpha: 0.01,
+            share: 0.05,
+            composition: 0.2,
+            mean: 0.1,
+            spread: 0.02,
+            mmd: 0.05,
+            far: 0.01,
+            gain: 0.1,
+            unseen: 0.25,
+            fail_level: Level::Error,
+            strict: false,
+            quick: false,
+        }
+    }
+}
+
+impl Check {
+    /// Thresholds out of range.
+    pub fn check(&self) -> Result<()> {
+        let wrong = |key: &str, value: f64, help: &str| {
+            Err(Error::config(format!("check.{key}"), format!("is {value}, which makes no sense"), help))
+        };
+        if !(self.alpha > 0.0 && self.alpha < 0.5) {
+            return wrong("alpha", self.alpha, "use a small chance, such as 0.01");
+        }
+        for (key, value) in [
+            ("share", self.share),
+            ("composition", self.composition),
+            ("mean", self.mean),
+            ("spread", self.spread),
+            ("mmd", self.mmd),
+            ("gain", self.gain),
+            ("unseen", self.unseen),
+        ] {
+            if !(value >= 0.0 && value.is_finite()) {
+                return wrong(key, value, "use 0 or a positive number");
+            }
+        }
+        if !(self.far > 0.0 && self.far < 1.0) {
+            return wrong("far", self.far, "use a share between 0 and 1, such as 0.01");
+        }
+        Ok(())
+    }
+}
+
+/// How much a finding matters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Level {
+    /// Good to know.
+    Note,
+    /// The plan still works, but not as well as it did.
+    Warning,
+    /// The plan does not fit the data.
+    #[default]
+    Error,
+}
+
+impl Run {
+    /// The encoder that the run names, if it is the one that the config asks for.
+    pub fn open_encoder(&self, config: &Config) -> Result<Option<features::Encoder>> {
+        let Some(path) = &self.encoder else { return Ok(None) };
+        let encoder = features::Encoder::open(path, config.features.max_seq_length)?;
+        if let Some(asked) = &config.features.encoder {
+            encoder.check_identity(asked)?;
+        }
+        Ok(Some(encoder))
     }
 }
 
@@ -195,6 +299,7 @@ pub type Layer = BTreeMap<String, (Value, Origin)>;
 pub struct Settings {
     pub config: Config,
     pub run: Run,
+    pub check: Check,
     /// Every key there is.
     pub values: Layer,
 }
@@ -205,6 +310,7 @@ impl Settings {
     pub fn new(layers: &[Layer]) -> Result<Settings> {
         let mut tree = serde_json::to_value(Config::default()).expect("a config of plain values");
         tree["run"] = serde_json::to_value(Run::default()).expect("a run of plain values");
+        tree["check"] = serde_json::to_value(Check::default()).expect("thresholds are plain values");
         // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
         tree["modalities"]["criterion"] = Value::Null;
@@ -217,9 +323,9 @@ impl Settings {
             *slot = (value.clone(), origin.clone());
         }
         imply(&mut values);
-        let (config, run) = build(&values).map_err(|e| culprit(&values).unwrap_or(e))?;
-        config.check().map_err(|e| with_origin(e, &values))?;
-        Ok(Settings { config, run, values })
+        let (config, run, check) = build(&values).map_err(|e| culprit(&values).unwrap_or(e))?;
+        config.check().and_then(|_| check.check()).map_err(|e| with_origin(e, &values))?;
+        Ok(Settings { config, run, check, values })
     }
 }
 
@@ -256,7 +362,7 @@ fn imply(values: &mut Layer) {
     }
 }
 
-fn build(values: &Layer) -> Result<(Config, Run)> {
+fn build(values: &Layer) -> Result<(Config, Run, Check)> {
     let mut tree = Map::new();
     for (key, (value, _)) in values {
         let mut table = &mut tree;
@@ -271,10 +377,12 @@ fn build(values: &Layer) -> Result<(Config, Run)> {
         }
     }
     let run = tree.remove("run").unwrap_or_default();
+    let check = tree.remove("check").unwrap_or_default();
     let wrong = |e: serde_json::Error| Error::config("config", e.to_string(), "");
     Ok((
         serde_json::from_value(Value::Object(tree)).map_err(wrong)?,
         serde_json::from_value(run).map_err(wrong)?,
+        serde_json::from_value(check).map_err(wrong)?,
     ))
 }
 

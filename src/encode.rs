@@ -58,7 +58,7 @@ pub fn write(
     let replaced = check_free(out, run.force, 1)?;
     let engine = Local::new(run.threads, progress.clone())?;
     let dataset = Dataset::open(inputs)?;
-    let encoder = pipeline::encoder(config, run)?;
+    let encoder = run.open_encoder(config)?;
     let alone = Params { columns: Vec::new(), ..config.features.clone() };
     let chosen = Inputs::choose(&alone, dataset.columns(), &[])?.encoded_by(encoder.as_ref())?;
     let dims = encoder.as_ref().map_or(0, |e| e.dims());

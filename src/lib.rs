@@ -8,11 +8,12 @@
 //! 2. [`source`] reads Parquet: files, row groups, columns, filters, fingerprints
 //! 3. [`features`] maps columns to points, rows of an `f32` matrix
 //! 4. [`modalities`] counts the modalities on a sample and assigns every row to one
-//! 5. [`statistics`] summarises the full data in the same pass
+//! 5. [`statistics`] summarises the full data in the same pass, [`drift`] compares two sets of rows
 //! 6. [`batch_size`], [`strata`] and [`batches`] decide which rows meet in which batch
 //! 7. [`weights`], [`scores`] and [`accumulation`] say how much each row and batch counts; [`epochs`] puts whole epochs
 //!    together, [`runtime`] takes decisions while training
-//! 8. [`config`] is the sum of all parameters, [`plan`] what is on disk, [`pipeline`] runs everything in order
+//! 8. [`config`] is the sum of all parameters, [`plan`] what is on disk, [`check`] whether it still
+//!    fits its data, [`diff`] how two of them differ, [`pipeline`] runs everything in order
 //! 9. [`synth`] makes data to try it with, [`encode`] writes embeddings as a column, and [`cli`] is the command line
 
 pub mod error;
@@ -27,6 +28,7 @@ pub mod source;
 pub mod features;
 pub mod modalities;
 pub mod statistics;
+pub mod drift;
 pub mod batch_size;
 pub mod strata;
 pub mod batches;
@@ -37,6 +39,8 @@ pub mod epochs;
 pub mod runtime;
 pub mod config;
 pub mod plan;
+pub mod check;
+pub mod diff;
 pub mod pipeline;
 pub mod synth;
 pub mod encode;

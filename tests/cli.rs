@@ -58,10 +58,13 @@ fn contains(text: &str, all: &[&str]) {
     }
 }
 
-const VERBS: [&[&str]; 9] = [
+const VERBS: [&[&str]; 12] = [
     &["plan"],
     &["modalities"],
     &["inspect"],
+    &["check"],
+    &["update"],
+    &["diff"],
     &["synth"],
     &["schema"],
     &["config"],

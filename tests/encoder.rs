@@ -107,9 +107,9 @@ fn equal_texts_are_equal_rows_and_new_rows_are_assigned_alike() {
     let e = assigner.assign_dataset(&dataset, &engine).unwrap_err().to_string();
     assert!(e.contains("`text` is to be encoded, and there is no encoder"), "{e}");
     let other = Encoder::open(&fixture("encoders/mpnet"), None).unwrap();
-    let e = plan.assigner().unwrap().with_encoder(other).unwrap_err().to_string();
+    let e = plan.assigner().unwrap().with_encoder(Some(&other)).unwrap_err().to_string();
     assert!(e.contains("not the encoder that is asked for, bert@"), "{e}");
-    let assigner = assigner.with_encoder(encoder).unwrap();
+    let assigner = assigner.with_encoder(Some(&encoder)).unwrap();
     let found = assigner.assign_dataset(&dataset, &engine).unwrap();
     for row in 0..700u64 {
         assert_eq!(plan.modality(row).unwrap(), Some(found.modality[row as usize]));
@@ -132,7 +132,7 @@ fn a_transform_comes_after_the_encoder() {
     let encoder = Encoder::open(&fixture("encoders/distilbert"), None).unwrap();
     let dataset = Dataset::open(&[data.to_str().unwrap().into()]).unwrap();
     let engine = Local::new(1, Progress::default()).unwrap();
-    let assigner = plan.assigner().unwrap().with_encoder(encoder).unwrap();
+    let assigner = plan.assigner().unwrap().with_encoder(Some(&encoder)).unwrap();
     let found = assigner.assign_dataset(&dataset, &engine).unwrap();
     assert!((0..700).all(|row| plan.modality(row).unwrap() == Some(found.modality[row as usize])));
 }
@@ -150,7 +150,7 @@ fn a_missing_text_is_an_invalid_row() {
     config.source.invalid = batchwright::source::Invalid::Drop;
     assert_eq!(plan(&data, &config, &run(&out, "bert", 2)).unwrap().invalid, 7);
     let encoder = Encoder::open(&fixture("encoders/bert"), None).unwrap();
-    let assigner = Plan::open(&out).unwrap().assigner().unwrap().with_encoder(encoder).unwrap();
+    let assigner = Plan::open(&out).unwrap().assigner().unwrap().with_encoder(Some(&encoder)).unwrap();
     let dataset = Dataset::open(&[data.to_str().unwrap().into()]).unwrap();
     let found = assigner.assign_dataset(&dataset, &Local::new(2, Progress::default()).unwrap()).unwrap();
     assert_eq!(found.modality.iter().filter(|&&m| m == NONE).count(), 7);

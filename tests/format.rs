@@ -106,6 +106,7 @@ fn small_sources() -> Vec<sources::Source> {
         bytes: 60,
         fingerprint: "0".repeat(64),
         content,
+        sequence: Some(content ^ 1),
     };
     vec![source(0, 0, 3, u128::MAX - 5), source(1, 3, 2, 7)]
 }
@@ -148,6 +149,7 @@ fn small_prototypes() -> prototypes::Prototypes {
         modality: vec![0, 1, 1],
         stratum: vec![0, 1, 1],
         rows: vec![2, 1, 1],
+        reach: vec![(0.5, 1.25), (1.0, 3.0)],
         centers: Matrix::from_vec(3, 2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
     }
 }
@@ -485,7 +487,9 @@ fn pyarrow_reads_every_table() {
 fn schemas_and_documentation_are_fresh() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let update = std::env::var_os("UPDATE_SCHEMAS").is_some();
-    let documents = schema_documents();
+    let mut documents = schema_documents();
+    documents.insert("check.json".into(), batchwright::check::schema());
+    documents.insert("diff.json".into(), batchwright::diff::schema());
     for (name, text) in &documents {
         let place = root.join("schemas").join(name);
         if update {

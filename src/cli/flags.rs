@@ -292,7 +292,7 @@ fn on_or_off(text: &str) -> Result<bool, String> {
 }
 
 /// NaN and infinities are no settings.
-fn finite(text: &str) -> Result<f64, String> {
+pub fn finite(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(x) if x.is_finite() => Ok(x),
         _ => Err("expected a finite number".into()),

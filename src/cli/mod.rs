@@ -4,10 +4,13 @@
 //! shares it.
 
 mod bars;
+mod check;
 mod completions;
 mod config;
+mod diff;
 mod encode;
 mod flags;
+mod formats;
 mod inspect;
 mod man;
 mod modalities;
@@ -16,6 +19,7 @@ mod schema;
 mod settings;
 mod style;
 mod synth;
+mod update;
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -41,7 +45,8 @@ const AFTER_HELP: &str = "\
 Settings: a flag wins over its environment variable (--batch-size is BATCHWRIGHT_BATCH_SIZE), that over the file \
 batchwright.toml, that over the default. `batchwright config show` tells where each value comes from.
 
-Exit codes: 0 done, 2 wrong usage or settings, 3 unreadable or invalid input, 130 interrupted.";
+Exit codes: 0 done, 1 `check` found drift or a broken contract, 2 wrong usage or settings, 3 unreadable or invalid input, 4 \
+`check` has too few rows to tell, 130 interrupted.";
 
 const STYLES: Styles = Styles::styled()
     .header(AnsiColor::Yellow.on_default().bold())
@@ -65,11 +70,26 @@ enum Verb {
     Modalities(Box<modalities::Flags>),
     Encode(Box<encode::Flags>),
     Inspect(inspect::Flags),
+    Check(Box<check::Flags>),
+    Update(Box<update::Flags>),
+    Diff(diff::Flags),
     Synth(synth::Flags),
     Schema(schema::Flags),
     Config(config::Flags),
     Completions(completions::Flags),
     Man(man::Flags),
+}
+
+/// What a verb leaves: text for stdout, and the exit code where it is an answer.
+struct Done {
+    text: String,
+    code: u8,
+}
+
+impl From<String> for Done {
+    fn from(text: String) -> Self {
+        Done { text, code: 0 }
+    }
 }
 
 /// How much is said while a verb runs.
@@ -140,8 +160,8 @@ pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Arc<Atom
             return 2;
         }
     };
-    match execute(cli, &command, &matches, begin).and_then(|text| print(&text)) {
-        Ok(()) => 0,
+    match execute(cli, &command, &matches, begin).and_then(|done| print(&done.text).map(|()| done.code)) {
+        Ok(code) => code,
         Err(e) => {
             let _ = std::io::stderr().write_all(explain(&e).as_bytes());
             e.exit_code()
@@ -154,7 +174,7 @@ fn execute(
     command: &Command,
     matches: &ArgMatches,
     begin: impl FnOnce(Arc<AtomicBool>),
-) -> Result<String> {
+) -> Result<Done> {
     let verbosity = if cli.talk.quiet { -1 } else { cli.talk.verbose as i8 };
     let progress = bars::observe(cli.talk.progress, verbosity);
     for name in settings::unknown_variables(command) {
@@ -167,17 +187,21 @@ fn execute(
         matches = inner;
     }
     let context = Context { progress, quiet: cli.talk.quiet, command, matches };
-    match cli.verb {
+    let text = match cli.verb {
         Verb::Plan(flags) => plan::run(*flags, &context),
         Verb::Modalities(flags) => modalities::run(*flags, &context),
         Verb::Encode(flags) => encode::run(*flags, &context),
         Verb::Inspect(flags) => inspect::run(flags),
+        Verb::Check(flags) => return check::run(*flags, &context),
+        Verb::Update(flags) => update::run(*flags, &context),
+        Verb::Diff(flags) => diff::run(flags),
         Verb::Synth(flags) => synth::run(flags, &context),
         Verb::Schema(flags) => schema::run(flags),
         Verb::Config(flags) => config::run(flags, &context),
         Verb::Completions(flags) => completions::run(flags),
         Verb::Man(flags) => man::run(flags),
-    }
+    };
+    text.map(Done::from)
 }
 
 /// Text to stdout. A reader that went away (`| head`) has all it wanted.
@@ -267,8 +291,12 @@ mod tests {
             assert!(known.contains_key(*id), "--{id} sets nothing");
         }
         // And every key has a flag, but for what --allocation FILE reads.
-        for key in known.keys().filter(|k| *k != "batches.shares") {
+        for key in known.keys().filter(|k| *k != "batches.shares" && !k.starts_with("check.")) {
             assert!(ids.contains(&key.as_str()), "no flag sets {key}");
+        }
+        let check = command.find_subcommand("check").expect("there is `check`");
+        for key in known.keys().filter(|k| k.starts_with("check.")) {
+            assert!(check.get_arguments().any(|a| a.get_id() == key.as_str()), "no flag sets {key}");
         }
     }
 

@@ -46,10 +46,11 @@ pub fn run(flags: Flags) -> Result<String> {
     }
 }
 
-/// Every kind of file of a plan, and the config file, with its schema.
+/// Every kind of file of a plan, the config file, and what `check` and `diff` print as JSON, with its schema.
 fn documents() -> BTreeMap<String, String> {
     crate::plan::schema_documents()
         .into_iter()
+        .chain([("check.json".into(), crate::check::schema()), ("diff.json".into(), crate::diff::schema())])
         .map(|(file, text)| (file.trim_end_matches(".json").to_string(), text))
         .collect()
 }

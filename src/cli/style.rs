@@ -43,6 +43,10 @@ impl Look {
         self.wrap("1;31", text)
     }
 
+    pub fn green(self, text: &str) -> String {
+        self.wrap("1;32", text)
+    }
+
     pub fn yellow(self, text: &str) -> String {
         self.wrap("1;33", text)
     }

@@ -10,6 +10,7 @@ pub mod pca;
 pub mod lloyd;
 pub mod estimators;
 pub mod prototypes;
+pub mod matching;
 pub mod model;
 
 use schemars::JsonSchema;

@@ -16,11 +16,12 @@ use crate::modalities::model::AssignedReader;
 use crate::modalities::{Assigned, pca};
 use crate::parts::{Engine, Local, Pass, parts, parts_of};
 use crate::scratch::RowFile;
-use crate::source::Dataset;
-use crate::statistics::content::Content;
+use crate::source::{Columns, Dataset};
+use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{Moment, Moments};
 use crate::statistics::profile::{Profile, ProfileRow};
+use crate::statistics::reach::Reach;
 use crate::statistics::reference::{RandomFeature, Reference};
 use crate::weights::centrality::{Centrality, density, margin};
 
@@ -120,6 +121,8 @@ impl<'a> Ranking<'a> {
 pub struct RowWriter<'a> {
     pub file: &'a RowFile,
     pub ranking: &'a Ranking<'a>,
+    /// Place in the file of a row that is read.
+    pub place: &'a (dyn Fn(u64) -> u64 + Sync),
 }
 
 /// How many rows went where. Ids are those of the fit; empty ones are removed afterwards.
@@ -163,7 +166,16 @@ impl Pass for RowWriter<'_> {
     fn partial(&self, item: &Assigned) -> Result<Tally> {
         let rows = &item.points.rows;
         let mut bytes = Vec::with_capacity(rows.len() * ROW_BYTES);
+        // Rows that follow each other in the file are written together.
+        let (mut first, mut next) = (0, 0);
         for i in 0..rows.len() {
+            let place = (self.place)(rows[i]);
+            if place != next {
+                self.file.write(first, &bytes)?;
+                bytes.clear();
+                first = place;
+            }
+            next = place + 1;
             let ranked = if item.modality[i] == NONE { 0.0 } else { self.ranking.value(item, i) };
             let row = Row {
                 prototype: item.prototype[i],
@@ -174,9 +186,7 @@ impl Pass for RowWriter<'_> {
             };
             bytes.extend_from_slice(&row.to_bytes());
         }
-        if let Some(&first) = rows.first() {
-            self.file.write(first, &bytes)?;
-        }
+        self.file.write(first, &bytes)?;
         let mut squares: BTreeMap<u32, f64> = BTreeMap::new();
         for (&m, &d) in item.modality.iter().zip(&item.distance).filter(|(m, _)| **m != NONE) {
             *squares.entry(m).or_default() += f64::from(d) * f64::from(d);
@@ -219,8 +229,10 @@ pub struct Passed {
     pub gain: GainSums,
     pub reference: Vec<RandomFeature>,
     pub profile: Vec<ProfileRow>,
-    /// Content hash of every row group.
-    pub content: Vec<u128>,
+    /// Hashes of every row group.
+    pub content: Vec<Hashes>,
+    /// How far rows are from their prototypes.
+    pub reach: Vec<(f64, f64)>,
 }
 
 /// Reads every row once.
@@ -266,10 +278,10 @@ pub fn assign(
     let z = pca::apply(fitted.model.projection.as_ref(), &sample.points);
     let first_rows = dataset.row_groups().iter().map(|g| g.first_row).collect();
     let pass = (
-        RowWriter { file: &rows, ranking: &ranking },
+        RowWriter { file: &rows, ranking: &ranking, place: &|row| row },
         Moments::new(mean.clone()),
         Gain::new(label, &mean, config.seed),
-        Reference::new(&z, config.seed),
+        (Reference::new(&z, config.seed), Reach::new(&fitted.model).fitted_on(&sample.rows, &fitted.sample)),
         profile,
         Content::new(named, first_rows),
     );
@@ -277,7 +289,8 @@ pub fn assign(
         Some(_) => parts_of(dataset.rows(), ENCODED_ROWS),
         None => parts(dataset.rows(), prepared.features.dims()),
     };
-    let (tally, moments, gain, reference, profile, content) = engine.run("assign", &read, &pass, &parts)?;
+    let (tally, moments, gain, (reference, reach), profile, content) =
+        engine.run("assign", &read, &pass, &parts)?;
     if tally.planned() == 0 {
         return Err(crate::Error::input(
             "dataset",
@@ -286,5 +299,5 @@ pub fn assign(
         ));
     }
     let profile = profile.unwrap_or_default();
-    Ok(Passed { rows, tally, moments, gain, reference, profile, content })
+    Ok(Passed { rows, tally, moments, gain, reference, profile, content, reach })
 }

@@ -8,6 +8,7 @@ use crate::modalities::estimators::column::Column;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
 use crate::modalities::{self, Assigned, Fit, Model, prototypes};
 use crate::parts::{Part, Read};
+use crate::plan::Plan;
 use crate::progress::Progress;
 use crate::strata;
 
@@ -38,16 +39,51 @@ pub fn count(prepared: &Prepared, config: &Config, progress: &Progress) -> Resul
     estimator.fit(&prepared.sample, config.seed, progress)
 }
 
-/// Counts, then describes every modality by its prototypes and groups those to strata.
-pub fn fit(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<Fitted> {
-    let sample = &prepared.sample;
-    let fit = count(prepared, config, progress)?;
+/// Where a row's stratum comes from.
+fn strata_by(prepared: &Prepared, config: &Config) -> Strata {
     let ids = |v: &Values| ColumnIds { column: v.column.clone(), values: v.ids.clone() };
-    let by = match &prepared.stratify {
+    match &prepared.stratify {
         Some(values) if config.strata.inside_modalities() => Strata::Cross(ids(values)),
         Some(values) => Strata::Column(ids(values)),
         None => Strata::Prototype,
+    }
+}
+
+/// The model of an older plan, for the sample of new data.
+pub fn kept(prepared: &Prepared, config: &Config, plan: &Plan) -> Result<Fitted> {
+    let model = plan.model()?;
+    let estimator = &plan.manifest().estimator;
+    let modalities = plan.modalities()?;
+    let fit = Fit {
+        labels: Vec::new(),
+        prominence: modalities.iter().map(|m| m.prominence).collect(),
+        kind: modalities.into_iter().map(|m| m.kind).collect(),
+        projection: model.projection.clone(),
+        confidence: estimator.confidence,
+        interval: estimator.interval,
+        details: estimator.params.clone().into_iter().collect(),
+        curve: plan.curve()?.unwrap_or_default(),
+        evidence: plan.evidence()?.unwrap_or_default(),
     };
+    let strata = strata_by(prepared, config);
+    let sample = Assigned::default();
+    let mut fitted = assign_sample(prepared, Fitted { fit, model, strata, modality: None, sample })?;
+    fitted.fit.labels = fitted.sample.modality.clone();
+    Ok(fitted)
+}
+
+/// Counts, then describes every modality by its prototypes and groups those to strata. `rename` may give the modalities
+/// other numbers in between.
+pub fn fit(
+    prepared: &Prepared,
+    config: &Config,
+    rename: impl FnOnce(&mut Fit) -> Result<()>,
+    progress: &Progress,
+) -> Result<Fitted> {
+    let sample = &prepared.sample;
+    let mut fit = count(prepared, config, progress)?;
+    rename(&mut fit)?;
+    let by = strata_by(prepared, config);
     if let Some(values) = &prepared.modality {
         let numbered = fit.kind.iter().enumerate().map(|(m, value)| (value.clone(), m as u32)).collect();
         let modality = Some(ColumnIds { column: values.column.clone(), values: numbered });

@@ -1,5 +1,6 @@
-//! The whole run, in order. [`plan`] is the table of contents: every line is one stage, and every stage is a module of
-//! its own that knows nothing of files.
+//! The whole run, in order. `whole` is the table of contents: every line is one stage, and every stage is a module of
+//! its own that knows nothing of files. [`update`] goes the same way with the model of an older plan, or, where rows were
+//! only appended, reads those alone and merges ([`update`]).
 //!
 //! The dataset is read twice: once for the sample (fingerprints and the sampled rows, [`prepare`]), once to assign every
 //! row and to sum up everything else ([`assign`]). What has one entry a row streams through working files ([`settle`]).
@@ -12,21 +13,26 @@ mod prepare;
 mod settle;
 mod summary;
 mod tables;
+mod update;
 mod write;
 
 use std::time::Instant;
 
 pub use compare::compare;
 pub use summary::{Answer, Compared, Comparison, Counted, Estimate, Summary};
+pub use update::{Updated, update};
 
+use crate::check::coverage::Matched;
 use crate::config::{Config, Run};
 use crate::error::Result;
-use crate::features::Encoder;
+use crate::modalities::Fit;
 use crate::parts::Local;
+use crate::plan::Plan;
 use crate::plan::staging::Staging;
 use crate::progress::Progress;
 use crate::source::Dataset;
 use prepare::Roles;
+use settle::Holdout;
 
 /// Reads the dataset, writes the plan to `run.out` and says what it did. The same `inputs` and `config` give the same
 /// bytes whatever `run` says.
@@ -41,52 +47,96 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
     warnings.iter().for_each(|w| progress.warn(w));
     let engine = Local::new(run.threads, progress.clone())?;
     let dataset = Dataset::open(inputs)?;
-    let encoder = encoder(config, run)?;
+    let encoder = run.open_encoder(config)?;
     let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
     let needs = estimate::estimate(&dataset, &roles, config, run, engine.threads())?;
     estimate::refuse(&needs, run)?;
     let staging = Staging::begin(&run.out, run.force)?;
     let clock = clock.lap("open");
-
-    engine.install(|| {
-        let prepared = prepare::prepare(&dataset, &roles, config, &engine)?;
-        let clock = clock.lap("sample");
-        let fitted = fit::fit(&prepared, config, progress)?;
-        let clock = clock.lap("fit");
-        let pass =
-            assign::assign(&dataset, &roles, config, &prepared, &fitted, &engine, &staging.scratch()?)?;
-        let clock = clock.lap("assign");
-        let settled = settle::settle(
-            &pass.rows,
-            dataset.rows(),
-            &pass.tally,
-            config.batches.holdout,
-            config.seed,
-            &staging.scratch()?,
-            progress,
-        )?;
-        let clock = clock.lap("rank");
-        let all =
-            write::Everything { dataset: &dataset, roles: &roles, config, prepared, fitted, pass, settled };
-        write::write(all, staging, run, inputs, engine.threads(), clock, warnings, progress)
-    })
+    let all = All { dataset: &dataset, roles: &roles, config, run, inputs, engine: &engine };
+    let (summary, _) = engine.install(|| whole(&all, &Model::Fit, staging, clock, warnings))?;
+    Ok(summary)
 }
 
-/// The encoder that the run names, if it is the one that the config asks for.
-pub(crate) fn encoder(config: &Config, run: &Run) -> Result<Option<Encoder>> {
-    let Some(path) = &run.encoder else { return Ok(None) };
-    let encoder = Encoder::open(path, config.features.max_seq_length)?;
-    if let Some(asked) = &config.features.encoder {
-        encoder.check_identity(asked)?;
-    }
-    Ok(Some(encoder))
+/// What every run over all rows works on.
+struct All<'a> {
+    dataset: &'a Dataset,
+    roles: &'a Roles<'a>,
+    config: &'a Config,
+    run: &'a Run,
+    inputs: &'a [String],
+    engine: &'a Local,
+}
+
+/// Where the model that assigns the rows comes from.
+enum Model<'a> {
+    Fit,
+    /// Fitted anew; modalities keep the numbers that they had in an older plan. With it, what both hold.
+    Match(&'a Plan, &'a Matched),
+    /// That of an older plan.
+    Keep(&'a Plan),
+}
+
+/// Sample, fit, assignment of every row, writing: the whole run. Returns with the summary which old modality each one is.
+fn whole(
+    all: &All<'_>,
+    model: &Model<'_>,
+    staging: Staging,
+    clock: Clock,
+    warnings: Vec<String>,
+) -> Result<(Summary, Vec<Option<u32>>)> {
+    let All { dataset, roles, config, run, inputs, engine } = *all;
+    let progress = engine.progress();
+    let features = match model {
+        Model::Keep(plan) => Some(plan.assigner()?.with_encoder(roles.encoder)?.map(dataset)?),
+        _ => None,
+    };
+    let prepared = prepare::prepare(dataset, roles, config, features, engine)?;
+    let clock = clock.lap("sample");
+    let mut was: Vec<Option<u32>> = Vec::new();
+    let fitted = match model {
+        Model::Fit => fit::fit(&prepared, config, |_| Ok(()), progress)?,
+        Model::Keep(plan) => {
+            was = (0..plan.manifest().modalities).map(Some).collect();
+            fit::kept(&prepared, config, plan)?
+        }
+        Model::Match(plan, matched) => {
+            let rename = |fit: &mut Fit| {
+                was = update::rename(fit, plan, matched, roles, dataset, &prepared)?;
+                Ok(())
+            };
+            fit::fit(&prepared, config, rename, progress)?
+        }
+    };
+    let clock = clock.lap("fit");
+    let pass = assign::assign(dataset, roles, config, &prepared, &fitted, engine, &staging.scratch()?)?;
+    let clock = clock.lap("assign");
+    let holdout = Holdout { share: config.batches.holdout, rows: &pass.tally.strata, may: &|_| true };
+    let scratch = staging.scratch()?;
+    let settled =
+        settle::settle(&pass.rows, dataset.rows(), &pass.tally, holdout, config.seed, &scratch, progress)?;
+    let clock = clock.lap("rank");
+    let contents = write::contents(dataset, roles, config, &prepared, &fitted, &pass, &settled);
+    drop((prepared, fitted, pass));
+    // Modalities without rows are gone.
+    let was: Vec<Option<u32>> =
+        settled.census.modalities.iter().map(|&m| was.get(m as usize).copied().flatten()).collect();
+    let mut info = write::run_info(run, engine.threads(), inputs);
+    info.made_from = match model {
+        Model::Fit => None,
+        Model::Match(plan, _) => Some(update::made_from(plan, "refitted", &was)),
+        Model::Keep(plan) => Some(update::made_from(plan, "read anew", &was)),
+    };
+    let summary =
+        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;
+    Ok((summary, was))
 }
 
 /// What [`plan`] would read, write and need, from the footers alone (and from the encoder, if there is one).
 pub fn estimate(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Estimate> {
     config.check()?;
     let dataset = Dataset::open(inputs)?;
-    let encoder = encoder(config, run)?;
+    let encoder = run.open_encoder(config)?;
     let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
     let threads = Local::new(run.threads, progress.clone())?.threads();
     estimate::estimate(&dataset, &roles, config, run, threads)
@@ -98,10 +148,10 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
     config.check()?;
     let engine = Local::new(run.threads, progress.clone())?;
     let dataset = Dataset::open(inputs)?;
-    let encoder = encoder(config, run)?;
+    let encoder = run.open_encoder(config)?;
     let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
     engine.install(|| {
-        let prepared = prepare::prepare(&dataset, &roles, config, &engine)?;
+        let prepared = prepare::prepare(&dataset, &roles, config, None, &engine)?;
         let fit = fit::count(&prepared, config, progress)?;
         let mut sizes = vec![0; fit.kind.len()];
         fit.labels.iter().for_each(|&m| sizes[m as usize] += 1);

@@ -120,8 +120,15 @@ fn values(
     Ok(Values { column: column.into(), ids, first_rows })
 }
 
-/// Reads the sample: one pass over the planned columns, fingerprints included.
-pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local) -> Result<Prepared> {
+/// Reads the sample: one pass over the planned columns, fingerprints included. `features` are those of an older plan that
+/// are to be kept.
+pub fn prepare(
+    dataset: &Dataset,
+    roles: &Roles,
+    config: &Config,
+    features: Option<Features>,
+    engine: &Local,
+) -> Result<Prepared> {
     let selection = match &config.source.filter {
         Some(sql) => dataset.select(sql, engine)?,
         None => Selection::all(dataset.rows()),
@@ -153,7 +160,10 @@ pub fn prepare(dataset: &Dataset, roles: &Roles, config: &Config, engine: &Local
     let (mut raw, fingerprints) = source::sample_pass(reader.columns(), &roles.named, &sample.rows, engine)?;
     reader.encode(&mut raw, engine)?;
 
-    let features = Features::fit(&roles.inputs, &config.features, &raw)?;
+    let features = match features {
+        Some(features) => features,
+        None => Features::fit(&roles.inputs, &config.features, &raw)?,
+    };
     let place = |row| dataset.describe_row(row);
     let mut points = Points::default();
     PointsReader::new(&features, reader, config.source.invalid, &keep, &place)

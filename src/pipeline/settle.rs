@@ -64,7 +64,7 @@ fn holdout_counts(rows: &[u64], share: f64, seed: u64) -> Vec<u64> {
     });
     let need = r - out.iter().sum::<u64>();
     by_remainder.iter().take(need as usize).for_each(|&h| out[h] += 1);
-    (0..rows.len()).map(|h| out[h].min(rows[h] - 1)).collect()
+    (0..rows.len()).map(|h| out[h].min(rows[h].saturating_sub(1))).collect()
 }
 
 /// The finished rows: the working file again, now with new ids, rows held out marked, and their centrality.
@@ -94,12 +94,20 @@ fn each_chunk(file: &RowFile, total: u64, mut f: impl FnMut(u64, &[u8]) -> Resul
     Ok(())
 }
 
+/// Which rows may be held out, and how many.
+pub struct Holdout<'a> {
+    pub share: f64,
+    /// Rows of every stratum that may be held out, by the ids of the tally.
+    pub rows: &'a BTreeMap<u32, u64>,
+    pub may: &'a dyn Fn(u64) -> bool,
+}
+
 /// See the module. `scratch` is a directory for working files.
 pub fn settle(
     rows: &RowFile,
     total: u64,
     tally: &Tally,
-    holdout: f64,
+    holdout: Holdout<'_>,
     seed: u64,
     scratch: &Path,
     progress: &Progress,
@@ -117,8 +125,9 @@ pub fn settle(
     };
     let (new_prototype, new_modality, new_stratum) =
         (places(&census.prototypes), places(&census.modalities), places(&census.strata));
-    let assigned: Vec<u64> = tally.strata.values().copied().collect();
-    let held = holdout_counts(&assigned, holdout, seed);
+    let open = |h: &u32| holdout.rows.get(h).copied().unwrap_or(0);
+    let assigned: Vec<u64> = tally.strata.keys().map(open).collect();
+    let held = holdout_counts(&assigned, holdout.share, seed);
     let choose: Vec<Permutation> = (0..assigned.len())
         .map(|h| Permutation::new(assigned[h], Stream::Holdout.key(seed, &[h as u64])))
         .collect();
@@ -142,9 +151,10 @@ pub fn settle(
                 row.stratum = new_stratum[&row.stratum];
                 row.prototype = new_prototype.get(&row.prototype).copied().unwrap_or(NONE);
                 let h = row.stratum as usize;
+                let may = held[h] > 0 && (holdout.may)(first + i as u64);
                 let place = seen[h];
-                seen[h] += 1;
-                if held[h] > 0 && choose[h].index(place) < held[h] {
+                seen[h] += u64::from(may);
+                if may && choose[h].index(place) < held[h] {
                     held_out.push((first + i as u64, row.stratum));
                     row = Row { prototype: NONE, modality: NONE, stratum: NONE, ..row };
                 } else {

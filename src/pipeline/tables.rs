@@ -66,14 +66,15 @@ pub fn sources(dataset: &Dataset, prepared: &Prepared, pass: &Passed) -> Vec<pla
         .iter()
         .zip(&prepared.fingerprints)
         .zip(&pass.content)
-        .map(|((group, (fingerprint, bytes)), &content)| plan::sources::Source {
+        .map(|((group, (fingerprint, bytes)), hashes)| plan::sources::Source {
             file: dataset.files()[group.file].path.clone(),
             row_group: group.row_group as i32,
             first_row: group.first_row,
             rows: group.rows,
             bytes: *bytes,
             fingerprint: fingerprint.clone(),
-            content,
+            content: hashes.content,
+            sequence: Some(hashes.sequence),
         })
         .collect()
 }
@@ -125,7 +126,7 @@ pub fn modalities(
         .collect()
 }
 
-pub fn prototypes(fitted: &Fitted, census: &Census) -> plan::prototypes::Prototypes {
+pub fn prototypes(fitted: &Fitted, pass: &Passed, census: &Census) -> plan::prototypes::Prototypes {
     let model = &fitted.model;
     let of = |ids: &[u32], kept: &[u32]| -> Vec<u32> {
         census.prototypes.iter().map(|&q| place(kept, ids[q as usize])).collect()
@@ -134,6 +135,7 @@ pub fn prototypes(fitted: &Fitted, census: &Census) -> plan::prototypes::Prototy
         modality: of(&model.modality, &census.modalities),
         stratum: if model.stratum.is_empty() { Vec::new() } else { of(&model.stratum, &census.strata) },
         rows: census.prototype_rows.clone(),
+        reach: pass.reach.clone(),
         centers: model.prototypes.gather(census.prototypes.iter().map(|&q| q as usize)),
     }
 }

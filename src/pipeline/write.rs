@@ -14,49 +14,61 @@ use crate::config::{Config, Run};
 use crate::epochs::Epochs;
 use crate::error::Result;
 use crate::ids::{RowIds, RowType};
+use crate::modalities::{Criterion, Projection};
 use crate::plan::manifest::GainKind;
-use crate::plan::{self, FileEntry, Kind, Manifest, Staging, TableReader};
+use crate::plan::{self, FileEntry, Kind, Manifest, RunInfo, Staging, TableReader};
 use crate::progress::Progress;
 use crate::scores::LARGEST_SHARE;
 use crate::source::Dataset;
 use crate::statistics::profile;
-use crate::strata;
+use crate::strata::{self, Merge};
 
 /// The share of the gradient's variance taken for the modalities' where no label tells.
 const UNKNOWN_SHARE: f64 = 0.5;
 
-/// All that the stages before left.
-pub struct Everything<'a> {
-    pub dataset: &'a Dataset,
-    pub roles: &'a Roles<'a>,
-    pub config: &'a Config,
-    pub prepared: Prepared,
-    pub fitted: Fitted,
-    pub pass: Passed,
-    pub settled: Settled,
+/// What the files of a plan hold, apart from what has one entry a row: from a whole run ([`contents`]) or merged from an old
+/// plan and new rows ([`super::update`]).
+pub struct Contents {
+    /// As it goes into plan.json.
+    pub config: Value,
+    pub dims: usize,
+    pub dendrogram: Vec<Merge>,
+    pub score_groups: Vec<u32>,
+    pub stratum_values: Option<Vec<String>>,
+    pub gain: Option<plan::manifest::Gain>,
+    pub modality_share: plan::manifest::ModalityShare,
+    pub estimator: plan::manifest::Estimator,
+    pub inputs: Vec<plan::manifest::InputEntry>,
+    pub sources: Vec<plan::sources::Source>,
+    pub modalities: Vec<plan::modalities::Modality>,
+    pub features: Option<Vec<plan::features::Feature>>,
+    pub projection: Option<Projection>,
+    pub prototypes: Option<plan::prototypes::Prototypes>,
+    pub statistics: Vec<plan::statistics::Statistic>,
+    pub reference: plan::reference::Reference,
+    pub profile: Vec<plan::profile::ProfileRow>,
+    pub shown: Vec<plan::sample::SampleRow>,
+    pub curve: Vec<Criterion>,
+    pub evidence: Vec<Criterion>,
+    /// Whether M is a finding one can rely on.
+    pub clear: bool,
+    pub filtered: u64,
+    pub invalid: u64,
 }
 
-/// Writes and commits the plan.
-#[expect(clippy::too_many_arguments, reason = "called once, where all of it is at hand")]
-pub fn write(
-    all: Everything<'_>,
-    staging: Staging,
-    run: &Run,
-    given: &[String],
-    threads: usize,
-    clock: Clock,
-    mut warnings: Vec<String>,
-    progress: &Progress,
-) -> Result<Summary> {
-    let Everything { dataset, roles, config, prepared, fitted, pass, settled } = all;
-    let root = staging.path();
+/// The contents that a whole run found.
+pub fn contents(
+    dataset: &Dataset,
+    roles: &Roles,
+    config: &Config,
+    prepared: &Prepared,
+    fitted: &Fitted,
+    pass: &Passed,
+    settled: &Settled,
+) -> Contents {
     let census = &settled.census;
-    let row_type = settled.row_type();
-    let mut files: Vec<FileEntry> = Vec::new();
-
-    // What everything below hangs on.
     let dendrogram = strata::dendrogram(
-        &tables::stratum_centers(&prepared, &fitted, census),
+        &tables::stratum_centers(prepared, fitted, census),
         &census.stratum_rows,
         census.modality_of_stratum.as_deref(),
     );
@@ -66,6 +78,72 @@ pub fn write(
         census.strata.len() as u32,
         &dendrogram,
     );
+    let identity: Vec<u32> = (0..census.strata.len() as u32).collect();
+    let explained = |groups: &[u32]| pass.gain.share(&by_old_id(&census.strata, groups));
+    let gain = plan::manifest::Gain {
+        value: 1.0 - explained(&identity),
+        kind: if pass.gain.labelled() { GainKind::Label } else { GainKind::Features },
+    };
+    let (share, share_from) = match config.scores.modality_share {
+        Some(share) => (share, "given"),
+        None if pass.gain.labelled() => (explained(&score_groups).clamp(0.0, LARGEST_SHARE), "label"),
+        None => (UNKNOWN_SHARE, "default"),
+    };
+    let names: Vec<String> = census.modalities.iter().map(|&m| profile::name(&pass.profile, m)).collect();
+    let features = prepared.features.rows().map(|rows| rows.into_iter().map(tables::feature).collect());
+    let has_prototypes = fitted.model.prototypes.rows() > 0;
+    let prints: Vec<&str> = prepared.fingerprints.iter().map(|f| f.0.as_str()).collect();
+    Contents {
+        config: used_config(config, roles),
+        dims: prepared.features.dims(),
+        dendrogram,
+        score_groups,
+        stratum_values: tables::stratum_values(prepared, census),
+        gain: Some(gain),
+        modality_share: plan::manifest::ModalityShare { value: share, source: share_from.into() },
+        estimator: plan::manifest::Estimator {
+            name: config.modalities.estimator.name().into(),
+            params: fitted.fit.details.clone().into_iter().collect(),
+            confidence: fitted.fit.confidence,
+            interval: fitted.fit.interval,
+        },
+        inputs: inputs(dataset, &prints),
+        sources: tables::sources(dataset, prepared, pass),
+        modalities: tables::modalities(fitted, pass, settled, &names, config),
+        features,
+        projection: fitted.model.projection.clone(),
+        prototypes: has_prototypes.then(|| tables::prototypes(fitted, pass, census)),
+        statistics: tables::statistics(prepared, fitted, pass, census),
+        reference: tables::reference(pass),
+        profile: tables::profile_rows(pass, census),
+        shown: tables::shown(prepared, fitted, census, settled, config),
+        curve: fitted.fit.curve.clone(),
+        evidence: fitted.fit.evidence.clone(),
+        clear: fit::clear(&fitted.fit, config),
+        filtered: pass.tally.filtered,
+        invalid: pass.tally.invalid,
+    }
+}
+
+/// Writes and commits the plan.
+#[expect(clippy::too_many_arguments, reason = "called where all of it is at hand")]
+pub fn write(
+    dataset: &Dataset,
+    config: &Config,
+    contents: Contents,
+    settled: Settled,
+    staging: Staging,
+    run: &Run,
+    mut info: RunInfo,
+    clock: Clock,
+    mut warnings: Vec<String>,
+    progress: &Progress,
+) -> Result<Summary> {
+    let root = staging.path();
+    let census = &settled.census;
+    let row_type = settled.row_type();
+    let mut files: Vec<FileEntry> = Vec::new();
+    let Contents { dendrogram, score_groups, .. } = &contents;
     let size = batch_size::choose(&config.batch_size, &census.modality_rows)?;
     let planned = census.planned();
     if config.batches.drop_last && planned < size.candidates[0] {
@@ -79,17 +157,6 @@ pub fn write(
         ));
     }
     let draws = config.batches.counts(&census.stratum_rows)?;
-    let identity: Vec<u32> = (0..census.strata.len() as u32).collect();
-    let explained = |groups: &[u32]| pass.gain.share(&by_old_id(&census.strata, groups));
-    let gain = plan::manifest::Gain {
-        value: 1.0 - explained(&identity),
-        kind: if pass.gain.labelled() { GainKind::Label } else { GainKind::Features },
-    };
-    let (share, share_from) = match config.scores.modality_share {
-        Some(share) => (share, "given"),
-        None if pass.gain.labelled() => (explained(&score_groups).clamp(0.0, LARGEST_SHARE), "label"),
-        None => (UNKNOWN_SHARE, "default"),
-    };
     let threshold = config.scores.threshold(size.size);
 
     // One entry a row.
@@ -101,9 +168,8 @@ pub fn write(
     })?;
     files.push(samples.finish()?);
     let offsets = settled.offsets();
-    let values = tables::stratum_values(&prepared, census);
-    let mut members =
-        plan::strata::StrataWriter::create(root, row_type, &offsets, &dendrogram, values.as_deref())?;
+    let values = contents.stratum_values.as_deref();
+    let mut members = plan::strata::StrataWriter::create(root, row_type, &offsets, dendrogram, values)?;
     settled.members(|bytes| {
         stage.advance((bytes.len() / row_type.width()) as u64)?;
         push_members(&mut members, row_type, bytes)
@@ -115,35 +181,24 @@ pub fn write(
     drop(stage);
 
     // The small tables.
-    files.push(plan::sources::encode(&tables::sources(dataset, &prepared, &pass)).write(root)?);
-    let names: Vec<String> = census.modalities.iter().map(|&m| profile::name(&pass.profile, m)).collect();
-    files.push(
-        plan::modalities::encode(
-            &tables::modalities(&fitted, &pass, &settled, &names, config),
-            prepared.features.dims(),
-        )
-        .write(root)?,
-    );
-    if let Some(rows) = prepared.features.rows() {
-        let rows: Vec<plan::features::Feature> = rows.into_iter().map(tables::feature).collect();
-        files.push(plan::features::encode(&rows).write(root)?);
+    files.push(plan::sources::encode(&contents.sources).write(root)?);
+    files.push(plan::modalities::encode(&contents.modalities, contents.dims).write(root)?);
+    if let Some(rows) = &contents.features {
+        files.push(plan::features::encode(rows).write(root)?);
     }
-    if let Some(projection) = &fitted.model.projection {
+    if let Some(projection) = &contents.projection {
         files.push(plan::projection::encode(projection).write(root)?);
     }
-    if fitted.model.prototypes.rows() > 0 {
-        files.push(plan::prototypes::encode(&tables::prototypes(&fitted, census)).write(root)?);
+    if let Some(prototypes) = &contents.prototypes {
+        files.push(plan::prototypes::encode(prototypes).write(root)?);
     }
     files.push(plan::weights::encode(&tables::knots(config), &config.weights.formula()).write(root)?);
-    files.push(plan::statistics::encode(&tables::statistics(&prepared, &fitted, &pass, census)).write(root)?);
-    files.push(plan::reference::encode(&tables::reference(&pass)).write(root)?);
-    files.push(plan::profile::encode(&tables::profile_rows(&pass, census)).write(root)?);
-    files.push(
-        plan::sample::encode(&tables::shown(&prepared, &fitted, census, &settled, config), row_type)
-            .write(root)?,
-    );
-    files.push(plan::evidence::encode(Kind::Curve, &fitted.fit.curve).write(root)?);
-    files.push(plan::evidence::encode(Kind::Evidence, &fitted.fit.evidence).write(root)?);
+    files.push(plan::statistics::encode(&contents.statistics).write(root)?);
+    files.push(plan::reference::encode(&contents.reference).write(root)?);
+    files.push(plan::profile::encode(&contents.profile).write(root)?);
+    files.push(plan::sample::encode(&contents.shown, row_type).write(root)?);
+    files.push(plan::evidence::encode(Kind::Curve, &contents.curve).write(root)?);
+    files.push(plan::evidence::encode(Kind::Evidence, &contents.evidence).write(root)?);
     let clock = clock.lap("tables");
 
     // The epochs, dealt from the files just written.
@@ -155,13 +210,13 @@ pub fn write(
     let source = Epochs {
         members: members.rows(),
         offsets: &offsets,
-        dendrogram: &dendrogram,
-        score_groups: &score_groups,
+        dendrogram,
+        score_groups,
         draws: draws.as_deref(),
         seed: config.seed,
         base: size.candidates[0],
         drop_last: config.batches.drop_last,
-        modality_share: share,
+        modality_share: contents.modality_share.value,
         information_threshold: threshold,
     };
     let with_centrality = config.weights.schedule != crate::weights::Schedule::Off;
@@ -192,39 +247,35 @@ pub fn write(
         rows: dataset.rows(),
         rows_planned: planned,
         row_type,
-        dims: prepared.features.dims() as u32,
+        dims: contents.dims as u32,
         modalities: census.modalities.len() as u32,
         strata: census.strata.len() as u32,
         batch_size: size.size as u32,
         samples_per_modality: size.samples_per_modality,
         coverage: size.covered,
         information_threshold: threshold,
-        modality_share: plan::manifest::ModalityShare { value: share, source: share_from.into() },
+        modality_share: contents.modality_share.clone(),
         score_groups: score_groups.clone(),
         epochs,
         seed: config.seed,
         candidates: size.candidates.iter().map(|&b| candidate(b, threshold)).collect(),
-        estimator: plan::manifest::Estimator {
-            name: config.modalities.estimator.name().into(),
-            params: fitted.fit.details.clone().into_iter().collect(),
-            confidence: fitted.fit.confidence,
-            interval: fitted.fit.interval,
-        },
-        gain: Some(gain.clone()),
-        config: used_config(config, roles),
+        estimator: contents.estimator.clone(),
+        gain: contents.gain.clone(),
+        config: contents.config,
         files,
-        inputs: inputs(dataset, &prepared),
+        inputs: contents.inputs,
     };
     let bytes = manifest.files.iter().map(|f| f.bytes).sum();
-    let clear = fit::clear(&fitted.fit, config);
+    let clear = contents.clear;
     if !clear {
         warnings
             .push("no clear number of modes at this resolution: fine strata carry the stratification".into());
     }
+    let names: Vec<String> = contents.modalities.into_iter().map(|m| m.name).collect();
     let by_size = by_size(&settled, &names);
     let why = size_why(&size, config);
     drop((members, samples));
-    let info = run_info(&clock, run, threads, given);
+    note(&mut info, &clock, dataset)?;
     dataset.unchanged()?;
     let manifest = staging.commit(manifest, &info)?;
     Ok(Summary {
@@ -232,13 +283,13 @@ pub fn write(
         out: run.out.display().to_string(),
         rows: dataset.rows(),
         rows_planned: planned,
-        filtered: pass.tally.filtered,
-        invalid: pass.tally.invalid,
-        held_out: census.held_out,
-        dims: prepared.features.dims(),
+        filtered: contents.filtered,
+        invalid: contents.invalid,
+        held_out: settled.held_out.len() as u64,
+        dims: contents.dims,
         modalities: manifest.modalities,
-        confidence: fitted.fit.confidence,
-        interval: fitted.fit.interval,
+        confidence: manifest.estimator.confidence,
+        interval: manifest.estimator.interval,
         clear,
         estimator: manifest.estimator.name,
         counted: config.modalities.counted(),
@@ -253,7 +304,7 @@ pub fn write(
         candidates: size.candidates,
         epochs,
         batches_per_epoch,
-        gain: Some((gain.value, gain.kind == GainKind::Label)),
+        gain: contents.gain.map(|gain| (gain.value, gain.kind == GainKind::Label)),
         information_threshold: threshold,
         files: manifest.files.len(),
         bytes,
@@ -278,9 +329,10 @@ fn push_members(writer: &mut plan::strata::StrataWriter, row_type: RowType, byte
     }
 }
 
-fn inputs(dataset: &Dataset, prepared: &Prepared) -> Vec<plan::manifest::InputEntry> {
+/// The input files; `fingerprints` of all row groups.
+pub fn inputs(dataset: &Dataset, fingerprints: &[&str]) -> Vec<plan::manifest::InputEntry> {
     let mut hashers: Vec<blake3::Hasher> = dataset.files().iter().map(|_| blake3::Hasher::new()).collect();
-    for (group, (fingerprint, _)) in dataset.row_groups().iter().zip(&prepared.fingerprints) {
+    for (group, fingerprint) in dataset.row_groups().iter().zip(fingerprints) {
         hashers[group.file].update(fingerprint.as_bytes());
     }
     (dataset.files().iter().zip(hashers))
@@ -342,23 +394,30 @@ fn size_why(size: &BatchSize, config: &Config) -> String {
     }
 }
 
-fn run_info(clock: &Clock, run: &Run, threads: usize, inputs: &[String]) -> plan::manifest::RunInfo {
-    plan::manifest::RunInfo {
-        started: None,
-        seconds: clock.seconds(),
-        stages: (clock.stages.iter())
-            .map(|(stage, seconds)| plan::manifest::StageTime { stage: stage.clone(), seconds: *seconds })
-            .collect(),
+/// What is known of a run before it ends.
+pub fn run_info(run: &Run, threads: usize, inputs: &[String]) -> RunInfo {
+    RunInfo {
         threads: threads as u32,
         memory: Some(run.memory),
-        peak_memory: Some(peak_memory()),
         inputs: inputs.to_vec(),
-        root: String::new(),
         host: BTreeMap::from([
             ("arch".into(), std::env::consts::ARCH.into()),
             ("simd".into(), crate::kernels::description().into()),
         ]),
+        ..RunInfo::default()
     }
+}
+
+/// What is known at its end.
+fn note(info: &mut RunInfo, clock: &Clock, dataset: &Dataset) -> Result<()> {
+    info.seconds = clock.seconds();
+    info.stages = (clock.stages.iter())
+        .map(|(stage, seconds)| plan::manifest::StageTime { stage: stage.clone(), seconds: *seconds })
+        .collect();
+    info.peak_memory = Some(peak_memory());
+    let paths = dataset.files().iter().map(|f| f.path.clone());
+    info.files = paths.zip(dataset.file_states()?).collect();
+    Ok(())
 }
 
 /// `groups` of the plan's strata, looked up by the ids of the fit; ids without rows are in no group that counts.

@@ -13,7 +13,7 @@ use crate::matrix::Matrix;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata};
 use crate::modalities::{Assigned, EstimatorSpec, Model};
 use crate::parts::{Engine, Local, Part, Pass, Read, parts, parts_of};
-use crate::source::{Bad, Dataset, Kind, RawRows, Selection};
+use crate::source::{Bad, Dataset, Invalid, Kind, RawRows, Selection};
 
 use super::features::Feature;
 use super::{Kind as Table, Plan};
@@ -105,11 +105,11 @@ impl Assigner {
     ///
     /// # Errors
     /// If it is another one.
-    pub fn with_encoder(mut self, encoder: Encoder) -> Result<Self> {
-        if let Some(asked) = &self.config.features.encoder {
+    pub fn with_encoder(mut self, encoder: Option<&Encoder>) -> Result<Self> {
+        if let (Some(asked), Some(encoder)) = (&self.config.features.encoder, encoder) {
             encoder.check_identity(asked)?;
         }
-        self.encoder = Some(encoder);
+        self.encoder = encoder.cloned();
         Ok(self)
     }
 
@@ -120,7 +120,55 @@ impl Assigner {
     /// Where a column names modalities or strata: the first row whose value the plan does not know. A plan whose rows are
     /// encoded needs its encoder.
     pub fn assign_dataset(&self, dataset: &Dataset, engine: &Local) -> Result<Assignment> {
-        self.run(dataset, &[], engine, &Collect)
+        self.run(dataset, &[], &|_| true, engine, &Collect)
+    }
+
+    /// The same, but rows that cannot be used are left out and counted instead of being an error.
+    pub fn dropping_invalid(mut self) -> Assigner {
+        self.config.source.invalid = Invalid::Drop;
+        self
+    }
+
+    /// The stored map from rows to points, for the columns of a dataset.
+    pub fn map(&self, dataset: &Dataset) -> Result<Features> {
+        self.features(&self.inputs(dataset)?)
+    }
+
+    pub fn model(&self) -> &Model {
+        &self.model
+    }
+
+    /// Columns of a dataset that the plan needs and that are not there, or of another kind, each with what is wrong.
+    pub fn misfits(&self, dataset: &Dataset) -> Vec<(String, String)> {
+        let mut wrong = Vec::new();
+        let roles = self.config.roles();
+        let features = self.config.features.columns.iter().map(|c| ("features.columns", c.as_str()));
+        for (role, name) in features.chain(roles) {
+            match dataset.column(name, role) {
+                Err(_) => wrong.push((name.to_string(), format!("is gone (the plan's {role})"))),
+                Ok(column)
+                    if role == "features.columns" && self.config.features.encode.as_deref() != Some(name) =>
+                {
+                    let one_vector = self.features.is_none();
+                    match &column.kind {
+                        Kind::Vector { dims } if one_vector && *dims != self.dims => {
+                            let reason = format!("has {dims} numbers a row, those of the plan {}", self.dims);
+                            wrong.push((name.to_string(), reason));
+                        }
+                        Kind::Vector { .. } => {}
+                        _ if one_vector => wrong.push((name.to_string(), "is not a vector any more".into())),
+                        _ => {}
+                    }
+                }
+                Ok(_) => {}
+            }
+        }
+        if wrong.is_empty() {
+            if let Err(e) = self.map(dataset) {
+                wrong.push((self.config.features.columns.join(", "), e.to_string()));
+            }
+        }
+        wrong
     }
 
     /// Assigns points: rows of the plan's one vector column as they are in the dataset, or embeddings of the column that
@@ -157,16 +205,18 @@ impl Assigner {
         engine.run("assign", &self.reader(points_reader), &Collect, &parts(points.rows() as u64, self.dims))
     }
 
-    /// Runs a pass over the assigned rows of a dataset, `more` table columns read along.
+    /// Runs a pass over the assigned rows of a dataset, `more` table columns read along. Rows that `keep` does not want
+    /// count as left out by the row filter.
     pub fn run<P: Pass<Item = Assigned>>(
         &self,
         dataset: &Dataset,
         more: &[String],
+        keep: &(dyn Fn(u64) -> bool + Sync),
         engine: &Local,
         pass: &P,
     ) -> Result<P::Output> {
         let encoder = self.encoder.as_ref();
-        let inputs = Inputs::choose(&self.config.features, dataset.columns(), &[])?.encoded_by(encoder)?;
+        let inputs = self.inputs(dataset)?;
         let features = self.features(&inputs)?;
         let selection = match &self.config.source.filter {
             Some(sql) => dataset.select(sql, engine)?,
@@ -178,7 +228,7 @@ impl Assigner {
                 table.push(column.clone());
             }
         }
-        let keep = |row| selection.contains(row);
+        let keep = |row| selection.contains(row) && keep(row);
         let place = |row| dataset.describe_row(row);
         let reader = InputReader::new(dataset, &inputs, table, encoder, &keep, engine.progress().clone())?;
         let points = PointsReader::new(&features, reader, self.config.source.invalid, &keep, &place);
@@ -196,6 +246,10 @@ impl Assigner {
             Strata::Column(ids) | Strata::Cross(ids) => Some(&ids.column),
         };
         self.modality.iter().map(|ids| &ids.column).chain(stratifies)
+    }
+
+    fn inputs(&self, dataset: &Dataset) -> Result<Inputs> {
+        Inputs::choose(&self.config.features, dataset.columns(), &[])?.encoded_by(self.encoder.as_ref())
     }
 
     fn features(&self, inputs: &Inputs) -> Result<Features> {

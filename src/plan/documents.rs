@@ -75,7 +75,7 @@ pub fn schema_documents() -> BTreeMap<String, String> {
 }
 
 /// A JSON Schema with sorted keys: the same text whatever map serde_json was built with.
-fn json_schema(schema: schemars::Schema) -> String {
+pub fn json_schema(schema: schemars::Schema) -> String {
     pretty(&sorted(schema.as_value()))
 }
 

@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use crate::ids::RowType;
+use crate::source::FileState;
 
 use super::{FORMAT, Kind};
 
@@ -287,6 +288,23 @@ pub struct RunInfo {
     pub root: String,
     /// Facts about the machine: os, arch, simd, ...
     pub host: BTreeMap<String, String>,
+    /// Of every input, what tells versions of it apart: by its path in `inputs` of plan.json. `check --quick` and `update`
+    /// trust a file that is still as noted here.
+    pub files: BTreeMap<String, FileState>,
+    /// The plan that this one was made from by `update`.
+    pub made_from: Option<MadeFrom>,
+}
+
+/// How a plan was made from an older one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MadeFrom {
+    /// Id of the older plan.
+    pub plan: String,
+    /// "appended" (only new row groups were read), "read anew" (all rows, by the old prototypes) or "refitted".
+    pub how: String,
+    /// Of every modality the number that it had, null for a new one.
+    pub modalities: Vec<Option<u32>>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -37,7 +37,7 @@ mod documents;
 
 pub use assigner::{Assigner, Assignment};
 pub use columns::{Column, Contract, Shape};
-pub use documents::{format_tables, schema_documents};
+pub use documents::{format_tables, json_schema, schema_documents};
 pub use manifest::{FileEntry, Manifest, RunInfo};
 pub use reader::Plan;
 pub use staging::{Staging, disk_free};

@@ -21,7 +21,7 @@ pub const CONTRACT: Contract = Contract {
         Column::new(
             "value",
             Type::Text,
-            "one of its 32 most frequent values; for numbers `mean`, quantiles; for columns with more than 10 000 distinct sampled values nulls and length; texts of more than 1024 bytes on average are left out",
+            "one of its 32 most frequent values (of all rows: 256); for numbers `mean`, quantiles; for columns with more than 10 000 distinct sampled values nulls and length; texts of more than 1024 bytes on average are left out",
             "",
             "",
         ),

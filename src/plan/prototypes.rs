@@ -38,7 +38,13 @@ pub const CONTRACT: Contract = Contract {
             "finite",
         ),
     ],
-    metadata: &[],
+    metadata: &[(
+        "reach",
+        "JSON list of [level, distance]: the shares `level` of the planned rows are no farther than `distance` from their nearest \
+         prototype, in feature space: sqrt(|z - center|^2 + max(0, d^2 - |z - m|^2)), d the row's distance to its modality's center \
+         and m that center projected; rows of the fit sample as if their prototype had been fitted without them. A row beyond \
+         the last but one is unlike anything in the plan",
+    )],
 };
 
 /// All prototypes, column by column.
@@ -50,6 +56,8 @@ pub struct Prototypes {
     pub rows: Vec<u64>,
     /// One row per prototype.
     pub centers: Matrix,
+    /// (level, distance): see the contract; empty if the writer did not know it.
+    pub reach: Vec<(f64, f64)>,
 }
 
 pub fn encode(all: &Prototypes) -> Table {
@@ -59,7 +67,7 @@ pub fn encode(all: &Prototypes) -> Table {
         Kind::Prototypes,
         &Shape { projected: all.centers.cols(), ..Shape::default() },
         &[],
-        Metadata::new(),
+        Metadata::from([("reach".into(), serde_json::to_string(&all.reach).expect("numbers are JSON"))]),
         vec![
             Arc::new(UInt32Array::from_iter_values(0..n as u32)),
             Arc::new(UInt32Array::from(all.modality.clone())),
@@ -81,7 +89,10 @@ pub fn decode(table: &TableReader) -> Result<Prototypes> {
     if !stratum.is_empty() && stratum.len() != number.len() {
         return Err(table.damaged("some prototypes have no stratum"));
     }
+    let reach = table.metadata("reach").map_or(Ok(Vec::new()), serde_json::from_str);
+    let reach = reach.map_err(|e| table.damaged(format!("`reach` is no list of pairs: {e}")))?;
     Ok(Prototypes {
+        reach,
         modality: table.numbers::<UInt32Type>("modality")?,
         stratum,
         rows: table.numbers::<UInt64Type>("rows")?,

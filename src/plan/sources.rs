@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow_array::types::{Int32Type, UInt64Type};
-use arrow_array::{FixedSizeBinaryArray, Int32Array, StringArray, UInt64Array};
+use arrow_array::{ArrayRef, FixedSizeBinaryArray, Int32Array, StringArray, UInt64Array};
 
 use crate::error::Result;
 
@@ -42,6 +42,14 @@ pub const CONTRACT: Contract = Contract {
             "",
             "",
         ),
+        Column::new(
+            "sequence",
+            Type::Bytes(16),
+            "sum mod 2^128 of hashes of (row hash, global row number), little endian: equal for the same rows at the same numbers",
+            "",
+            "",
+        )
+        .optional(),
     ],
     metadata: &[],
 };
@@ -56,26 +64,28 @@ pub struct Source {
     pub bytes: u64,
     pub fingerprint: String,
     pub content: u128,
+    /// None if the writer did not know it.
+    pub sequence: Option<u128>,
 }
 
+/// `sequence` is written if every row group has one.
 pub fn encode(rows: &[Source]) -> Table {
     let content: Vec<u8> = rows.iter().flat_map(|r| r.content.to_le_bytes()).collect();
-    Table::new(
-        Kind::Sources,
-        &Shape::default(),
-        &[],
-        Metadata::new(),
-        vec![
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.file))),
-            Arc::new(Int32Array::from_iter_values(rows.iter().map(|r| r.row_group))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.first_row))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.rows))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.bytes))),
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.fingerprint))),
-            Arc::new(FixedSizeBinaryArray::new(16, content.into(), None)),
-        ],
-        rows.len(),
-    )
+    let sequence: Option<Vec<u128>> = rows.iter().map(|r| r.sequence).collect();
+    let with: &[&str] = if sequence.is_some() { &["sequence"] } else { &[] };
+    let sequence = sequence.map(|all| all.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>());
+    let sequence = sequence.map(|all| Arc::new(FixedSizeBinaryArray::new(16, all.into(), None)) as ArrayRef);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.file))),
+        Arc::new(Int32Array::from_iter_values(rows.iter().map(|r| r.row_group))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.first_row))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.rows))),
+        Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.bytes))),
+        Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.fingerprint))),
+        Arc::new(FixedSizeBinaryArray::new(16, content.into(), None)),
+    ];
+    let columns = columns.into_iter().chain(sequence).collect();
+    Table::new(Kind::Sources, &Shape::default(), with, Metadata::new(), columns, rows.len())
 }
 
 /// Errors if the row groups do not follow each other without gaps.
@@ -87,6 +97,7 @@ pub fn decode(table: &TableReader) -> Result<Vec<Source>> {
     let bytes = table.numbers::<UInt64Type>("bytes")?;
     let fingerprint = table.texts("fingerprint")?;
     let content = table.bytes::<16>("content")?;
+    let sequence = if table.has("sequence") { table.bytes::<16>("sequence")? } else { Vec::new() };
     let mut next = 0u64;
     let mut out = Vec::with_capacity(file.len());
     for (i, (file, fingerprint)) in file.into_iter().zip(fingerprint).enumerate() {
@@ -102,6 +113,7 @@ pub fn decode(table: &TableReader) -> Result<Vec<Source>> {
             bytes: bytes[i],
             fingerprint,
             content: u128::from_le_bytes(content[i]),
+            sequence: sequence.get(i).map(|s| u128::from_le_bytes(*s)),
         });
     }
     Ok(out)

@@ -9,6 +9,7 @@ use std::io::{BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
 use parquet::errors::ParquetError;
@@ -38,6 +39,10 @@ pub(crate) struct Blob {
     pub length: u64,
     /// When it was last written to, as the file system says it; (0, 0) of an object.
     pub modified: (i64, i64),
+    /// What the store calls this version of an object; none of a file.
+    pub etag: Option<String>,
+    /// Bytes read of it so far.
+    pub read: Arc<AtomicU64>,
 }
 
 fn modified(of: &std::fs::Metadata) -> (i64, i64) {
@@ -52,7 +57,19 @@ impl Blob {
             place: Place::Local(path),
             length: about.len(),
             modified: modified(&about),
+            etag: None,
+            read: Arc::default(),
         })
+    }
+
+    /// Which version of the file this is, in a word: its entity tag, else when it was last written to; empty where
+    /// neither is known.
+    pub fn version(&self) -> String {
+        match (&self.etag, self.modified) {
+            (Some(etag), _) => etag.clone(),
+            (None, (0, 0)) => String::new(),
+            (None, (seconds, nanoseconds)) => format!("{seconds}.{nanoseconds:09}"),
+        }
     }
 
     /// Opens the file; an error if it is gone or was written to since it was found.
@@ -80,7 +97,7 @@ impl Blob {
             #[cfg(feature = "cloud")]
             Place::Remote(object) => Source::Remote(object.clone()),
         };
-        Ok(Reader { source, length: self.length, held: Vec::new() })
+        Ok(Reader { source, length: self.length, held: Vec::new(), read: self.read.clone() })
     }
 
     /// What a failed read of this file means to the user.
@@ -106,6 +123,8 @@ pub(crate) struct Reader {
     length: u64,
     /// Ranges already in memory, by their first byte: served from here instead of the file.
     held: Vec<(u64, Bytes)>,
+    /// That of the blob.
+    read: Arc<AtomicU64>,
 }
 
 #[derive(Clone)]
@@ -162,6 +181,7 @@ impl ChunkReader for Reader {
         if let Some(bytes) = self.held(start, length) {
             return Ok(bytes);
         }
+        self.read.fetch_add(length as u64, Ordering::Relaxed);
         match &self.source {
             Source::Local(file) => {
                 let mut bytes = vec![0; length];

@@ -9,7 +9,7 @@ use std::sync::{Arc, OnceLock};
 use bytes::Bytes;
 use futures_util::TryStreamExt;
 use object_store::path::Path;
-use object_store::{ObjectStore, ObjectStoreExt, ObjectStoreScheme};
+use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme};
 use parquet::errors::ParquetError;
 use url::Url;
 
@@ -55,11 +55,13 @@ pub(crate) fn list(
     let (store, path) = store(&url, options).map_err(|e| bad(format!("cannot be opened: {e}")).because(e))?;
     let store: Arc<dyn ObjectStore> = store.into();
     let root = url[..url::Position::BeforePath].to_string();
-    let blob = |path: Path, length: u64| Blob {
-        name: format!("{root}/{path}"),
-        place: Place::Remote(Object { store: store.clone(), path }),
-        length,
+    let blob = |meta: ObjectMeta| Blob {
+        name: format!("{root}/{}", meta.location),
+        length: meta.size,
         modified: (0, 0),
+        etag: meta.e_tag.clone(),
+        read: Arc::default(),
+        place: Place::Remote(Object { store: store.clone(), path: meta.location }),
     };
     let failed = |e: object_store::Error| {
         let help = "check the name, the region and the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION)";
@@ -67,16 +69,12 @@ pub(crate) fn list(
     };
     if !input.ends_with('/') && !input.contains('*') {
         let meta = wait(async { store.head(&path).await }).map_err(failed)?;
-        return Ok(vec![blob(meta.location, meta.size)]);
+        return Ok(vec![blob(meta)]);
     }
     // A prefix holds whole names: list what stands before the first star's name.
     let prefix = Path::from_iter(path.parts().take_while(|p| !p.as_ref().contains(['*', '%'])));
     let found: Vec<_> = wait(async { store.list(Some(&prefix)).try_collect().await }).map_err(failed)?;
-    Ok(found
-        .into_iter()
-        .filter(|meta| wanted(&format!("{root}/{}", meta.location)))
-        .map(|meta| blob(meta.location, meta.size))
-        .collect())
+    Ok(found.into_iter().filter(|meta| wanted(&format!("{root}/{}", meta.location))).map(blob).collect())
 }
 
 fn store(

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, Field};
@@ -13,6 +14,8 @@ use parquet::basic::LogicalType;
 use parquet::file::metadata::{PageIndexPolicy, ParquetStatisticsPolicy};
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::blob::{Blob, Reader};
 use super::files::{self, Found};
@@ -74,8 +77,18 @@ struct Inner {
     columns: Vec<Column>,
     /// Of each column, what it is read as (see [`Kind`]); the type of vectors is not used.
     types: Vec<DataType>,
-    opened: Vec<Opened>,
+    opened: Arc<Vec<Opened>>,
     maps: Maps,
+}
+
+/// What tells versions of a file apart without reading its rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileState {
+    pub bytes: u64,
+    /// Its entity tag in an object store, else when it was last written to; empty where neither is known.
+    pub version: String,
+    /// BLAKE3 of its Parquet footer, 64 hex digits.
+    pub footer: String,
 }
 
 /// A file whose footer has been read.
@@ -177,8 +190,51 @@ impl Dataset {
             ));
         }
         let (columns, types) = schema(&all)?;
-        let inner = Inner { files, row_groups, rows, columns, types, opened: all, maps: Maps::default() };
+        let opened = Arc::new(all);
+        let inner = Inner { files, row_groups, rows, columns, types, opened, maps: Maps::default() };
         Ok(Dataset { inner: Arc::new(inner) })
+    }
+
+    /// The same files, but only these of the row groups (ascending places in [`Dataset::row_groups`]), their rows numbered
+    /// anew from 0.
+    pub fn only(&self, row_groups: &[usize]) -> Dataset {
+        let mut rows = 0;
+        let chosen = row_groups.iter().map(|&g| {
+            let group = RowGroup { first_row: rows, ..self.row_groups()[g].clone() };
+            rows += group.rows;
+            group
+        });
+        let row_groups = chosen.collect();
+        let Inner { files, columns, types, opened, .. } = &*self.inner;
+        let inner = Inner {
+            files: files.clone(),
+            row_groups,
+            rows,
+            columns: columns.clone(),
+            types: types.clone(),
+            opened: opened.clone(),
+            maps: Maps::default(),
+        };
+        Dataset { inner: Arc::new(inner) }
+    }
+
+    /// Bytes read of all files so far, footers included.
+    pub fn bytes_read(&self) -> u64 {
+        self.inner.opened.iter().map(|file| file.blob.read.load(Ordering::Relaxed)).sum()
+    }
+
+    /// Of every file, what tells whether it is still the same. Reads the footers.
+    pub fn file_states(&self) -> Result<Vec<FileState>> {
+        let state = |file: &Opened| {
+            let (blob, reader) = (&file.blob, file.blob.open()?);
+            let bytes = |start, length| reader.get_bytes(start, length).map_err(|e| blob.error(e));
+            let tail = bytes(blob.length - 8, 8)?;
+            let length = u32::from_le_bytes(tail[..4].try_into().expect("four bytes"));
+            let start = blob.length.saturating_sub(8 + u64::from(length));
+            let footer = blake3::hash(&bytes(start, (blob.length - start) as usize)?).to_hex().to_string();
+            Ok(FileState { bytes: blob.length, version: blob.version(), footer })
+        };
+        self.inner.opened.par_iter().map(state).collect()
     }
 
     /// Errors if a local file is gone or was written to since the dataset was opened: then what was read of it may be
@@ -266,9 +322,11 @@ impl Dataset {
 
     /// The file of a row and its number in that file, for messages.
     pub fn describe_row(&self, row: u64) -> (String, u64) {
-        let file = self.locate(row).file;
-        let first = self.row_groups().partition_point(|g| g.file < file);
-        (self.files()[file].path.clone(), row - self.row_groups()[first].first_row)
+        let Location { file, row_group, offset } = self.locate(row);
+        let groups = self.inner.opened[file].metadata.metadata().row_groups();
+        let before: i64 =
+            groups[..self.row_groups()[row_group].row_group].iter().map(|g| g.num_rows().max(0)).sum();
+        (self.files()[file].path.clone(), before as u64 + offset)
     }
 
     /// Place of the row group that holds a row; empty row groups hold none.

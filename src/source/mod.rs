@@ -21,7 +21,7 @@ mod values;
 pub use columns::Columns;
 #[doc(hidden)]
 pub use columns::Way;
-pub use dataset::{Dataset, Location};
+pub use dataset::{Dataset, FileState, Location};
 pub use fingerprint::sample_pass;
 pub use selection::Selection;
 pub use values::{numbers, text_value};

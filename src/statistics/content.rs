@@ -7,6 +7,9 @@
 //! Canonical bytes of a row: its state (0 planned, 1 filtered, 2 invalid); the bits of its point's `f32` numbers, little-endian,
 //! -0 as 0 (rows out of the plan have zeros there); then each table column in the order given, as a type tag followed by a
 //! value of fixed width or by its length and bytes, so that neighbouring values cannot run together. O(bytes read).
+//!
+//! A second sum is over hashes of (row hash, row number): equal only for the same rows at the same numbers. With both, a file
+//! that was rewritten, rows that were put into another order, and rows that changed are told apart.
 
 use std::collections::BTreeMap;
 
@@ -27,21 +30,47 @@ use crate::source::text_value;
 pub struct Content {
     columns: Vec<String>,
     first_rows: Vec<u64>,
+    numbers: Vec<u64>,
+}
+
+/// Hashes of a range of rows; they add up over ranges. 0 for no rows.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Hashes {
+    /// Equal for the same rows in any order.
+    pub content: u128,
+    /// Equal for the same rows at the same global numbers.
+    pub sequence: u128,
+}
+
+impl Hashes {
+    pub fn add(&mut self, other: Hashes) {
+        self.content = self.content.wrapping_add(other.content);
+        self.sequence = self.sequence.wrapping_add(other.sequence);
+    }
 }
 
 impl Content {
-    /// `columns` of the table that count, beside the points; `first_rows`: first global row of every row group, ascending.
+    /// `columns` of the table that count, beside the points; `first_rows`: first row of every range that gets hashes
+    /// (row groups), ascending, the first one 0.
     pub fn new(columns: Vec<String>, first_rows: Vec<u64>) -> Self {
-        Content { columns, first_rows }
+        Content { columns, numbers: first_rows.clone(), first_rows }
+    }
+
+    /// For a dataset that is a part of another ([`Dataset::only`](crate::source::Dataset::only)): `numbers` are the row
+    /// numbers there of the ranges' first rows.
+    pub fn numbered(mut self, numbers: Vec<u64>) -> Self {
+        assert_eq!(numbers.len(), self.first_rows.len(), "one number a range");
+        self.numbers = numbers;
+        self
     }
 }
 
 impl Pass for Content {
     type Item = Assigned;
     /// Sums of the row groups that occur.
-    type Partial = BTreeMap<usize, u128>;
-    /// One hash per row group; 0 for one without rows.
-    type Output = Vec<u128>;
+    type Partial = BTreeMap<usize, Hashes>;
+    /// In the order of the ranges.
+    type Output = Vec<Hashes>;
 
     fn partial(&self, item: &Assigned) -> Result<Self::Partial> {
         let table = item.points.table.as_ref();
@@ -73,23 +102,27 @@ impl Pass for Content {
             for cells in &cells {
                 push_cell(&mut bytes, cells, i);
             }
-            let sum: &mut u128 = sums.entry(group).or_default();
-            *sum = sum.wrapping_add(xxh3_128_with_seed(&bytes, seed));
+            let content = xxh3_128_with_seed(&bytes, seed);
+            let number = row - self.first_rows[group] + self.numbers[group];
+            let mut placed = [0; 24];
+            placed[..16].copy_from_slice(&content.to_le_bytes());
+            placed[16..].copy_from_slice(&number.to_le_bytes());
+            let sequence = xxh3_128_with_seed(&placed, seed);
+            sums.entry(group).or_insert(Hashes::default()).add(Hashes { content, sequence });
         }
         Ok(sums)
     }
 
     fn merge(&self, mut left: Self::Partial, right: Self::Partial) -> Self::Partial {
-        for (group, hash) in right {
-            let sum = left.entry(group).or_default();
-            *sum = sum.wrapping_add(hash);
+        for (group, hashes) in right {
+            left.entry(group).or_default().add(hashes);
         }
         left
     }
 
-    fn finish(&self, all: Option<Self::Partial>) -> Result<Vec<u128>> {
+    fn finish(&self, all: Option<Self::Partial>) -> Result<Vec<Hashes>> {
         let all = all.unwrap_or_default();
-        Ok((0..self.first_rows.len()).map(|g| all.get(&g).copied().unwrap_or(0)).collect())
+        Ok((0..self.first_rows.len()).map(|g| all.get(&g).copied().unwrap_or_default()).collect())
     }
 }
 
@@ -165,13 +198,23 @@ mod tests {
         let pass = Content::new(columns(), vec![0, 90, 170]);
         let all = data.run(&pass, 64, 2);
         assert_eq!(all, data.run(&pass, 17, 1));
-        assert!(all[0] != all[1] && all[1] != all[2] && all[2] != 0);
+        assert!(all[0] != all[1] && all[1] != all[2] && all[2] != Hashes::default());
         // Row groups reversed: 200 - 170, 170 - 90 and 90 rows, backwards.
         let order: Vec<usize> = (0..200).rev().collect();
         let turned = reorder(&data, &order).run(&Content::new(columns(), vec![0, 30, 110]), 64, 2);
-        assert_eq!(turned, [all[2], all[1], all[0]]);
+        let content = |of: &[Hashes]| of.iter().map(|h| h.content).collect::<Vec<_>>();
+        assert_eq!(content(&turned), content(&[all[2], all[1], all[0]]));
         let one = Content::new(columns(), vec![0]);
-        assert_eq!(data.run(&one, 64, 1)[0], all.iter().fold(0, |a: u128, b| a.wrapping_add(*b)));
+        let mut sum = Hashes::default();
+        all.iter().for_each(|h| sum.add(*h));
+        assert_eq!(data.run(&one, 64, 1)[0], sum);
+        // The sequence tells the order; and the last range alone, numbered as it was, has its hashes.
+        let mut whole = Hashes::default();
+        turned.iter().for_each(|h| whole.add(*h));
+        assert!(whole.content == sum.content && whole.sequence != sum.sequence);
+        let tail = reorder(&data, &(170..200).collect::<Vec<_>>());
+        let part = Content::new(columns(), vec![0]).numbered(vec![170]);
+        assert_eq!(tail.run(&part, 64, 1)[0], all[2]);
         // One bit of one point; one row's state; one more column.
         let mut other = self::data();
         other.points.row_mut(100)[1] += 1.0;

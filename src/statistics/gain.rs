@@ -215,6 +215,12 @@ impl Pass for Gain {
     }
 }
 
+/// A share explained by `groups` groups as found on `rows` rows, less what so many groups explain by chance (epsilon
+/// squared, Kelley 1935), in [0, 1].
+pub fn corrected(share: f64, rows: f64, groups: f64) -> f64 {
+    (1.0 - (1.0 - share) * (rows - 1.0) / (rows - groups).max(1.0)).clamp(0.0, 1.0)
+}
+
 impl GainSums {
     /// Whether there were labels; without, shares are only an optimistic upper guess.
     pub fn labelled(&self) -> bool {

@@ -6,12 +6,14 @@
 //! - [`profile`]: what each modality holds in the user's own columns (`profile.arrow`), and names for modalities
 //! - [`gain`]: how much variance stratified batches are expected to take out of early gradients (`gain` in `plan.json`)
 //! - [`reference`]: mean embedding of the data, to compare other data with (`reference.arrow`)
+//! - [`reach`]: how far rows are from their nearest prototype (`prototypes.arrow`): what is unlike anything in the plan
 //! - [`content`]: hashes of row groups that do not depend on the order of rows (`sources.arrow`)
 
 pub mod moments;
 pub mod profile;
 pub mod gain;
 pub mod reference;
+pub mod reach;
 pub mod content;
 
 /// Items for tests.

@@ -3,7 +3,7 @@
 //! The fit sample decides how a column is told ([`Profile::new`]); counts come from the full data:
 //!
 //! - **values**: integers with up to 32 distinct sampled values, booleans, text and dates with up to 10 000. The 32 most
-//!   frequent values of each modality (ties by value) with their exact counts. Candidates are the sampled values: one
+//!   frequent values of each modality and the 256 most frequent of all rows (ties by value) with their exact counts. Candidates are the sampled values: one
 //!   that the sample missed is rare and is not listed.
 //! - **numbers**: all other integers and floats. `mean=..` over the full data, `quantile 0=..`, `quantile 0.1=..`, ..
 //!   `quantile 1=..` over the sample.
@@ -36,6 +36,8 @@ use crate::source::text_value;
 
 /// Values listed of a column in a modality.
 const LISTED: usize = 32;
+/// Values listed of a column in all rows: what other data is compared with.
+const LISTED_OF_ALL: usize = 256;
 /// Sampled values above which a column of text is told by its lengths.
 const MAX_VALUES: usize = 10_000;
 /// A row to be: value, whether it is a statistic, count, share.
@@ -63,6 +65,8 @@ pub struct ProfileRow {
 /// The pass.
 pub struct Profile {
     columns: Vec<Column>,
+    /// Tell every value that is counted, not only the most frequent ones.
+    whole: bool,
 }
 
 struct Column {
@@ -112,7 +116,18 @@ impl Profile {
         let columns = columns
             .map(|(field, cells)| Column::new(field.name(), cells, modality))
             .collect::<Result<_>>()?;
-        Ok(Profile { columns })
+        Ok(Profile { columns, whole: false })
+    }
+
+    /// Counts again what an older profile tells, on other rows: columns with the values that it lists (None: the mean of
+    /// numbers), and all of them are told. What comes from a sample is not.
+    pub fn again(columns: impl IntoIterator<Item = (String, Option<BTreeSet<String>>)>) -> Self {
+        let column = |(name, values): (String, Option<BTreeSet<String>>)| {
+            let told =
+                values.map_or(Told::Numbers { shift: 0.0 }, |values| Told::Values(Values::new(values)));
+            Column { name, told, sampled: BTreeMap::new() }
+        };
+        Profile { columns: columns.into_iter().map(column).collect(), whole: true }
     }
 
     /// The columns that the full pass must read.
@@ -273,8 +288,12 @@ impl Pass for Profile {
         }
         let groups: Vec<(Option<u32>, u64)> =
             std::iter::once((None, total)).chain(rows.iter().map(|(&m, &n)| (Some(m), n))).collect();
-        let told: Vec<Vec<Vec<ProfileRow>>> =
-            self.columns.iter().zip(&columns).map(|(column, counts)| column.rows(&groups, counts)).collect();
+        let told: Vec<Vec<Vec<ProfileRow>>> = self
+            .columns
+            .iter()
+            .zip(&columns)
+            .map(|(c, counts)| c.rows(&groups, counts, self.whole))
+            .collect();
         let group = |g: usize| told.iter().flat_map(move |column| column[g].clone());
         Ok((0..groups.len()).flat_map(group).collect())
     }
@@ -303,7 +322,7 @@ fn add_sorted(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
 
 impl Column {
     /// The rows of every group (None: all rows of the plan) with its number of rows.
-    fn rows(&self, groups: &[(Option<u32>, u64)], counts: &Counts) -> Vec<Vec<ProfileRow>> {
+    fn rows(&self, groups: &[(Option<u32>, u64)], counts: &Counts, whole: bool) -> Vec<Vec<ProfileRow>> {
         // Per group; all but the most frequent values are cut off afterwards.
         let mut told: Vec<Vec<Line>> = vec![Vec::new(); groups.len()];
         let place: BTreeMap<Option<u32>, usize> = groups.iter().map(|g| g.0).zip(0..).collect();
@@ -358,11 +377,16 @@ impl Column {
         };
         let group = |(told, (m, _)): (Vec<Line>, &(Option<u32>, u64))| {
             let (statistics, mut values): (Vec<_>, Vec<_>) = told.into_iter().partition(|t| t.1);
-            values.truncate(LISTED);
+            values.truncate(if whole { usize::MAX } else { listed(*m) });
             values.into_iter().chain(statistics).map(|t| row(*m, t)).collect()
         };
         told.into_iter().zip(groups).map(group).collect()
     }
+}
+
+/// How many values are listed of a column in a modality, or in all rows.
+pub fn listed(modality: Option<u32>) -> usize {
+    if modality.is_some() { LISTED } else { LISTED_OF_ALL }
 }
 
 /// What sets a modality apart: of the values that at least 10 % of its rows hold and that are at least 1.5 times as
@@ -439,7 +463,7 @@ mod tests {
                 let mut want: Vec<(&String, u64)> =
                     here.iter().filter_map(|(v, n)| v.as_ref().map(|v| (v, *n))).collect();
                 want.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-                want.truncate(32);
+                want.truncate(if group.is_some() { 32 } else { 256 });
                 let told = || rows.iter().filter(|r| r.modality == group && r.column == column);
                 let got: Vec<(&String, u64)> =
                     told().filter(|r| !r.statistic).map(|r| (&r.value, r.count)).collect();

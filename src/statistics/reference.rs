@@ -67,6 +67,12 @@ impl Reference {
         }
     }
 
+    /// The features of an earlier pass: R x p frequencies and R phases.
+    pub fn again(frequencies: Matrix, phases: Vec<f32>) -> Self {
+        assert!(frequencies.rows() == R && phases.len() == R, "R random features");
+        Reference { frequencies, phases }
+    }
+
     /// The R features of a row.
     fn features(&self, z: &[f32], out: &mut [f64]) {
         for ((o, w), &phase) in out.iter_mut().zip(self.frequencies.iter_rows()).zip(&self.phases) {

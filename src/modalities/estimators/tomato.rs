@@ -12,7 +12,7 @@ use serde_json::json;
 
 use super::frame::{Found, Frame, Scale};
 use super::grid::object;
-use super::modes::Field;
+use super::modes::{Field, Joined};
 use super::neighbours::Neighbours;
 use crate::error::Result;
 use crate::matrix::Matrix;
@@ -45,7 +45,7 @@ fn modes(points: &Matrix, scale: Scale) -> Found {
     let wanted = if scale == Scale::Whole { K } else { K / 2 };
     let k = wanted.min(n / 4).max(4).min(n - 1);
     let neighbours = Neighbours::new(points, k);
-    let field = Field::new(&neighbours, k, k.min(GRAPH));
+    let field = Field::new(&neighbours, k, k.min(GRAPH), Joined::Either);
     // A half is looked at on the same level: what rises less is no mode there either.
     let tau = Z / (K.min(if scale == Scale::Whole { k } else { 2 * k }) as f64).sqrt();
     let found = field.modes(tau, k, &neighbours, points);

@@ -8,7 +8,7 @@ use crate::matrix::Matrix;
 use crate::modalities::Sample;
 use crate::modalities::estimators::grid::{Cell, GRAPH, Grid, Seen, Space, gather, least};
 use crate::modalities::estimators::information::Information;
-use crate::modalities::estimators::modes::{Field, median};
+use crate::modalities::estimators::modes::{Field, Joined, median};
 use crate::progress::Progress;
 
 // The grid is part of what the network was trained on: another one needs new weights.
@@ -68,7 +68,8 @@ impl Table {
     ) -> Result<Table> {
         let rows = blocks.iter().map(Vec::len).min().expect("a sample has blocks");
         let dims = sample.points.cols();
-        let mut grid = Grid::new(rows, dims, FIRST, (LONGEST * rows as f64).max(16.0), &TAUS);
+        let mut grid =
+            Grid::new(rows, dims, (FIRST, (LONGEST * rows as f64).max(16.0)), &TAUS, Joined::Either);
         grid.components.retain(|&p| p <= WIDEST);
         let seen = grid.look(sample, blocks, seed, progress)?;
         let cells = grid.summary(&seen);
@@ -86,7 +87,7 @@ impl Table {
                 progress.check()?;
                 let space = grid.space(&points, projection.as_ref(), p);
                 let at = |&k: &usize| {
-                    let field = Field::new(&space.neighbours, k, k.min(GRAPH));
+                    let field = Field::new(&space.neighbours, k, k.min(GRAPH), Joined::Either);
                     let at = |&tau: &f64| Labelling::new(&space, &field, k, tau);
                     grid.taus.iter().map(at).collect::<Vec<_>>()
                 };
