@@ -13,7 +13,7 @@
 //! 7. [`weights`], [`scores`] and [`accumulation`] say how much each row and batch counts; [`epochs`] puts whole epochs
 //!    together
 //! 8. [`config`] is the sum of all parameters, [`plan`] what is on disk, [`pipeline`] runs everything in order
-//! 9. [`synth`] makes data to try it with and [`cli`] is the command line
+//! 9. [`report`] shows a plan to people, [`synth`] makes data to try it with and [`cli`] is the command line
 
 pub mod error;
 pub mod progress;
@@ -37,6 +37,7 @@ pub mod epochs;
 pub mod config;
 pub mod plan;
 pub mod pipeline;
+pub mod report;
 pub mod synth;
 #[cfg(feature = "cli")]
 pub mod cli;

@@ -10,6 +10,7 @@ mod inspect;
 mod man;
 mod modalities;
 mod plan;
+mod report;
 mod schema;
 mod settings;
 mod style;
@@ -62,6 +63,7 @@ enum Verb {
     Plan(Box<plan::Flags>),
     Modalities(Box<modalities::Flags>),
     Inspect(inspect::Flags),
+    Report(report::Flags),
     Synth(synth::Flags),
     Schema(schema::Flags),
     Config(config::Flags),
@@ -163,6 +165,7 @@ fn execute(cli: Cli, command: &Command, matches: &ArgMatches) -> Result<String> 
         Verb::Plan(flags) => plan::run(*flags, &context),
         Verb::Modalities(flags) => modalities::run(*flags, &context),
         Verb::Inspect(flags) => inspect::run(flags),
+        Verb::Report(flags) => report::run(flags, context.quiet),
         Verb::Synth(flags) => synth::run(flags, &context),
         Verb::Schema(flags) => schema::run(flags),
         Verb::Config(flags) => config::run(flags, &context),

@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+pub use crate::report::words::{count, percent, plural};
+
 /// What the place that text goes to can show.
 #[derive(Clone, Copy)]
 pub struct Look {
@@ -61,29 +63,6 @@ fn columns() -> Option<usize> {
     columns.filter(|&n| n > 0)
 }
 
-/// 1,234,567
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// "1 row", "2 rows"
-pub fn plural(n: u64, one: &str) -> String {
-    match (n, one.strip_suffix('y')) {
-        (1, _) => format!("1 {one}"),
-        (_, Some(stem)) => format!("{} {stem}ies", count(n)),
-        _ if one.ends_with("tch") => format!("{} {one}es", count(n)),
-        _ => format!("{} {one}s", count(n)),
-    }
-}
-
 /// 4.0 GiB
 pub fn bytes(n: u64) -> String {
     let mut value = n as f64;
@@ -105,16 +84,6 @@ pub fn seconds(s: f64) -> String {
         s if s < 59.95 => format!("{s:.1} s"),
         s if s < 3599.5 => format!("{} min {:02} s", whole / 60, whole % 60),
         _ => format!("{} h {:02} min", whole / 3600, whole % 3600 / 60),
-    }
-}
-
-/// A share as 12.3 %; small ones keep two digits that mean something.
-pub fn percent(share: f64) -> String {
-    let p = 100.0 * share;
-    match p {
-        p if p == 0.0 || p >= 9.95 => format!("{p:.1} %"),
-        p if p >= 0.095 => format!("{p:.2} %"),
-        p => format!("{p:.4} %"),
     }
 }
 
@@ -201,8 +170,8 @@ mod tests {
     fn numbers_for_people() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
-            [(1, "row"), (2, "batch"), (2, "epoch"), (3, "modality")].map(|(n, w)| plural(n, w)),
-            ["1 row", "2 batches", "2 epochs", "3 modalities"]
+            [(1, "row"), (2, "batch"), (2, "epoch"), (3, "modality"), (4, "stratum")].map(|(n, w)| plural(n, w)),
+            ["1 row", "2 batches", "2 epochs", "3 modalities", "4 strata"]
         );
         assert_eq!([0, 1023, 1024, 4 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "4.0 GiB"]);
         assert_eq!(
