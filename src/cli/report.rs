@@ -43,16 +43,17 @@ pub fn run(flags: Flags, quiet: bool) -> Result<String> {
     }
     let plan = Plan::open(&flags.plan)?;
     let drift = flags.drift.as_deref().map(read_drift).transpose()?;
-    let page = report::render(&report::Input {
-        command: Some(command(plan.manifest())),
-        plan: &plan,
-        drift,
-    })?;
+    let page =
+        report::render(&report::Input { command: Some(command(plan.manifest())), plan: &plan, drift })?;
     if to_stdout {
         return Ok(page);
     }
     write(out, &page)?;
-    Ok(if quiet { String::new() } else { format!("{}: {}\n", out.display(), style::bytes(page.len() as u64)) })
+    Ok(if quiet {
+        String::new()
+    } else {
+        format!("{}: {}\n", out.display(), style::bytes(page.len() as u64))
+    })
 }
 
 /// An older report may be replaced, anything else is kept.
@@ -83,7 +84,8 @@ fn write(out: &Path, page: &str) -> Result<()> {
         let reason = format!("{} is no name for a file", out.display());
         return Err(Error::config("--out", reason, "name a file, such as report.html"));
     };
-    let beside = out.with_file_name(format!(".{}.batchwright-{}", name.to_string_lossy(), std::process::id()));
+    let beside =
+        out.with_file_name(format!(".{}.batchwright-{}", name.to_string_lossy(), std::process::id()));
     let written = fs::File::create(&beside)
         .and_then(|mut file| file.write_all(page.as_bytes()).and_then(|()| file.sync_all()))
         .map_err(Error::io("write", out))

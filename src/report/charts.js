@@ -34,6 +34,8 @@
     if (a >= 1e6 || a < 1e-4) return x.toExponential(digits - 1);
     return a >= 1000 ? count(x) : String(Number(x.toPrecision(digits)));
   };
+  /// For axes: no digits that say nothing.
+  const rounded = (x) => String(Number((100 * x).toPrecision(3))) + " %";
   const bytes = (n) => {
     let unit = 0;
     for (; n >= 1024 && unit < 4; unit++) n /= 1024;
@@ -47,7 +49,7 @@
 
   const label = (m) => "#" + M.number[m] + (M.name[m] ? " " + M.name[m] : M.kind[m] && !["mode", "noise"].includes(M.kind[m]) ? " " + M.kind[m] : "");
   const coloured = (m) => m >= 0 && (M.number.length <= COLOURED ? true : m < LARGEST && M.share[m] >= 0.03);
-  const colour = (m) => (coloured(m) ? "var(--m" + m + ")" : "var(--none)");
+  const colour = (m) => (M.number.length === 1 ? "var(--accent)" : coloured(m) ? "var(--m" + m + ")" : "var(--none)");
   const swatch = (m) => h("span", { class: "swatch", style: "background:" + colour(m), "aria-hidden": "true" });
   const watchers = [];
   let focus = -1;
@@ -69,10 +71,14 @@
     const f = (x) => r0 + ((x - d0) / (d1 - d0)) * (r1 - r0);
     f.ticks = (n) => {
       const raw = (d1 - d0) / Math.max(1, n), power = 10 ** Math.floor(Math.log10(raw));
-      const step = [1, 2, 5, 10].map((k) => k * power).find((k) => k >= raw * 0.999);
-      const ticks = [];
-      for (let i = Math.ceil(d0 / step - 1e-9); i * step <= d1 + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
-      return ticks;
+      const at = (step) => {
+        const ticks = [];
+        for (let i = Math.ceil(d0 / step - 1e-9); i * step <= d1 + step * 1e-9; i++) ticks.push(Number((i * step).toPrecision(12)));
+        return ticks;
+      };
+      const steps = [0.5, 1, 2, 5, 10].map((k) => k * power), i = steps.findIndex((k) => k >= raw * 0.999);
+      const ticks = at(steps[i]);
+      return ticks.length < 3 && i > 0 ? at(steps[i - 1]) : ticks;
     };
     return f;
   };
@@ -102,15 +108,15 @@
     const sx = make(x, left, width - right), sy = y && make(y, height - bottom, top);
     const base = height - bottom;
     if (y) {
-      for (const t of y.ticks || sy.ticks(Math.max(2, (base - top) / 45))) {
+      for (const t of y.ticks || sy.ticks(Math.max(2, (base - top) / 42))) {
         const at = sy(t);
-        svg.append(s("line", { class: "gridline", x1: left, x2: width - right, y1: at, y2: at }),
-          s("text", { x: left - 8, y: at + 4, "text-anchor": "end", text: (y.format || sig)(t) }));
+        if (y.grid !== false) svg.append(s("line", { class: "gridline", x1: left, x2: width - right, y1: at, y2: at }));
+        svg.append(s("text", { x: left - 8, y: at + 4, "text-anchor": "end", text: (y.format || sig)(t) }));
       }
       svg.append(s("text", { x: 0, y: 12, class: "strong", text: y.label }));
     }
     svg.append(s("line", { class: "axis", x1: left, x2: width - right, y1: base, y2: base }));
-    for (const t of x.ticks || sx.ticks(Math.max(2, (width - left - right) / 70))) {
+    for (const t of x.ticks || sx.ticks(Math.max(2, (width - left - right) / 84))) {
       svg.append(s("line", { class: "axis", x1: sx(t), x2: sx(t), y1: base, y2: base + 4 }),
         s("text", { x: sx(t), y: base + 17, "text-anchor": "middle", text: (x.format || sig)(t) }));
     }
@@ -122,6 +128,7 @@
   // ---------------------------------------------------------------- figures: picture, hover, numbers
 
   const tip = document.getElementById("tip");
+  let pointed = false;
   const show = (lines, x, y) => {
     tip.replaceChildren(...lines.filter(Boolean).map((text) => h("div", { text, dir: "auto" })));
     tip.classList.add("shown");
@@ -130,12 +137,13 @@
     tip.style.top = Math.max(4, y - box.height - gap < 0 ? y + gap : y - box.height - gap) + "px";
   };
   const hide = () => tip.classList.remove("shown");
-  addEventListener("scroll", hide, { passive: true });
+  // What the pointer was on has moved away; what the keyboard chose has not.
+  addEventListener("scroll", () => { if (pointed) hide(); }, { passive: true });
 
   /// Shows the mark nearest to the pointer; arrow keys go through the marks. `marks`: {x, y, tip, modality}.
   const interact = (svg, marks, { near = 40, onlyX = false } = {}) => {
     if (!marks.length) return;
-    const ring = s("circle", { class: "ring", r: 5, cx: -99, cy: -99 });
+    const ring = s("circle", { class: "ring", r: 5, visibility: "hidden" });
     svg.append(ring);
     svg.setAttribute("tabindex", "0");
     let at = -1;
@@ -143,11 +151,12 @@
       at = i;
       const mark = marks[i];
       if (!mark) {
-        ring.setAttribute("cx", -99);
+        ring.setAttribute("visibility", "hidden");
         hide();
         if (mark === undefined) setFocus(pinned);
         return;
       }
+      ring.setAttribute("visibility", "visible");
       ring.setAttribute("cx", mark.x);
       ring.setAttribute("cy", mark.y);
       const box = svg.getBoundingClientRect();
@@ -156,6 +165,7 @@
     };
     svg.addEventListener("pointermove", (e) => {
       const box = svg.getBoundingClientRect(), x = e.clientX - box.left, y = e.clientY - box.top;
+      pointed = true;
       let best = -1, least = near * near;
       marks.forEach((m, i) => {
         const d = (m.x - x) ** 2 + (onlyX ? 0 : (m.y - y) ** 2);
@@ -170,6 +180,7 @@
       if (e.key === "Escape") go(-1);
       if (!step) return;
       e.preventDefault();
+      pointed = false;
       go((at + step + marks.length) % marks.length);
     });
   };
@@ -187,16 +198,16 @@
 
   const redraws = [];
   /// A picture with a title, a sentence, and the same numbers as a table. `draw(width)` gives the svg, or the elements.
-  const figure = (parent, { id, title, note, key, describe, draw, head, rows, tableOptions, wide }) => {
+  const figure = (parent, { id, title, note, key, describe, draw, head, rows, tableOptions, plain }) => {
     const plot = h("div", { class: "plot" });
     const text = describe || note || title;
-    const numbers = h("details", { class: "numbers" }, h("summary", { text: "Numbers" }, h("span", { class: "hidden", text: "" })));
+    const numbers = h("details", { class: "numbers" }, h("summary", { text: "Numbers" }));
     numbers.firstChild.setAttribute("aria-label", "Numbers: " + title);
     numbers.addEventListener("toggle", () => {
       if (numbers.open && numbers.children.length === 1) numbers.append(scrolling(table(head, rows(), tableOptions), title));
     });
-    const f = h("figure", { id, class: wide ? "wide" : null },
-      h("figcaption", {}, h("h3", { text: title }), note ? h("p", { class: "note", text: note }) : null),
+    const f = h("figure", { id },
+      h("figcaption", { class: plain ? "unseen" : null }, plain ? title : h("h3", { text: title }), note ? h("p", { class: "note", text: note }) : null),
       key ? h("ul", { class: "key" }, key.map(([kind, text, style]) => h("li", {}, h("i", { class: kind, style, "aria-hidden": "true" }), text))) : null,
       plot, head ? numbers : null);
     parent.append(f);
@@ -231,7 +242,7 @@
     const facts = [
       [count(P.planned), P.planned === P.rows ? "rows, all planned" : "rows planned of " + count(P.rows)],
       [count(P.batch_size), "rows in a batch"],
-      [P.samples_per_modality.toFixed(2), "rows of a modality in a batch, on average"],
+      ...(P.modalities > 1 ? [[percent(P.coverage), "of the rows have their modality in every batch"]] : []),
       [count(P.strata), P.strata === 1 ? "stratum" : "strata"],
       [D.gain ? "\u00d7 " + D.gain[0].toFixed(2) : "-", D.gain ? (D.gain[1] ? "predicted early gradient variance, random = 1" : "early gradient variance at best, random = 1") : "gain, not predicted"],
       [plural(D.inputs.length + D.more_inputs, "file", "files"), "read, " + plural(P.dims, "feature", "features")],
@@ -242,15 +253,15 @@
     const place = document.getElementById("interval");
     const text = `${m} modalities, likely ${low} to ${high}`;
     const f = figure(place, {
-      id: "chart-interval", title: "How sure", describe: text,
+      id: "chart-interval", title: "How sure", describe: text, plain: true,
       draw: (width) => {
         const w = Math.min(width, 520);
         const margin = Math.max(1, Math.ceil((high - low) * 0.6));
         const whole = high - low + 2 * margin <= 14;
         const ticks = whole ? Array.from({ length: high - low + 2 * margin + 1 }, (_, i) => low - margin + i).filter((k) => k >= 1) : undefined;
         const p = frame(w, 62, { from: Math.max(whole ? 0.5 : 1, low - margin), to: high + margin, label: "modalities", ticks, format: count }, null, { left: 8, top: 6 });
-        const y = 11, inset = whole ? 0 : 0;
-        p.svg.append(s("rect", { class: "band", x: p.sx(low) - 6 - inset, y: y - 6, width: p.sx(high) - p.sx(low) + 12, height: 12, rx: 6 }),
+        const y = 11;
+        p.svg.append(s("rect", { class: "band", x: p.sx(low) - 6, y: y - 6, width: p.sx(high) - p.sx(low) + 12, height: 12, rx: 6 }),
           s("circle", { class: "planned", cx: p.sx(m), cy: y, r: 6 }));
         interact(p.svg, [{ x: p.sx(m), y, tip: [plural(m, "modality", "modalities"), `likely ${low} to ${high}`] }]);
         return p.svg;
@@ -265,7 +276,7 @@
   const evidence = () => {
     const neighbours = ["consensus", "rim"].includes(D.estimator.name);
     const kLabel = neighbours ? "neighbours k" : "k, number of modalities";
-    const names = { score: "score of the best setting, I rho\u2074", rep: "share that halves reproduce, rho", M: "modes it counts" };
+    const names = { score: ["Score of the best setting", "I rho\u2074, nats"], rep: ["Share that halves reproduce", "rho"], M: ["Modes it counts", "modes"] };
     const series = new Map();
     for (const [k, criterion, value] of D.curve) {
       if (!series.has(criterion)) series.set(criterion, []);
@@ -294,7 +305,7 @@
         draw: (width) => {
           const most = extent(dots.map((d) => d.M))[1];
           const p = frame(width, 300, { from: 0.9, to: Math.max(most, 4) * 1.1, log: true, label: "modes in the setting", format: count },
-            { from: 0, to: 1, label: "share of information that halves reproduce (rho = I / H)", format: percent });
+            { from: 0, to: 1, label: "share of information that halves reproduce (rho = I / H)", format: rounded });
           const marks = [...dots].sort((a, b) => a.chosen - b.chosen).map((d) => {
             const x = p.sx(d.M), y = p.sy(Math.min(1, d.rho));
             p.svg.append(s("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: d.chosen ? 6 : 3, class: d.chosen ? "planned" : "random", "fill-opacity": d.chosen ? 1 : 0.55 }));
@@ -312,23 +323,24 @@
       const box = h("div", { class: "multiples" });
       e.append(box);
       [...series].slice(0, 6).forEach(([criterion, points], n) => {
+        const [name, unit] = names[criterion] || [criterion, criterion];
         points.sort((a, b) => a[0] - b[0]);
         const positive = points.every(([, v]) => v > 0), range = extent(points.map((q) => q[1]));
         const logY = criterion === "M" && positive && range[1] > 8 * range[0];
         figure(box, {
-          id: "chart-curve-" + n, title: (names[criterion] || criterion).replace(/^./, (c) => c.toUpperCase()),
-          describe: `${names[criterion] || criterion} over ${kLabel}: ${sig(range[0])} to ${sig(range[1])}.`,
+          id: "chart-curve-" + n, title: name,
+          describe: `${unit} over ${kLabel}: ${sig(range[0])} to ${sig(range[1])}.`,
           draw: (width) => {
             const [k0, k1] = extent(points.map((q) => q[0]));
             const p = frame(width, 190, { from: k0 * 0.95, to: k1 * 1.05, log: k0 > 0, label: kLabel + (k0 > 0 ? " (log scale)" : ""), format: count },
-              { from: logY ? range[0] * 0.8 : Math.min(0, range[0]), to: range[1] * 1.1 || 1, log: logY, label: names[criterion] || criterion }, { top: 24 });
+              { from: logY ? range[0] * 0.8 : Math.min(0, range[0]), to: range[1] * 1.1 || 1, log: logY, label: unit }, { top: 24 });
             const marks = points.map(([k, v]) => ({ x: p.sx(k), y: p.sy(v), tip: [`k = ${count(k)}`, `${criterion} ${sig(v, 4)}`] }));
             p.svg.append(s("path", { class: "line", d: path(marks.map((m) => [m.x, m.y])) }), marks.map((m) => s("circle", { class: "planned", cx: m.x, cy: m.y, r: 2.5 })));
             if (neighbours && points.some(([k]) => k === params.k)) p.svg.append(s("line", { class: "mark", x1: p.sx(params.k), x2: p.sx(params.k), y1: p.top, y2: p.base }));
             interact(p.svg, marks, { onlyX: true, near: 60 });
             return p.svg;
           },
-          head: [kLabel, names[criterion] || criterion], rows: () => points,
+          head: [kLabel, unit], rows: () => points,
         });
       });
       if (neighbours) e.append(h("p", { class: "note", text: "For every number of neighbours the best eligible setting; the dashed line marks the one taken." }));
@@ -341,8 +353,9 @@
     const n = M.number.length, total = n + M.left_out;
     const least = 1 / P.batch_size, rare = M.share.filter((p) => p < least).length + M.left_out;
     const e = section("sizes", "Modality sizes", rare && total > 1
-      ? `${plural(rare, "modality is", "modalities are")} rarer than one row in ${count(P.batch_size)}: not in every batch, but in every batch whose turn it is.`
-      : total > 1 ? "Every modality is common enough to be in every batch." : "One modality holds all rows.");
+      ? `${plural(rare, "modality is", "modalities are")} rarer than one row in ${count(P.batch_size)}: such a modality comes once in several batches.`
+      : total > 1 ? "Every modality is common enough to be in every batch." : `One modality holds all ${count(P.planned)} rows.`);
+    if (total === 1) return;
     const rows = () => M.number.map((_, m) => [label(m), M.rows[m], percent(M.share[m]), M.radius[m], known(M.prominence[m]) ? M.prominence[m] : "-"]);
     const head = ["modality", "rows", "share", "rms radius", "prominence"], tableOptions = { numeric: [2, 3, 4], text: [0] };
     const tipOf = (m) => [label(m), `${count(M.rows[m])} rows, ${percent(M.share[m])}`, `${sig(P.batch_size * M.share[m])} rows a batch`];
@@ -353,11 +366,11 @@
       describe: `Bars from ${percent(M.share[0])} down to ${percent(M.share[bars - 1])}.`,
       draw: (width) => {
         const step = 26, names = Math.min(220, width * 0.34), values = 116;
-        const p = frame(width, bars * step + 60, { from: 0, to: M.share[0], label: "share of planned rows", format: percent, ticks: width < 480 ? [0, M.share[0]].map((x) => Number(x.toPrecision(2))) : undefined }, null, { left: names, right: values, top: 4 });
+        const p = frame(width, bars * step + 60, { from: 0, to: M.share[0], label: "share of planned rows", format: rounded, ticks: width < 480 ? [0, M.share[0]].map((x) => Number(x.toPrecision(2))) : undefined }, null, { left: names, right: values, top: 4 });
         const marks = [];
         for (let m = 0; m < bars; m++) {
           const y = 6 + m * step, end = p.sx(M.share[m]);
-          const text = s("text", { x: 16, y: y + 14, class: "strong", text: shorten(label(m), Math.floor((names - 20) / 6.6)) });
+          const text = s("text", { x: 16, y: y + 14, class: "strong", text: shorten(label(m), Math.floor((names - 26) / 6.9)) });
           p.svg.append(s("circle", { cx: 5, cy: y + 10, r: 4.5, style: "fill:" + colour(m) }), text,
             s("rect", { class: "planned", x: p.left, y: y + 3, width: Math.max(1, end - p.left), height: 14 }),
             s("text", { x: width, y: y + 14, "text-anchor": "end", text: percent(M.share[m]) }),
@@ -376,7 +389,7 @@
         describe: `${count(n)} modalities from ${percent(M.share[0])} down to ${percent(M.share[n - 1])}.`,
         draw: (width) => {
           const p = frame(width, 260, { from: 1, to: n, log: true, label: "rank by size", format: count },
-            { from: Math.min(M.share[n - 1], least) * 0.8, to: M.share[0] * 1.2, log: true, label: "share of planned rows", format: percent }, { left: 64 });
+            { from: Math.min(M.share[n - 1], least) * 0.8, to: M.share[0] * 1.2, log: true, label: "share of planned rows", format: rounded }, { left: 64 });
           const marks = M.share.map((v, m) => ({ x: p.sx(m + 1), y: p.sy(v), tip: tipOf(m), modality: m }));
           p.svg.append(s("line", { class: "mark", x1: p.left, x2: width - p.right, y1: p.sy(least), y2: p.sy(least) }),
             s("text", { x: p.left + 6, y: p.sy(least) - 5, text: "one row a batch" }),
@@ -393,15 +406,15 @@
   const map = () => {
     const Q = D.map, n = Q.row.length;
     if (!n) return;
-    const e = section("map", "Map of the sample", `${plural(n, "row", "rows")} of the sample on its first two principal axes. Modalities that overlap here may be apart in the other ${count(Math.max(0, P.dims - 2))} dimensions.`);
+    const e = section("map", "Map of the sample", `${plural(n, "row", "rows")} of the sample on its first two principal axes.` + (P.dims > 2 && M.number.length > 1 ? ` Modalities that overlap here may be apart in the other ${count(P.dims - 2)} dimensions.` : ""));
     const of = M.number.map(() => []);
     Q.modality.forEach((m, i) => m >= 0 && of[m].push(i));
     const median = (list) => [...list].sort((a, b) => a - b)[list.length >> 1];
     const centre = of.map((list) => (list.length ? [median(list.map((i) => Q.x[i])), median(list.map((i) => Q.y[i]))] : null));
     let dots = null;
     figure(e, {
-      id: "chart-map", title: "Rows by modality",
-      note: "Numbers stand at the middle of their modality. Point at a row to see what it is.",
+      id: "chart-map", title: M.number.length > 1 ? "Rows by modality" : "Rows",
+      note: (M.number.length > 1 ? "Numbers stand at the middle of their modality. " : "") + "Point at a row to see what it is.",
       describe: `A scatter of ${count(n)} rows coloured by modality.`,
       head: ["modality", "rows shown", "middle, axis 1", "middle, axis 2", "nearest to its centre"],
       rows: () => M.number.map((_, m) => [label(m), of[m].length, centre[m] ? centre[m][0] : "-", centre[m] ? centre[m][1] : "-", M.examples[m].map(nameOf).join(", ")]),
@@ -409,7 +422,7 @@
       draw: (width) => {
         const height = Math.round(Math.min(560, Math.max(320, width * 0.68)));
         const [x0, x1] = extent(Q.x), [y0, y1] = extent(Q.y), mx = (x1 - x0) * 0.03 || 1, my = (y1 - y0) * 0.03 || 1;
-        const p = frame(width, height, { from: x0 - mx, to: x1 + mx, label: "principal axis 1, feature units" }, { from: y0 - my, to: y1 + my, label: "principal axis 2, feature units" }, { left: 46 });
+        const p = frame(width, height, { from: x0 - mx, to: x1 + mx, label: "principal axis 1, feature units" }, { from: y0 - my, to: y1 + my, label: "principal axis 2, feature units", grid: false }, { left: 46 });
         const X = Q.x.map(p.sx), Y = Q.y.map(p.sy);
         const canvas = h("canvas", { "aria-hidden": "true" });
         const probe = h("span", { hidden: true });
@@ -430,8 +443,8 @@
           const quiet = focus >= 0 ? 0.13 : 0.72;
           const none = ink("var(--none)");
           dot(Q.modality.flatMap((m, i) => (m < 0 || !coloured(m) ? [i] : [])), none, focus >= 0 ? 0.13 : M.number.length > COLOURED ? 0.4 : quiet, r);
-          for (let m = Math.min(M.number.length, COLOURED) - 1; m >= 0; m--) if (coloured(m)) dot(of[m], ink(`var(--m${m})`), quiet, r);
-          if (focus >= 0) dot(of[focus], ink(coloured(focus) ? `var(--m${focus})` : "var(--accent)"), 0.95, r + 0.6);
+          for (let m = Math.min(M.number.length, COLOURED) - 1; m >= 0; m--) if (coloured(m)) dot(of[m], ink(colour(m)), quiet, r);
+          if (focus >= 0) dot(of[focus], ink(coloured(focus) ? colour(focus) : "var(--accent)"), 0.95, r + 0.6);
           g.globalAlpha = 1;
         };
         dots = paint;
@@ -439,7 +452,7 @@
         // Numbers where they do not cover each other, the largest first.
         const placed = [];
         centre.forEach((c, m) => {
-          if (!c || (M.number.length > 40 && m >= 25)) return;
+          if (!c || M.number.length === 1 || (M.number.length > 40 && m >= 25)) return;
           const x = p.sx(c[0]), y = p.sy(c[1]);
           if (placed.some(([a, b]) => Math.abs(a - x) < 22 && Math.abs(b - y) < 15)) return;
           placed.push([x, y]);
@@ -451,7 +464,7 @@
       },
     });
     watchers.push(() => dots && dots());
-    e.append(chooser());
+    if (M.number.length > 1) e.append(chooser());
   };
   const nameOf = (i) => (D.map.id.length ? D.map.id[i] : "row " + count(D.map.row[i]));
 
@@ -479,7 +492,9 @@
     const n = M.number.length;
     if (!D.profile.some((p) => p.length) && !D.map.row.length) return;
     const any = D.profile.some((p) => p.length);
-    const e = section("profile", "What each modality is made of", any
+    const e = section("profile", n > 1 ? "What each modality is made of" : "What the rows are made of", n === 1 && any
+      ? "The most frequent values of your own columns, with their share."
+      : any
       ? "The values of your own columns that set a modality apart, most telling first. The bar is their share in the modality, the tick their share in all rows, and the last number how many times as frequent they are."
       : "The dataset has no columns beside the features: the rows nearest to each centre are the best description.");
     const cards = h("div", { class: "cards" });
@@ -492,18 +507,21 @@
       const column = D.texts[v[0]];
       if (v[1] === null) {
         const length = v.length === 4;
-        const text = (length ? "length " : "mean ") + sig(v[2]) + " (all " + sig(v[3]) + ")" + (length || !known(v[5]) ? "" : `, 10-90 %: ${sig(v[5])} to ${sig(v[7])}`);
-        return h("li", { class: "value" }, h("span", { class: "what", dir: "auto", title: column }, h("b", { text: column })), h("span", { class: "wide", text }));
+        const text = (length ? "mean length " : "mean ") + sig(v[2]) + ", all " + sig(v[3]);
+        const range = length || !known(v[5]) ? null : `10 to 90 %: ${sig(v[5])} to ${sig(v[7])}, median ${sig(v[6])}`;
+        return h("li", { class: "value" }, h("span", { class: "what", dir: "auto", title: column }, h("b", { text: column })), h("span", { class: "wide", text, title: range }));
       }
       const [, text, share, overall, lift] = v;
       return h("li", { class: "value" },
         h("span", { class: "what", dir: "auto", title: `${column} = ${D.texts[text]}` }, h("b", { text: column + " " }), D.texts[text] === "" ? "(empty)" : D.texts[text]),
-        h("span", { class: "bar", "aria-hidden": "true" }, h("i", { style: `width:${(100 * Math.min(1, share)).toFixed(1)}%` }), known(overall) ? h("u", { style: `left:calc(${(100 * Math.min(1, overall)).toFixed(1)}% - 1px)` }) : null),
+        h("span", { class: "bar", "aria-hidden": "true" }, h("i", { style: `width:${(100 * Math.min(1, share)).toFixed(1)}%` }), known(overall) && n > 1 ? h("u", { style: `left:calc(${(100 * Math.min(1, overall)).toFixed(1)}% - 1px)` }) : null),
         h("span", { class: "share", text: percent(share) }),
-        h("span", { class: "lift", text: known(lift) ? "\u00d7 " + (lift >= 10 ? count(lift) : lift.toFixed(1)) : "" }));
+        h("span", { class: "lift", text: known(lift) && n > 1 ? "\u00d7 " + (lift >= 10 ? count(lift) : lift.toFixed(1)) : "" }));
     };
     const card = (m) => {
-      const values = D.profile[m] || [], FEW = 5;
+      const values = D.profile[m] || [];
+      // What is rarer here than elsewhere is told, but not first.
+      const FEW = n === 1 ? 12 : Math.min(5, values.filter((v) => v[1] === null || v[4] > 1).length);
       const rest = values.slice(FEW);
       const all = rest.length ? h("details", { class: "numbers" }, h("summary", { text: `${rest.length} more`, "aria-label": `${rest.length} more values of ${label(m)}` })) : null;
       all?.addEventListener("toggle", () => { if (all.open && all.children.length === 1) all.append(h("ul", {}, rest.map(value))); });
@@ -540,7 +558,7 @@
     if (lines.length) {
       let emphasise = () => {};
       const f = figure(e, {
-        id: "chart-distance", title: "Centrality over distance", note: "One line a modality, through the deciles of its rows' distances. Steep: its rows are all about as far from the centre.",
+        id: "chart-distance", title: "Centrality over distance", note: "One line a modality" + (lines.length < M.number.length ? `, of the ${lines.length} largest` : "") + ", through the deciles of its rows' distances. Steep: its rows are all about as far from the centre.",
         describe: `${plural(lines.length, "line", "lines")}, one a modality, falling from centrality 1 to 0 as the distance to the centre grows.`,
         head: ["modality", "nearest", "10 %", "median", "90 %", "furthest"],
         rows: () => lines.map((m) => [label(m), ...[0, 1, 5, 9, 10].map((i) => quantiles[m][i])]), tableOptions: { text: [0] },
@@ -572,7 +590,8 @@
   /// `series`: [name, values, class]: the first is filled, others are outlines.
   const histogram = (parent, { id, title, note, xLabel, series, mark }) => {
     const [low, high] = extent(series.flatMap((q) => q[1]).concat(mark ? [mark[0]] : []));
-    const pad = (high - low) * 0.02 || Math.abs(high) * 0.02 || 0.5, from = low - pad, to = high + pad, bins = 40;
+    const pad = (high - low) * 0.02 || Math.abs(high) * 0.02 || 0.5, from = low - pad, to = high + pad;
+    const bins = Math.round(Math.min(40, Math.max(8, 3 * Math.sqrt(Math.max(...series.map((q) => q[1].length))))));
     const place = (v) => Math.min(bins - 1, Math.floor(((v - from) / (to - from)) * bins));
     const counted = series.map(([name, values, kind]) => {
       const c = new Array(bins).fill(0);
@@ -589,7 +608,7 @@
       tableOptions: { numeric: counted.map((_, i) => i + 1) },
       draw: (width) => {
         const most = Math.max(...counted.flatMap((c) => c.share));
-        const p = frame(width, 230, { from, to, label: xLabel }, { from: 0, to: most * 1.08, label: "share of the batches", format: percent }, { left: 56 });
+        const p = frame(width, 230, { from, to, label: xLabel }, { from: 0, to: most * 1.08, label: "share of the batches", format: rounded }, { left: 56 });
         const outline = (c) => {
           const points = [[p.sx(from), p.base]];
           c.share.forEach((v, b) => points.push([p.sx(edge(b)), p.sy(v)], [p.sx(edge(b + 1)), p.sy(v)]));
@@ -638,7 +657,7 @@
             const c = C.modality[m], y = 6 + i * step + 9;
             const a = at(c.min / c.expected), b = at(c.max / c.expected), lo = at(c.low / c.expected), hi = at(c.high / c.expected);
             p.svg.append(s("circle", { cx: 5, cy: y, r: 4.5, style: "fill:" + colour(m) }),
-              s("text", { x: 16, y: y + 4, class: "strong", text: shorten(label(m), Math.floor((names - 20) / 6.6)) }),
+              s("text", { x: 16, y: y + 4, class: "strong", text: shorten(label(m), Math.floor((names - 26) / 6.9)) }),
               s("rect", { class: "band", x: lo - 1, y: y - 7, width: Math.max(2, hi - lo + 2), height: 14 }),
               s("rect", { class: "planned", x: a - 2.5, y: y - 3, width: Math.max(5, b - a + 5), height: 6, rx: 3 }));
             marks.push({ x: (a + b) / 2, y, modality: m, tip: [label(m), `${sig(c.expected)} rows by share`, `planned ${c.min} to ${c.max}`, `random ${c.low} to ${c.high}, none in ${percent(c.none)}`] });
@@ -689,8 +708,9 @@
     if (!U.length) return;
     const by = new Map();
     for (const u of U) by.set(u.update, [...(by.get(u.update) || []), u]);
+    const recommended = D.candidates.find((c) => c.recommended);
     const all = [...by.values()], lengths = extent(all.map((u) => u.length));
-    const e = section("accumulation", "Accumulation", `Gradients of several batches make one update. ${lengths[0] === lengths[1] ? `Each takes ${plural(lengths[0], "batch", "batches")}` : `They take ${lengths[0]} to ${lengths[1]} batches`}, until their effective sizes reach ${sig(P.threshold, 4)} rows.`);
+    const e = section("accumulation", "Accumulation", `Gradients of several batches make one update. ${lengths[0] === lengths[1] ? `Each takes ${plural(lengths[0], "batch", "batches")}` : `They take ${lengths[0]} to ${lengths[1]} batches`}, until their effective sizes reach ${sig(P.threshold, 4)} rows.` + (recommended && lengths[1] < recommended.accumulation ? ` A stratified batch is worth more rows than it has, so that is fewer than the ${recommended.accumulation} that random ones would take.` : ""));
     const shown = all.slice(0, 12);
     figure(e, {
       id: "chart-updates", title: D.more_updates || all.length > 12 ? `The first ${shown.length} updates of the first epoch` : "The updates of the first epoch", note: "Every box is a batch, as wide as its coefficient: its share of the update's gradient.",
@@ -730,7 +750,7 @@
         let [low, high] = extent(series.flatMap((q) => q[1]));
         if (high - low < 0.02 * Math.abs(high) || high === low) [low, high] = [Math.min(low, 0), Math.max(high * 1.1, 1)];
         const pad = (high - low) * 0.06;
-        const p = frame(width, 220, { from: 0, to: 1, label: "training progress", format: (v) => Math.round(100 * v) + " %", ticks: [0, 0.25, 0.5, 0.75, 1] }, { from: low - pad, to: high + pad, label: yLabel, format }, { right: series.length > 1 ? 62 : 14 });
+        const p = frame(width, 220, { from: 0, to: 1, label: "training progress", format: (v) => Math.round(100 * v) + " %", ticks: [0, 0.25, 0.5, 0.75, 1] }, { from: low - pad, to: high + pad, label: yLabel, format }, { right: series.length > 1 ? 74 : 14 });
         const marks = [], ends = [];
         series.forEach(([name, values, style], i) => {
           const points = values.map((v, j) => [p.sx(x[j]), p.sy(v)]);
@@ -739,7 +759,7 @@
             let y = points[points.length - 1][1] + 4;
             while (ends.some((other) => Math.abs(other - y) < 13)) y += 13;
             ends.push(y);
-            p.svg.append(s("text", { x: width - 58, y, class: "strong", text: name }));
+            p.svg.append(s("text", { x: width - 70, y, class: "strong", text: name }));
           }
           at.forEach((j) => marks.push({ x: points[j][0], y: points[j][1], tip: [name, `${sig(values[j], 4)} at ${percent(x[j])} of training`] }));
           void i;
@@ -769,8 +789,8 @@
 
   const candidates = () => {
     const e = section("candidates", "Batch sizes to choose from", "Candidates are multiples of the smallest, so a training run may change between them: a larger batch is a union of smaller ones.");
-    e.append(scrolling(table(["batch size", "batches an epoch", "batches an update", "rows a modality", "modalities in every batch, by rows", "in a random batch, on average"],
-      D.candidates.map((c) => [count(c.size) + (c.recommended ? " (recommended)" : ""), c.batches, c.accumulation, (c.size / P.modalities).toFixed(2), percent(c.coverage), percent(c.random)]),
+    e.append(scrolling(table(["batch size", "batches an epoch", "accumulation", "rows a modality", "rows whose modality is in every batch", "in a random batch, on average"],
+      D.candidates.map((c) => [count(c.size) + (c.recommended ? " recommended" : ""), c.batches, c.accumulation, (c.size / P.modalities).toFixed(2), percent(c.coverage), percent(c.random)]),
       { numeric: [3, 4, 5], chosen: (i) => D.candidates[i].recommended }), "Candidates"));
   };
 
@@ -815,7 +835,7 @@
         head: ["modality", "in the plan", "now", "chance, from", "to"], rows: () => shares.map((q) => [name(q), percent(q.planned), percent(q.now), percent(q.interval[0]), percent(q.interval[1])]), tableOptions: { text: [0], numeric: [1, 2, 3, 4] },
         draw: (width) => {
           const step = 24, names = Math.min(200, width * 0.32), most = Math.max(...few.flatMap((q) => [q.planned, q.now, q.interval[1]]));
-          const p = frame(width, few.length * step + 54, { from: 0, to: most * 1.05, label: "share of the rows", format: percent }, null, { left: names, right: 24, top: 4 });
+          const p = frame(width, few.length * step + 54, { from: 0, to: most * 1.05, label: "share of the rows", format: rounded }, null, { left: names, right: 24, top: 4 });
           const marks = few.map((q, i) => {
             const y = 15 + i * step;
             p.svg.append(s("text", { x: 0, y: y + 4, class: "strong", text: shorten(name(q), Math.floor(names / 6.8)) }),

@@ -257,11 +257,19 @@ mod tests {
 
     #[test]
     fn counts_of_random_batches_are_hypergeometric() {
-        for (all, marked, drawn) in [(1000, 200, 64), (1000, 3, 64), (50, 49, 20), (40, 20, 40), (30, 0, 5), (9, 9, 4)] {
+        for (all, marked, drawn) in
+            [(1000, 200, 64), (1000, 3, 64), (50, 49, 20), (40, 20, 40), (30, 0, 5), (9, 9, 4)]
+        {
             let chances = naive(all, marked, drawn);
             let quantile = |q: f64| {
                 let mut sum = 0.0;
-                chances.iter().position(|p| { sum += p; sum >= q - 1e-12 }).unwrap() as u64
+                chances
+                    .iter()
+                    .position(|p| {
+                        sum += p;
+                        sum >= q - 1e-12
+                    })
+                    .unwrap() as u64
             };
             let (low, high, none) = hypergeometric(all, marked, drawn);
             assert_eq!((low, high), (quantile(0.05), quantile(0.95)), "{all} {marked} {drawn}");

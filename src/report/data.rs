@@ -181,8 +181,7 @@ pub fn collect(input: &Input) -> Result<Data> {
     modality.examples = examples(&map, order.len());
 
     let mut texts = Texts::default();
-    let (profile, profile_left_out) =
-        profile(&plan.profile()?.unwrap_or_default(), &order, &mut texts);
+    let (profile, profile_left_out) = profile(&plan.profile()?.unwrap_or_default(), &order, &mut texts);
     let mut composition = composition::compare(plan, &rows)?;
     if !composition.modality.is_empty() {
         composition.modality = order.iter().map(|&m| composition.modality[m as usize].clone()).collect();
@@ -267,7 +266,9 @@ fn examples(map: &Map, modalities: usize) -> Vec<Vec<u32>> {
         of[m as usize].push(i as u32);
     }
     for rows in &mut of {
-        rows.sort_by(|&a, &b| map.centrality[b as usize].total_cmp(&map.centrality[a as usize]).then(a.cmp(&b)));
+        rows.sort_by(|&a, &b| {
+            map.centrality[b as usize].total_cmp(&map.centrality[a as usize]).then(a.cmp(&b))
+        });
         rows.truncate(EXAMPLES);
     }
     of
@@ -332,12 +333,14 @@ fn profile(rows: &[ProfileRow], order: &[u32], texts: &mut Texts) -> (Vec<Vec<Pr
                             continue;
                         };
                         let overall = if r.lift > 0.0 { r.share / r.lift } else { f64::NAN };
-                        let value = ProfileValue::Value(name, text, short(r.share), short(overall), short(r.lift));
+                        let value =
+                            ProfileValue::Value(name, text, short(r.share), short(overall), short(r.lift));
                         values.push((telling, value));
                     }
                 }
                 Told::Numbers => {
-                    let (Some(mean), Some(overall)) = (statistic(rows, "mean"), statistic(all, "mean")) else {
+                    let (Some(mean), Some(overall)) = (statistic(rows, "mean"), statistic(all, "mean"))
+                    else {
                         continue;
                     };
                     let q = |of: &[&ProfileRow], name: &str| statistic(of, name).unwrap_or(f64::NAN);
@@ -351,7 +354,8 @@ fn profile(rows: &[ProfileRow], order: &[u32], texts: &mut Texts) -> (Vec<Vec<Pr
                     values.push((telling, value));
                 }
                 Told::Lengths => {
-                    let (Some(mean), Some(overall)) = (statistic(rows, "length"), statistic(all, "length")) else {
+                    let (Some(mean), Some(overall)) = (statistic(rows, "length"), statistic(all, "length"))
+                    else {
                         continue;
                     };
                     values.push((0.0, ProfileValue::Length(name, (), short(mean), short(overall))));
@@ -441,8 +445,8 @@ fn criteria(list: Option<Vec<Criterion>>) -> Vec<(u32, String, f64)> {
     list.into_iter().take(EVIDENCE).map(|c| (c.k, cut(&c.criterion, TEXT), short(c.value))).collect()
 }
 
-/// Files by path; all epochs of a batch size as one line.
-fn files(m: &Manifest) -> Vec<(String, String, u64, u64)> {
+/// (path, kind, rows, bytes) of the plan's files by path; all epochs of a batch size are one entry.
+pub fn files(m: &Manifest) -> Vec<(String, String, u64, u64)> {
     let mut files: BTreeMap<String, (String, u64, u64)> = BTreeMap::new();
     for f in &m.files {
         let path = match f.path.rsplit_once('/') {

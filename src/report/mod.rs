@@ -156,7 +156,10 @@ mod tests {
 
     #[test]
     fn five_digits() {
-        assert_eq!([0.0, 1.0, 123456.7, 0.000123456789, -1e-300].map(short), [0.0, 1.0, 123460.0, 0.00012346, -1e-300]);
+        assert_eq!(
+            [0.0, 1.0, 123456.7, 0.000123456789, -1e-300].map(short),
+            [0.0, 1.0, 123460.0, 0.00012346, -1e-300]
+        );
         assert!(short(f64::INFINITY).is_nan() && short(f64::NAN).is_nan());
         assert_eq!(serde_json::to_string(&short(f64::NAN)).unwrap(), "null");
     }

@@ -83,7 +83,8 @@ fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> 
         ),
         (false, _) => why.push(format!("One mode holds {} of the rows.", percent(largest))),
     }
-    if let Some(blocks) = params.get("blocks").and_then(Value::as_array).filter(|_| clear || m.modalities > 1) {
+    if let Some(blocks) = params.get("blocks").and_then(Value::as_array).filter(|_| clear || m.modalities > 1)
+    {
         let counts: Vec<u64> = blocks.iter().filter_map(Value::as_u64).collect();
         let same = counts.windows(2).all(|pair| pair[0] == pair[1]);
         let rows = number("n_s").map_or(String::new(), |n| format!(" of {} rows", count(n as u64)));
