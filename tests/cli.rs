@@ -58,10 +58,11 @@ fn contains(text: &str, all: &[&str]) {
     }
 }
 
-const VERBS: [&[&str]; 9] = [
+const VERBS: [&[&str]; 10] = [
     &["plan"],
     &["modalities"],
     &["inspect"],
+    &["report"],
     &["synth"],
     &["schema"],
     &["config"],

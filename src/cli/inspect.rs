@@ -214,8 +214,8 @@ fn batches(plan: &Plan, look: Look) -> Result<String> {
         })
         .collect();
     let head: &[&str] = match wide {
-        true => &["batch size", "batches", "an update", "rows a modality"],
-        false => &["batch size", "batches", "an update"],
+        true => &["batch size", "batches", "accumulation", "rows a modality"],
+        false => &["batch size", "batches", "accumulation"],
     };
     let epochs = format!(
         "* recommended; {} written, any other can be computed",

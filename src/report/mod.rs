@@ -154,6 +154,51 @@ mod tests {
         assert_eq!(escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
     }
 
+    fn v1() -> Plan {
+        Plan::open(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/plans/v1")).unwrap()
+    }
+
+    #[test]
+    fn equal_plans_give_equal_pages() {
+        let page = || {
+            let (plan, drift) = (v1(), Drift { summary: "</script>".into(), ..Drift::default() });
+            let command = Some("batchwright plan '<x>'".into());
+            render(&Input { plan: &plan, drift: Some(drift), command }).unwrap()
+        };
+        let text = page();
+        assert_eq!(text, page());
+        assert!(text.starts_with(BEGIN) && text.contains("<h1>5 modalities</h1>"));
+        assert_eq!(text.matches("</script>").count(), 2, "that of the data and that of the script");
+        let data = text.split("id=\"data\">").nth(1).unwrap().split("</script>").next().unwrap();
+        let data: serde_json::Value = serde_json::from_str(data).unwrap();
+        assert_eq!(data["command"], "batchwright plan '<x>'");
+        assert_eq!(data["modality"]["rows"].as_array().unwrap().len(), 5);
+    }
+
+    #[test]
+    fn planned_batches_keep_to_their_shares_and_random_ones_do_not() {
+        let plan = v1();
+        let rows: Vec<u64> = plan.modalities().unwrap().iter().map(|m| m.rows).collect();
+        let c = composition::compare(&plan, &rows).unwrap();
+        assert_eq!((c.size, c.dealt), (u64::from(plan.manifest().batch_size), 1000 / c.size));
+        for (h, &expected) in c.strata_expected.iter().enumerate() {
+            let (min, max) = (c.strata_min[h] as f64, c.strata_max[h] as f64);
+            assert!(
+                max - expected < 1.0 && expected - min < 1.0,
+                "stratum {h}: {min} to {max}, not {expected}"
+            );
+        }
+        for m in &c.modality {
+            assert!(m.min <= m.max && m.low < m.high && (m.low as f64) < m.expected, "{m:?}");
+        }
+        // By the definition of x, see scores.rs.
+        assert!(c.x.0 < 0.2 && (c.x.1 - 1.0).abs() < 0.1, "{:?}", c.x);
+        assert!(c.missing.0 == 0.0 && c.missing.1 > 0.0, "{:?}", c.missing);
+        let (steps, more) = composition::updates(&plan).unwrap();
+        let sum: f64 = steps.iter().filter(|s| s.update == 0).map(|s| s.coefficient).sum();
+        assert!(!more && (sum - 1.0).abs() < 1e-3, "{steps:?}");
+    }
+
     #[test]
     fn five_digits() {
         assert_eq!(
