@@ -287,7 +287,8 @@ mod tests {
             })
             .collect();
         for width in [40, 45, 60, 75, 80, 100, 160] {
-            let look = Look { width, ..Look::plain() };
+            let mut look = Look::plain();
+            look.width = width;
             let text = sizes(&modalities, 20, look);
             assert!(widest(&text) <= width, "{} > {width}\n{text}", widest(&text));
             assert_eq!(text.lines().count(), 22, "{text}");

@@ -190,7 +190,6 @@
     const cell = (tag, value, j) => h(tag, { class: numeric[j] ? "n" : null, scope: tag === "th" ? "row" : null, dir: numeric[j] ? null : "auto" },
       value instanceof Node ? value : String(typeof value === "number" ? (Number.isInteger(value) ? count(value) : sig(value, 4)) : value ?? "-"));
     return h("table", {},
-      options.caption ? h("caption", { text: options.caption }) : null,
       h("thead", {}, h("tr", {}, head.map((text, j) => h("th", { scope: "col", class: numeric[j] ? "n" : null, text })))),
       h("tbody", {}, rows.map((r, i) => h("tr", { class: options.chosen?.(i) ? "chosen" : null }, r.map((v, j) => cell(j === 0 ? "th" : "td", v, j))))));
   };
@@ -553,11 +552,11 @@
 
   const centrality = () => {
     const e = section("centrality", "Centrality", `Centrality ranks the rows of a modality from its edge (0) to its centre (1), so it is spread evenly over 0 to 1 in each of them by construction. What differs between modalities is how far out their rows lie.`);
-    const quantiles = M.quantiles.map((q) => q.map((v) => v));
+    const quantiles = M.quantiles;
     const lines = M.number.map((_, m) => m).filter((m) => quantiles[m].every(known)).slice(0, 400);
     if (lines.length) {
       let emphasise = () => {};
-      const f = figure(e, {
+      figure(e, {
         id: "chart-distance", title: "Centrality over distance", note: "One line a modality" + (lines.length < M.number.length ? `, of the ${lines.length} largest` : "") + ", through the deciles of its rows' distances. Steep: its rows are all about as far from the centre.",
         describe: `${plural(lines.length, "line", "lines")}, one a modality, falling from centrality 1 to 0 as the distance to the centre grows.`,
         head: ["modality", "nearest", "10 %", "median", "90 %", "furthest"],
@@ -579,7 +578,6 @@
         },
       });
       watchers.push(() => emphasise());
-      void f;
     }
     if (C.centrality.length > 1) histogram(e, {
       id: "chart-centrality", title: "Mean centrality of a batch", note: "A batch of rows drawn evenly from all distances has 0.5 on average.",
@@ -637,7 +635,7 @@
     const skewed = P.allocation && P.allocation !== "proportional";
     const e = section("batches", "Batches against random",
       `${plural(C.dealt, "planned batch", "planned batches")} of ${size} rows, beside random batches of the same size.` + (skewed ? ` Shares are skewed on purpose (${P.allocation}), so planned counts differ from the natural ones; loss weights make up for it.` : ""));
-    if (P.modalities > 1) e.append(h("p", {}, "Batches without any row of some covered modality: ", h("strong", { text: percent(C.missing[0]) }), " of the planned, ", h("strong", { text: percent(C.missing[1]) }), ` of ${count(C.simulated)} simulated random ones.`));
+    if (P.modalities > 1) e.append(h("p", {}, `Batches that lack one of the ${count(C.covered)} modalities with a row a batch: `, h("strong", { text: percent(C.missing[0]) }), " of the planned, ", h("strong", { text: percent(C.missing[1]) }), ` of ${count(C.simulated)} simulated random ones.`));
     const n = C.modality.length;
     if (n > 1) {
       const few = n <= 16 ? M.number.map((_, m) => m) : [...Array(10).keys(), ...Array.from({ length: 6 }, (_, i) => n - 6 + i)];
@@ -752,7 +750,7 @@
         const pad = (high - low) * 0.06;
         const p = frame(width, 220, { from: 0, to: 1, label: "training progress", format: (v) => Math.round(100 * v) + " %", ticks: [0, 0.25, 0.5, 0.75, 1] }, { from: low - pad, to: high + pad, label: yLabel, format }, { right: series.length > 1 ? 74 : 14 });
         const marks = [], ends = [];
-        series.forEach(([name, values, style], i) => {
+        series.forEach(([name, values, style]) => {
           const points = values.map((v, j) => [p.sx(x[j]), p.sy(v)]);
           p.svg.append(s("path", { class: "line", d: path(points), style }));
           if (series.length > 1) {
@@ -762,7 +760,6 @@
             p.svg.append(s("text", { x: width - 70, y, class: "strong", text: name }));
           }
           at.forEach((j) => marks.push({ x: points[j][0], y: points[j][1], tip: [name, `${sig(values[j], 4)} at ${percent(x[j])} of training`] }));
-          void i;
         });
         interact(p.svg, marks, { near: 60 });
         return p.svg;

@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from conftest import DATA, FIXTURES, ROOT
+from conftest import FIXTURES, ROOT
 
 MODULES = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "node"
 MODULES = pathlib.Path(os.environ.get("BATCHWRIGHT_NODE", MODULES)).resolve()
@@ -55,10 +55,9 @@ def reports(batchwright, plan, tmp_path_factory):
     done = batchwright("synth", "-o", folder / "many.parquet", "--rows", 12000, "--dims", 4, "--modalities", 320, "--skew", 0.7)
     assert done.returncode == 0, done.stderr
     (folder / "drift.json").write_text(json.dumps(DRIFT))
-    cloud = DATA / "packages.parquet" if os.environ.get("BATCHWRIGHT_REPORT_PACKAGES") else FIXTURES / "packages-2k.parquet"
     plans = {
         "digits": (plan(FIXTURES / "digits.parquet", "--label", "label"), "--drift", folder / "drift.json"),
-        "cloud": (plan(cloud, "--id", "package"),),
+        "cloud": (plan(FIXTURES / "packages-2k.parquet", "--id", "package"),),
         "many": (plan(folder / "many.parquet", "--modalities", "320", "--id", "id"),),
         "evil": (plan(folder / "evil & 'quoted'.parquet", "--features", "embedding", "--id", "name"),),
     }
@@ -165,8 +164,7 @@ def test_the_file_is_small_and_equal(reports, batchwright, plan):
         text = path.read_text()
         assert text.startswith("<!doctype html>") and text.count("</script>") == 2, report
     again = batchwright("report", plan(FIXTURES / "packages-2k.parquet", "--id", "package"), "-o", "-")
-    if not os.environ.get("BATCHWRIGHT_REPORT_PACKAGES"):
-        assert again.stdout == reports["cloud"].read_text(), "the same plan gives the same bytes"
+    assert again.stdout == reports["cloud"].read_text(), "the same plan gives the same bytes"
 
 
 def test_only_reports_are_replaced(reports, batchwright, plan, tmp_path):
