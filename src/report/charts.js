@@ -846,7 +846,7 @@
         },
       });
     }
-    if (F.findings.length) e.append(h("div", { style: "margin-top:1.5rem" }, scrolling(table(["check", "outcome", "value", "threshold", "interval", "formula", ""],
+    if (F.findings.length) e.append(h("div", { style: "margin-top:1.5rem" }, scrolling(table(["check", "outcome", "value", "threshold", "interval", "formula", "what it means"],
       F.findings.map((f) => [f.name, f.verdict, sig(f.value, 4), sig(f.threshold, 4), f.interval ? `${sig(f.interval[0])} to ${sig(f.interval[1])}` : "-", f.formula, f.message]),
       { numeric: [2, 3, 4], text: [0, 1, 5, 6], chosen: (i) => F.findings[i].verdict === "drifted" }), "Findings")));
   };

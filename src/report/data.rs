@@ -21,11 +21,10 @@ use crate::plan::{Kind, Manifest, Plan};
 /// Modalities, input files and settings shown; the rest is counted.
 const MODALITIES: usize = 2000;
 const INPUTS: usize = 200;
-/// Characters of a name or a value, and of an example's id.
-const TEXT: usize = 120;
-const ID: usize = 48;
-/// Bytes of all different names and values together.
-const TEXTS: usize = 1_000_000;
+/// Bytes on the page, escapes included: of a name or a value, of an example's id, of all different names and values.
+const TEXT: usize = 200;
+const ID: usize = 80;
+const TEXTS: usize = 1_200_000;
 /// Values shown of all modalities together, of one at least and at most, and of one of its columns.
 const VALUES: usize = 24_000;
 const VALUES_OF_MODALITY: std::ops::RangeInclusive<usize> = 12..=80;
@@ -209,7 +208,7 @@ pub fn collect(input: &Input) -> Result<Data> {
         command: input.command.clone(),
         config: m.config.clone(),
         inputs: (m.inputs.iter().take(INPUTS))
-            .map(|i| (i.path.clone(), i.rows, i.bytes, i.fingerprint.clone()))
+            .map(|i| (cut(&i.path, 1000), i.rows, i.bytes, i.fingerprint.clone()))
             .collect(),
         more_inputs: m.inputs.len().saturating_sub(INPUTS),
         files: files(m),
@@ -289,21 +288,36 @@ impl Texts {
         if let Some(&number) = self.number.get(&text) {
             return Some(number);
         }
-        if self.bytes + text.len() > TEXTS {
+        let bytes: usize = text.chars().map(cost).sum();
+        if self.bytes + bytes > TEXTS {
             return None;
         }
-        self.bytes += text.len();
+        self.bytes += bytes;
         self.list.push(text.clone());
         self.number.insert(text, self.list.len() - 1);
         Some(self.list.len() - 1)
     }
 }
 
-/// At most `room` characters; a cut is marked.
+/// Bytes that a character takes on the page, see [`super::inert`].
+fn cost(c: char) -> usize {
+    match c {
+        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\x1f' => 6,
+        '"' | '\\' => 2,
+        c => c.len_utf8(),
+    }
+}
+
+/// At most `room` bytes on the page; a cut is marked.
 fn cut(text: &str, room: usize) -> String {
-    match text.char_indices().nth(room) {
+    let mut bytes = 0;
+    let over = text.char_indices().find(|(_, c)| {
+        bytes += cost(*c);
+        bytes > room
+    });
+    match over {
         None => text.into(),
-        Some(_) => text.chars().take(room - 1).chain(['…']).collect(),
+        Some((end, _)) => text[..end].chars().chain(['…']).collect(),
     }
 }
 
@@ -457,4 +471,43 @@ pub fn files(m: &Manifest) -> Vec<(String, String, u64, u64)> {
         *sum = (sum.0.clone(), sum.1 + f.rows, sum.2 + f.bytes);
     }
     files.into_iter().map(|(path, (kind, rows, bytes))| (path, kind, rows, bytes)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn texts_keep_to_their_room_on_the_page() {
+        assert_eq!((cut("abc", 3), cut("abcd", 3)), ("abc".into(), "abc…".into()));
+        assert_eq!(
+            (cut("<b>", 13), cut("<b>", 12), cut("🦀🦀", 7)),
+            ("<b>".into(), "<b…".into(), "🦀…".into())
+        );
+        let text = "<>&\u{2028}\u{1}\"\\é🦀a";
+        let json = serde_json::to_string(text).unwrap();
+        assert_eq!(text.chars().map(cost).sum::<usize>(), super::super::inert(&json).len() - 2);
+        let mut texts = Texts::default();
+        let put: Vec<_> = (0..20_000).map(|i| texts.put(&format!("{i}{}", "<".repeat(100)))).collect();
+        assert!(put[0] == Some(0) && put[19_999].is_none() && texts.bytes <= TEXTS);
+    }
+
+    #[test]
+    fn columns_are_told_as_the_profile_tells_them() {
+        let row =
+            |value: &str| ProfileRow { column: "c".into(), value: value.into(), ..ProfileRow::default() };
+        let told_of = |values: &[String]| {
+            let rows: Vec<ProfileRow> = values.iter().map(|v| row(v)).collect();
+            told(&rows.iter().collect::<Vec<_>>())
+        };
+        let mut numbers: Vec<String> =
+            (0..=10).map(|q| format!("quantile {}=1", f64::from(q) / 10.0)).collect();
+        numbers.extend(["mean=2.5".to_string(), "nulls".into()]);
+        assert!(matches!(told_of(&numbers), Told::Numbers));
+        assert!(matches!(told_of(&["length=3".into()]), Told::Lengths));
+        // Values that look like statistics.
+        assert!(matches!(told_of(&["mean=1".into(), "mean=2".into()]), Told::Values));
+        assert!(matches!(told_of(&["length=1".into(), "x".into()]), Told::Values));
+        assert!(matches!(told_of(&[]), Told::Values));
+    }
 }

@@ -120,20 +120,26 @@ fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> 
 
 fn does(m: &Manifest, clear: bool) -> Vec<String> {
     let by = m.config["strata"]["by"].as_str().unwrap_or("modality");
+    let skewed = m.config["batches"]["allocation"].as_str().is_some_and(|a| a != "proportional");
+    let share = if skewed { "the share that it was given" } else { "its share" };
     let mut does = Vec::new();
     let strata = plural(m.strata.into(), "stratum");
+    let what = match m.strata == m.modalities {
+        true => format!("the {}", plural(m.modalities.into(), "modality")),
+        false => format!("{strata}, parts of the modalities,"),
+    };
     does.push(match by {
         "modality" if clear => format!(
-            "Every batch of {} rows holds each of {strata}, parts of the modalities, within one row of its share.",
+            "Every batch of {} rows holds each of {what} within one row of {share}.",
             count(m.batch_size.into())
         ),
         "modality" => format!(
             "{strata} of neighbouring rows carry the stratification instead: every batch of {} rows holds each within one \
-             row of its share.",
+             row of {share}.",
             count(m.batch_size.into())
         ),
         by => format!(
-            "Every batch of {} rows holds each of {strata} (by {by}) within one row of its share.",
+            "Every batch of {} rows holds each of {strata} (by {by}) within one row of {share}.",
             count(m.batch_size.into())
         ),
     });

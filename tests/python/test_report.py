@@ -6,6 +6,7 @@ skipped. BATCHWRIGHT_SHOTS names a directory to keep screenshots in."""
 import json
 import os
 import pathlib
+import shlex
 import shutil
 import subprocess
 
@@ -62,6 +63,7 @@ def reports(batchwright, plan, tmp_path_factory):
         "evil": (plan(folder / "evil & 'quoted'.parquet", "--features", "embedding", "--id", "name"),),
     }
     made = {}
+    folder.joinpath("plans.json").write_text(json.dumps({name: str(where) for name, (where, *_) in plans.items()}))
     for name, (where, *flags) in plans.items():
         made[name] = folder / f"{name}.html"
         done = batchwright("report", where, "-o", made[name], *flags)
@@ -146,7 +148,7 @@ def test_the_answer_comes_first(seen):
     assert about.endswith(" modalities") and "confidence" in digits["text"][:200], digits["text"][:200]
     assert cloud["headline"] == "No clear number of modalities" and "carry the stratification instead" in cloud["text"]
     assert many["headline"] == "320 modalities" and "a given number" in many["text"][:200]
-    assert "batchwright plan digits.parquet -o PLAN --label label" in digits["text"]
+    assert "batchwright plan digits.parquet -o PLAN --features embedding --label label" in digits["text"]
     assert "2 of 12 modalities changed" in digits["text"] and "max |now - plan|" in digits["text"]
 
 
@@ -165,6 +167,21 @@ def test_the_file_is_small_and_equal(reports, batchwright, plan):
         assert text.startswith("<!doctype html>") and text.count("</script>") == 2, report
     again = batchwright("report", plan(FIXTURES / "packages-2k.parquet", "--id", "package"), "-o", "-")
     assert again.stdout == reports["cloud"].read_text(), "the same plan gives the same bytes"
+
+
+@pytest.mark.parametrize("report", ["digits", "evil", "many"])
+def test_the_command_makes_the_plan_again(reports, batchwright, tmp_path, report):
+    folder = reports[report].parent
+    page = reports[report].read_text()
+    data = json.loads(page.split('id="data">')[1].split("</script>")[0])
+    program, verb, *words = shlex.split(data["command"])
+    assert (program, verb) == ("batchwright", "plan")
+    where = FIXTURES if report == "digits" else folder
+    done = batchwright(verb, *[tmp_path / "again" if word == "PLAN" else word for word in words], cwd=where)
+    assert done.returncode == 0, (data["command"], done.stderr)
+    old = json.loads(folder.joinpath("plans.json").read_text())[report]
+    ids = [json.loads((pathlib.Path(place) / "plan.json").read_text())["plan"] for place in (old, tmp_path / "again")]
+    assert ids[0] == ids[1] == data["plan"]["id"]
 
 
 def test_only_reports_are_replaced(reports, batchwright, plan, tmp_path):
