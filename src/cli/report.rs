@@ -28,7 +28,7 @@ pub struct Flags {
     /// File to write; -: standard output
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Show the outcome of a comparison with newer data, from this JSON file
+    /// Show what `check` found, too: the file with its JSON output
     #[arg(long, value_name = "FILE")]
     drift: Option<PathBuf>,
     /// Replace a file that is no report
@@ -42,7 +42,7 @@ pub fn run(flags: Flags, quiet: bool) -> Result<String> {
         check_free(out)?;
     }
     let plan = Plan::open(&flags.plan)?;
-    let drift = flags.drift.as_deref().map(read_drift).transpose()?;
+    let drift = flags.drift.as_deref().map(|path| read_drift(path, &plan.manifest().plan)).transpose()?;
     let page =
         report::render(&report::Input { command: Some(command(plan.manifest())), plan: &plan, drift })?;
     if to_stdout {
@@ -70,12 +70,18 @@ fn check_free(out: &Path) -> Result<()> {
     }
 }
 
-fn read_drift(path: &Path) -> Result<Drift> {
+fn read_drift(path: &Path, plan: &str) -> Result<Drift> {
+    let wrong = |reason: String| {
+        Error::input(path.display().to_string(), reason, "name the JSON output of `check` with this plan")
+    };
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
-    serde_json::from_str(&text).map_err(|e| {
-        let help = "name the JSON output of `batchwright check`";
-        Error::input(path.display().to_string(), format!("is no outcome of a comparison: {e}"), help)
-    })
+    let drift: Drift =
+        serde_json::from_str(&text).map_err(|e| wrong(format!("is no outcome of a check: {e}")))?;
+    if drift.plan_id != plan {
+        let other = style::shorten(&drift.plan_id, 13);
+        return Err(wrong(format!("is about another plan, {other}, not {}", style::shorten(plan, 13))));
+    }
+    Ok(drift)
 }
 
 /// Beside, then renamed: a reader sees the old page or the new one, and a killed run leaves the old one.

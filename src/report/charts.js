@@ -818,37 +818,41 @@
     const F = D.drift;
     if (!F) return;
     const e = section("drift", "Does the plan still fit the data?");
-    e.append(h("p", { class: "verdict" + (F.verdict === "drifted" ? " bad" : ""), text: F.verdict }), h("p", { text: F.summary, dir: "auto" }));
+    const name = (answer) => answer.replace("-", " ");
+    e.append(h("p", { class: "verdict" + (F.answer === "drifted" ? " bad" : ""), text: name(F.answer) + (F.compared ? `, from ${plural(F.compared, "row", "rows")} compared` : "") }));
+    if (F.diagnosis.length) e.append(h("ul", {}, F.diagnosis.map((d) => h("li", { text: d.text, dir: "auto" }))));
+    // Where 95 % of the shares of as many rows of the plan's distribution lie, the plan's own rows being drawn too.
+    const chance = (q) => 1.96 * Math.sqrt(q.then * (1 - q.then) * (1 / F.compared + 1 / P.planned));
     const place = new Map(M.number.map((n, m) => [n, m]));
-    const shares = F.shares.filter((q) => place.has(q.modality)).sort((a, b) => place.get(a.modality) - place.get(b.modality));
-    if (shares.length) {
-      const few = [...shares].sort((a, b) => Math.abs(Math.log((b.now + 1e-9) / (b.planned + 1e-9))) - Math.abs(Math.log((a.now + 1e-9) / (a.planned + 1e-9)))).slice(0, 16).sort((a, b) => b.planned - a.planned);
-      const name = (q) => label(place.get(q.modality));
-      const outside = (q) => q.now < q.interval[0] || q.now > q.interval[1];
+    const shares = F.compared ? F.modalities.filter((q) => place.has(q.modality)).sort((a, b) => place.get(a.modality) - place.get(b.modality)) : [];
+    if (shares.length > 1) {
+      const far = (q) => Math.abs(q.now - q.then) / (chance(q) || 1);
+      const few = [...shares].sort((a, b) => far(b) - far(a)).slice(0, 16).sort((a, b) => b.then - a.then);
+      const of = (q) => label(place.get(q.modality)), low = (q) => Math.max(0, q.then - chance(q)), high = (q) => q.then + chance(q);
       figure(e, {
         id: "chart-drift", title: shares.length > 16 ? "The 16 modalities whose shares changed most" : "Share of each modality, now against the plan",
-        key: [["", "now", "background:var(--accent);border-radius:50%"], ["", "now, outside of what chance explains", "background:var(--warn);border-radius:50%"], ["", "what chance explains", "background:var(--band)"], ["tick", "in the plan"]],
-        describe: `${plural(shares.filter(outside).length, "modality is", "modalities are")} outside of what chance explains.`,
-        head: ["modality", "in the plan", "now", "chance, from", "to"], rows: () => shares.map((q) => [name(q), percent(q.planned), percent(q.now), percent(q.interval[0]), percent(q.interval[1])]), tableOptions: { text: [0], numeric: [1, 2, 3, 4] },
+        key: [["", "now", "background:var(--accent);border-radius:50%"], ["", "now, where chance explains less than 5 %", "background:var(--warn);border-radius:50%"], ["", "95 % of what chance explains", "background:var(--band)"], ["tick", "in the plan"]],
+        describe: `${plural(shares.filter((q) => far(q) > 1).length, "modality is", "modalities are")} outside of what chance explains.`,
+        head: ["modality", "in the plan", "now", "chance, from", "to"], rows: () => shares.map((q) => [of(q), percent(q.then), percent(q.now), percent(low(q)), percent(high(q))]), tableOptions: { text: [0], numeric: [1, 2, 3, 4] },
         draw: (width) => {
-          const step = 24, names = Math.min(200, width * 0.32), most = Math.max(...few.flatMap((q) => [q.planned, q.now, q.interval[1]]));
+          const step = 24, names = Math.min(200, width * 0.32), most = Math.max(...few.flatMap((q) => [q.now, high(q)]));
           const p = frame(width, few.length * step + 54, { from: 0, to: most * 1.05, label: "share of the rows", format: rounded }, null, { left: names, right: 24, top: 4 });
           const marks = few.map((q, i) => {
             const y = 15 + i * step;
-            p.svg.append(s("text", { x: 0, y: y + 4, class: "strong", text: shorten(name(q), Math.floor(names / 6.8)) }),
-              s("rect", { class: "band", x: p.sx(q.interval[0]), y: y - 7, width: Math.max(2, p.sx(q.interval[1]) - p.sx(q.interval[0])), height: 14 }),
-              s("line", { x1: p.sx(q.planned), x2: p.sx(q.planned), y1: y - 8, y2: y + 8, style: "stroke:var(--ink);stroke-width:2" }),
-              s("circle", { cx: p.sx(q.now), cy: y, r: 4.5, style: `fill:var(${outside(q) ? "--warn" : "--accent"})` }));
-            return { x: p.sx(q.now), y, modality: place.get(q.modality), tip: [name(q), `planned ${percent(q.planned)}, now ${percent(q.now)}`, `chance explains ${percent(q.interval[0])} to ${percent(q.interval[1])}`] };
+            p.svg.append(s("text", { x: 0, y: y + 4, class: "strong", text: shorten(of(q), Math.floor(names / 7.2)) }),
+              s("rect", { class: "band", x: p.sx(low(q)), y: y - 7, width: Math.max(2, p.sx(high(q)) - p.sx(low(q))), height: 14 }),
+              s("line", { x1: p.sx(q.then), x2: p.sx(q.then), y1: y - 8, y2: y + 8, style: "stroke:var(--ink);stroke-width:2" }),
+              s("circle", { cx: p.sx(q.now), cy: y, r: 4.5, style: `fill:var(${far(q) > 1 ? "--warn" : "--accent"})` }));
+            return { x: p.sx(q.now), y, modality: place.get(q.modality), tip: [of(q), `planned ${percent(q.then)}, now ${percent(q.now)}`, `chance explains ${percent(low(q))} to ${percent(high(q))}`] };
           });
           interact(p.svg, marks, { near: 1e4 });
           return p.svg;
         },
       });
     }
-    if (F.findings.length) e.append(h("div", { style: "margin-top:1.5rem" }, scrolling(table(["check", "outcome", "value", "threshold", "interval", "formula", "what it means"],
-      F.findings.map((f) => [f.name, f.verdict, sig(f.value, 4), sig(f.threshold, 4), f.interval ? `${sig(f.interval[0])} to ${sig(f.interval[1])}` : "-", f.formula, f.message]),
-      { numeric: [2, 3, 4], text: [0, 1, 5, 6], chosen: (i) => F.findings[i].verdict === "drifted" }), "Findings")));
+    if (F.findings.length) e.append(h("div", { style: "margin-top:1.5rem" }, scrolling(table(["looked at", "outcome", "effect", "threshold", "interval", "p", "what it means", "formula"],
+      F.findings.map((f) => [f.id + (f.subject ? " " + f.subject : ""), name(f.answer), sig(f.effect), sig(f.threshold), f.interval ? `${sig(f.interval[0])} to ${sig(f.interval[1])}` : "-", sig(f.p, 2), f.message, f.formula]),
+      { numeric: [2, 3, 4, 5], text: [0, 1, 6, 7], chosen: (i) => F.findings[i].answer === "drifted" }), "Findings")));
   };
 
   const provenance = () => {

@@ -30,40 +30,53 @@ pub struct Input<'a> {
     pub command: Option<String>,
 }
 
-/// Does the plan still fit the data?
+/// Does the plan still fit the data? What `check` found, as far as the page shows it: fields of its JSON output, by the same
+/// names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
 pub struct Drift {
-    /// "holds", "drifted" or "cannot tell".
-    pub verdict: String,
-    /// One sentence.
-    pub summary: String,
+    /// "holds", "drifted" or "cannot-tell".
+    pub answer: String,
+    pub plan_id: String,
+    /// Rows whose distribution was compared with the plan's.
+    #[serde(default)]
+    pub compared: u64,
+    /// The causes, the most telling first.
+    #[serde(default)]
+    pub diagnosis: Vec<Diagnosis>,
+    #[serde(default)]
     pub findings: Vec<Finding>,
-    pub shares: Vec<Share>,
+    #[serde(default)]
+    pub modalities: Vec<ThenAndNow>,
 }
 
-/// One comparison.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Diagnosis {
+    pub text: String,
+}
+
+/// One thing that was looked at.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Finding {
-    pub name: String,
-    /// As of [`Drift`].
-    pub verdict: String,
-    pub value: Option<f64>,
-    pub threshold: Option<f64>,
-    pub interval: Option<(f64, f64)>,
-    pub formula: String,
+    pub id: String,
+    /// The column or file it is about; may be empty.
+    pub subject: String,
+    pub answer: String,
     pub message: String,
+    /// How `effect` is computed.
+    pub formula: String,
+    pub effect: Option<f64>,
+    pub interval: Option<(f64, f64)>,
+    pub threshold: Option<f64>,
+    pub p: Option<f64>,
 }
 
-/// The share of a modality, in the plan and now, with the interval that chance explains.
+/// The share of a modality in the plan and among the rows that were compared.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Share {
+pub struct ThenAndNow {
     pub modality: u32,
-    pub planned: f64,
+    pub then: f64,
     pub now: f64,
-    pub interval: (f64, f64),
 }
 
 /// The page, below 5 MB whatever the plan's size. Reads the small tables, and the rows of at most 2 048 batches and 10 000
@@ -161,7 +174,7 @@ mod tests {
     #[test]
     fn equal_plans_give_equal_pages() {
         let page = || {
-            let (plan, drift) = (v1(), Drift { summary: "</script>".into(), ..Drift::default() });
+            let (plan, drift) = (v1(), Drift { answer: "</script>".into(), ..Drift::default() });
             let command = Some("batchwright plan '<x>'".into());
             render(&Input { plan: &plan, drift: Some(drift), command }).unwrap()
         };

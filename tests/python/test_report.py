@@ -29,11 +29,14 @@ EVIL = [
 ]
 SECTIONS = ["answer", "sizes", "map", "profile", "centrality", "batches", "scores", "accumulation", "weights", "candidates", "gain", "provenance"]
 CHARTS = {"chart-map", "chart-distance", "chart-centrality", "chart-strata", "chart-scores", "chart-updates", "chart-weights", "chart-beta", "chart-effective", "chart-gain"}
+# As far as the report shows it, the JSON output of `check`.
 DRIFT = {
-    "verdict": "drifted",
-    "summary": f"2 of 12 modalities changed {EVIL[0]}",
-    "findings": [{"name": "modality shares", "verdict": "drifted", "value": 0.21, "threshold": 0.1, "interval": [0.18, 0.24], "formula": "max |now - plan|", "message": EVIL[1]}],
-    "shares": [{"modality": m, "planned": 0.1, "now": 0.1 + 0.02 * m, "interval": [0.08, 0.12]} for m in range(5)],
+    "answer": "drifted",
+    "compared": 1000,
+    "diagnosis": [{"symptom": "grown", "subject": "modality 3", "text": f"2 modalities have grown {EVIL[0]}"}],
+    "findings": [{"id": "modality-shares", "group": "modalities", "subject": "", "answer": "drifted", "effect": 0.21, "threshold": 0.1,
+                  "interval": [0.18, 0.24], "p": 1e-9, "formula": "max |now - then|", "message": EVIL[1]}],
+    "modalities": [{"modality": m, "name": "", "then": 0.1, "now": 0.1 + 0.02 * m} for m in range(5)],
 }
 
 
@@ -55,13 +58,14 @@ def reports(batchwright, plan, tmp_path_factory):
     pq.write_table(evil, folder / "evil & 'quoted'.parquet")
     done = batchwright("synth", "-o", folder / "many.parquet", "--rows", 12000, "--dims", 4, "--modalities", 320, "--skew", 0.7)
     assert done.returncode == 0, done.stderr
-    (folder / "drift.json").write_text(json.dumps(DRIFT))
     plans = {
         "digits": (plan(FIXTURES / "digits.parquet", "--label", "label"), "--drift", folder / "drift.json"),
         "cloud": (plan(FIXTURES / "packages-2k.parquet", "--id", "package"),),
         "many": (plan(folder / "many.parquet", "--modalities", "320", "--id", "id"),),
         "evil": (plan(folder / "evil & 'quoted'.parquet", "--features", "embedding", "--id", "name"),),
     }
+    of_digits = json.loads((plans["digits"][0] / "plan.json").read_text())["plan"]
+    (folder / "drift.json").write_text(json.dumps({**DRIFT, "plan_id": of_digits}))
     made = {}
     folder.joinpath("plans.json").write_text(json.dumps({name: str(where) for name, (where, *_) in plans.items()}))
     for name, (where, *flags) in plans.items():
@@ -149,7 +153,7 @@ def test_the_answer_comes_first(seen):
     assert cloud["headline"] == "No clear number of modalities" and "carry the stratification instead" in cloud["text"]
     assert many["headline"] == "320 modalities" and "a given number" in many["text"][:200]
     assert "batchwright plan digits.parquet -o PLAN --features embedding --label label" in digits["text"]
-    assert "2 of 12 modalities changed" in digits["text"] and "max |now - plan|" in digits["text"]
+    assert "2 modalities have grown" in digits["text"] and "max |now - then|" in digits["text"]
 
 
 def test_user_text_is_shown_as_it_is(seen):
@@ -197,7 +201,8 @@ def test_only_reports_are_replaced(reports, batchwright, plan, tmp_path):
         ([tmp_path, "-o", tmp_path / "x.html"], 3, "is not a plan"),
         ([where, "-o", tmp_path], 2, "is no"),
         ([where, "-o", tmp_path / "none" / "x.html"], 3, "cannot write"),
-        ([where, "-o", tmp_path / "y.html", "--drift", other], 3, "comparison"),
+        ([where, "-o", tmp_path / "y.html", "--drift", other], 3, "no outcome of a check"),
+        ([where, "-o", tmp_path / "y.html", "--drift", reports["digits"].parent / "drift.json"], 3, "another plan"),
     ]:
         done = batchwright("report", *bad)
         assert done.returncode == code and word in done.stderr, (bad, done.stderr)
