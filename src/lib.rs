@@ -14,7 +14,7 @@
 //!    together, [`runtime`] takes decisions while training
 //! 8. [`config`] is the sum of all parameters, [`plan`] what is on disk, [`check`] whether it still
 //!    fits its data, [`diff`] how two of them differ, [`pipeline`] runs everything in order
-//! 9. [`synth`] makes data to try it with, [`encode`] writes embeddings as a column, and [`cli`] is the command line
+//! 9. [`report`] shows a plan to people, [`synth`] makes data to try it with, [`encode`] writes embeddings as a column, and [`cli`] is the command line
 
 pub mod error;
 pub mod progress;
@@ -42,6 +42,7 @@ pub mod plan;
 pub mod check;
 pub mod diff;
 pub mod pipeline;
+pub mod report;
 pub mod synth;
 pub mod encode;
 #[cfg(feature = "cli")]

@@ -58,10 +58,12 @@ fn contains(text: &str, all: &[&str]) {
     }
 }
 
-const VERBS: [&[&str]; 12] = [
+const VERBS: [&[&str]; 14] = [
     &["plan"],
     &["modalities"],
+    &["encode"],
     &["inspect"],
+    &["report"],
     &["check"],
     &["update"],
     &["diff"],

@@ -1,4 +1,4 @@
-//! `inspect`: what is in a plan. Reads plan.json and modalities.arrow, so it takes milliseconds at any size.
+//! `inspect`: what is in a plan. Reads plan.json and the small tables, so it takes milliseconds at any size.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,17 @@ use serde_json::{Value, json};
 
 use super::style::{self, Look};
 use crate::error::Result;
-use crate::modalities::EstimatorSpec;
-use crate::plan::manifest::GainKind;
+use crate::modalities::Criterion;
 use crate::plan::modalities::Modality;
 use crate::plan::{Manifest, Plan};
+use crate::report::{data, words};
 
 /// Show what is in a plan
 #[derive(Args)]
 pub struct Flags {
     /// Directory of the plan
     plan: PathBuf,
-    /// Show every modality, not only the 20 largest
+    /// Show every modality and every file, not only the largest
     #[arg(long)]
     all: bool,
     /// Print one JSON object: plan.json and the table of modalities
@@ -25,17 +25,27 @@ pub struct Flags {
     json: bool,
 }
 
+/// Rows of a table without `--all`.
+const MODALITIES: usize = 20;
+const FILES: usize = 6;
+
 pub fn run(flags: Flags) -> Result<String> {
     let plan = Plan::open(&flags.plan)?;
-    let (manifest, modalities) = (plan.manifest(), plan.modalities()?);
+    let modalities = plan.modalities()?;
     if flags.json {
         let modalities: Vec<Value> = modalities.iter().enumerate().map(as_json).collect();
-        return Ok(super::json(&json!({"plan": manifest, "modalities": modalities})));
+        return Ok(super::json(&json!({"plan": plan.manifest(), "modalities": modalities})));
     }
-    let look = Look::stdout();
-    let limit = if flags.all { usize::MAX } else { 20 };
-    let facts = style::facts(&facts(&flags.plan, manifest, &modalities), look);
-    Ok(facts + "\n" + &table(&modalities, limit, look))
+    let (look, m) = (Look::stdout(), plan.manifest());
+    let limit = |n| if flags.all { usize::MAX } else { n };
+    Ok([
+        answer(m, &modalities, look),
+        style::facts(&facts(&flags.plan, &plan, &modalities)?, look),
+        sizes(&modalities, limit(MODALITIES), look),
+        batches(&plan, look)?,
+        files(m, limit(FILES), look),
+    ]
+    .join("\n"))
 }
 
 /// A modality without its centre, which has as many numbers as the features have dimensions.
@@ -44,125 +54,214 @@ fn as_json((number, m): (usize, &Modality)) -> Value {
         "rms_radius": m.rms_radius, "prominence": m.prominence, "distance_quantiles": m.distance_quantiles})
 }
 
-fn facts(dir: &Path, m: &Manifest, modalities: &[Modality]) -> Vec<(String, String)> {
+/// How many, how sure, why, and what the plan does with it.
+fn answer(m: &Manifest, modalities: &[Modality], look: Look) -> String {
     let shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
-    let given = !m.config["modalities"]["count"].is_null();
-    let counted = EstimatorSpec::named(&m.estimator.name).is_none_or(EstimatorSpec::counts) && !given;
-    let clear = !counted || crate::modalities::clear(&shares);
+    let answer = words::answer(m, &shares);
+    let mut out = String::new();
+    let head = format!("{}, {}", answer.headline, answer.sure);
+    for line in style::wrap(&head, look.width) {
+        out += &(look.bold(&line) + "\n");
+    }
+    for sentences in [&answer.why, &answer.plan] {
+        out.push('\n');
+        for sentence in sentences {
+            for (i, line) in style::wrap(sentence, look.width.clamp(12, 100) - 2).iter().enumerate() {
+                out += &format!("{}{line}\n", if i == 0 { "- " } else { "  " });
+            }
+        }
+    }
+    out
+}
+
+fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String, String)>> {
+    let m = plan.manifest();
     let line = |name: &str, text: String| (name.to_string(), text);
+    let mut data = format!("{}, {}", style::plural(m.rows, "row"), style::plural(m.dims.into(), "dimension"));
+    if m.rows_planned < m.rows {
+        data += &format!("; {} planned", style::count(m.rows_planned));
+    }
     let mut lines = vec![
-        line("plan", format!("{} ({})", dir.display(), style::shorten(&m.plan, 13))),
-        line("written by", format!("{} {}, format {}", m.tool.name, m.tool.version, m.format)),
-        line(
-            "data",
-            format!(
-                "{}, {}; {} planned; {}",
-                style::plural(m.rows, "row"),
-                style::plural(m.dims.into(), "dimension"),
-                style::count(m.rows_planned),
-                style::plural(m.inputs.len() as u64, "file"),
-            ),
-        ),
-        line(
-            "modalities",
-            super::plan::modality_count(
-                m.modalities,
-                m.estimator.confidence,
-                m.estimator.interval,
-                clear,
-                &m.estimator.name,
-                counted,
-            ),
-        ),
-        line("strata", style::count(m.strata.into())),
-        line(
-            "batch size",
-            format!(
-                "{} = {:.2} rows a modality; {} of the rows have their modality in every batch",
-                style::count(m.batch_size.into()),
-                m.samples_per_modality,
-                style::percent(m.coverage)
-            ),
-        ),
+        line("plan", format!("{} ({}, format {})", dir.display(), style::shorten(&m.plan, 13), m.format)),
+        line("data", format!("{data}; {}", style::plural(m.inputs.len() as u64, "file"))),
+        line("strata", format!("{}, seed {}", style::count(m.strata.into()), m.seed)),
     ];
     let features = &m.config["features"];
     if let (Some(column), Some(encoder)) = (features["encode"].as_str(), features["encoder"].as_str()) {
         let (name, hash) = encoder.rsplit_once('@').unwrap_or((encoder, ""));
         lines.insert(1, line("encoder", format!("{name} ({}) reads `{column}`", style::shorten(hash, 13))));
     }
-    let candidates = m.candidates.iter().map(|c| match c.accumulation {
-        1 => style::count(c.batch_size.into()),
-        a => format!("{} x {a}", style::count(c.batch_size.into())),
-    });
-    lines.push(line("candidates", candidates.collect::<Vec<_>>().join(", ")));
-    lines.push(line("epochs", format!("{} written, seed {}", m.epochs, m.seed)));
+    if let Some(text) = evidence(&plan.curve()?.unwrap_or_default(), &m.estimator.name) {
+        lines.push(line("evidence", text));
+    }
+    if modalities.len() > MODALITIES {
+        let mut shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
+        shares.sort_by(|a, b| b.total_cmp(a));
+        let text = format!(
+            "{} from {} to {}",
+            style::sparkline(&shares, 24),
+            style::percent(shares[0]),
+            style::percent(shares[shares.len() - 1])
+        );
+        lines.push(line("sizes", text));
+    }
+    let beta: Vec<f64> = plan.weights()?.iter().map(|k| f64::from(k.beta)).collect();
+    let schedule = m.config["weights"]["schedule"].as_str().unwrap_or_default();
     lines.push(line(
-        "scores",
+        "weights",
+        match (beta.first(), beta.last()) {
+            (Some(first), Some(last)) if schedule != "off" => {
+                format!("{} {schedule}: beta {first:.1} to {last:.1}", style::sparkline(&beta, 16))
+            }
+            _ => "off".into(),
+        },
+    ));
+    lines.push(line(
+        "updates",
         format!(
-            "an update at {} representative samples; modality share {:.2} ({})",
+            "at {} effective rows; modality share {:.2} ({})",
             style::count(m.information_threshold.round() as u64),
             m.modality_share.value,
             m.modality_share.source
         ),
     ));
-    let gain = m.gain.as_ref().map(|g| (g.value, g.kind == GainKind::Label));
-    lines.push(line("gain", super::plan::predicted_gain(gain)));
-    let bytes = m.files.iter().map(|f| f.bytes).sum();
-    let largest = m.files.iter().max_by_key(|f| f.bytes);
-    let largest =
-        largest.map_or(String::new(), |f| format!("; the largest is {} ({})", f.path, style::bytes(f.bytes)));
-    lines.push(line(
-        "files",
-        format!("{}, {}{largest}", style::plural(m.files.len() as u64, "file"), style::bytes(bytes)),
-    ));
-    lines
+    Ok(lines)
 }
 
-/// What fits in `width` columns: names get what numbers and bars leave; details only on wide terminals.
-fn table(modalities: &[Modality], limit: usize, look: Look) -> String {
-    let width = look.width;
-    const NUMBERS: usize = 35;
+/// What the level was chosen by, over the neighbourhoods that were tried.
+fn evidence(curve: &[Criterion], estimator: &str) -> Option<String> {
+    let first = curve.iter().find(|c| c.criterion != "M")?;
+    let mut points: Vec<(u32, f64)> =
+        curve.iter().filter(|c| c.criterion == first.criterion).map(|c| (c.k, c.value)).collect();
+    points.sort_by_key(|p| p.0);
+    let values: Vec<f64> = points.iter().map(|p| p.1).collect();
+    let (from, to) = (points.first()?.0, points.last()?.0);
+    Some(format!(
+        "{} {} of {estimator} over k {from} to {to}",
+        style::sparkline(&values, 24),
+        first.criterion
+    ))
+}
+
+/// The largest modalities. What fits: the bar from 56 columns on, the details from 100; names get the rest.
+fn sizes(modalities: &[Modality], limit: usize, look: Look) -> String {
     const BAR: usize = 12;
-    const DETAILS: usize = 36;
+    let mut order: Vec<usize> = (0..modalities.len()).collect();
+    order.sort_by_key(|&i| (std::cmp::Reverse(modalities[i].rows), i));
     let most = modalities.iter().map(|m| m.share).fold(f64::MIN_POSITIVE, f64::max);
-    let longest = modalities.iter().map(|m| m.name.chars().count()).max().unwrap_or(0);
-    let (bars, details) = (width >= 60, width >= 100);
-    let used = NUMBERS + (BAR + 2) * usize::from(bars) + DETAILS * usize::from(details);
-    let name_room = longest.clamp(4, width.saturating_sub(used).max(6));
-    let mut head = vec!["modality", "name", "rows", "share"];
-    let mut right = vec![true, false, true, true];
+    let (bars, details) = (look.width >= 56, look.width >= 100);
+    let mut head = vec!["#", "rows", "share"];
+    let mut right = vec![true, true, true];
+    if bars {
+        head.push("");
+        right.push(false);
+    }
     if details {
-        head.extend(["radius", "prominence", "kind"]);
-        right.extend([true, true, false]);
+        head.extend(["radius", "prominence"]);
+        right.extend([true, true]);
+    }
+    let mut rows: Vec<Vec<String>> = (order.iter().take(limit))
+        .map(|&i| {
+            let m = &modalities[i];
+            let mut cells = vec![i.to_string(), style::count(m.rows), style::percent(m.share)];
+            if bars {
+                cells.push(style::bar(m.share / most, BAR));
+            }
+            if details {
+                let prominence =
+                    if m.prominence.is_nan() { "-".into() } else { format!("{:.2}", m.prominence) };
+                cells.extend([format!("{:.3}", m.rms_radius), prominence]);
+            }
+            cells
+        })
+        .collect();
+    let names: Vec<&str> = (order.iter().take(limit))
+        .map(|&i| &modalities[i])
+        .map(|m| if m.name.is_empty() && m.kind != "mode" { m.kind.as_str() } else { m.name.as_str() })
+        .collect();
+    if names.iter().any(|name| !name.is_empty()) {
+        let used = style::table_width(&head, &rows) + 2;
+        // Names need some columns to say anything.
+        let room = look.width.saturating_sub(used);
+        if room >= 4 {
+            head.push("sets it apart");
+            right.push(false);
+            let last = head.len() - 1;
+            head[last] = if room >= "sets it apart".len() { "sets it apart" } else { "name" };
+            for (row, name) in rows.iter_mut().zip(&names) {
+                row.push(style::shorten(&style::printable(name), room));
+            }
+        }
+    }
+    let mut out = style::table(&head, &right, &rows, look);
+    if modalities.len() > limit {
+        out += &(look.dim(&format!("and {} more: --all", style::count((modalities.len() - limit) as u64)))
+            + "\n");
+    }
+    out
+}
+
+fn batches(plan: &Plan, look: Look) -> Result<String> {
+    let (m, epochs) = (plan.manifest(), plan.epochs()?);
+    let wide = look.width >= 60;
+    let rows: Vec<Vec<String>> = (m.candidates.iter())
+        .map(|c| {
+            let mark = if c.batch_size == m.batch_size { "*" } else { "" };
+            let mut cells = vec![
+                format!("{}{mark}", style::count(c.batch_size.into())),
+                style::count(epochs.epoch(0, c.batch_size.into()).len()),
+                c.accumulation.to_string(),
+            ];
+            if wide {
+                cells.push(format!("{:.2}", f64::from(c.batch_size) / f64::from(m.modalities.max(1))));
+            }
+            cells
+        })
+        .collect();
+    let head: &[&str] = match wide {
+        true => &["batch size", "batches", "accumulation", "rows a modality"],
+        false => &["batch size", "batches", "accumulation"],
+    };
+    let epochs = format!(
+        "* recommended; {} written, any other can be computed",
+        style::plural(m.epochs.into(), "epoch")
+    );
+    let note: String = style::wrap(&epochs, look.width).iter().map(|line| look.dim(line) + "\n").collect();
+    Ok(style::table(head, &[true; 4][..head.len()], &rows, look) + &note)
+}
+
+/// The largest files, with all of them summed up.
+fn files(m: &Manifest, limit: usize, look: Look) -> String {
+    let mut files = data::files(m);
+    files.sort_by(|a, b| b.3.cmp(&a.3).then_with(|| a.0.cmp(&b.0)));
+    let total: u64 = files.iter().map(|f| f.3).sum();
+    let most = files.first().map_or(1, |f| f.3).max(1) as f64;
+    let (rows, bars) = (look.width >= 56, look.width >= 72);
+    let cells = |(path, _, n, bytes): &(String, String, u64, u64)| {
+        let mut cells = vec![style::shorten(path, look.width.saturating_sub(13)), style::bytes(*bytes)];
+        if rows {
+            cells.insert(1, style::count(*n));
+        }
+        if bars {
+            cells.push(style::bar(*bytes as f64 / most, 12));
+        }
+        cells
+    };
+    let mut head = vec!["file", "size"];
+    let mut right = vec![false, true];
+    if rows {
+        head.insert(1, "rows");
+        right.insert(1, true);
     }
     if bars {
         head.push("");
         right.push(false);
     }
-    let rows: Vec<Vec<String>> = (modalities.iter().enumerate().take(limit))
-        .map(|(number, m)| {
-            let mut cells = vec![
-                number.to_string(),
-                style::shorten(&m.name, name_room),
-                style::count(m.rows),
-                style::percent(m.share),
-            ];
-            if details {
-                let prominence =
-                    if m.prominence.is_nan() { "-".into() } else { format!("{:.2}", m.prominence) };
-                cells.extend([format!("{:.3}", m.rms_radius), prominence, style::shorten(&m.kind, 12)]);
-            }
-            if bars {
-                cells.push(style::bar(m.share / most, BAR));
-            }
-            cells
-        })
-        .collect();
-    let mut out = style::table(&head, &right, &rows, look);
-    if modalities.len() > limit {
-        out += &look.dim(&format!("and {} more: --all shows them", modalities.len() - limit));
-        out.push('\n');
-    }
+    let shown: Vec<Vec<String>> = files.iter().take(limit).map(cells).collect();
+    let mut out = style::table(&head, &right, &shown, look);
+    let sum = format!("{}, {}", style::plural(m.files.len() as u64, "file"), style::bytes(total));
+    let more = if files.len() > limit { ": --all" } else { "" };
+    out += &(look.dim(&format!("{sum} in all{more}")) + "\n");
     out
 }
 
@@ -170,11 +269,20 @@ fn table(modalities: &[Modality], limit: usize, look: Look) -> String {
 mod tests {
     use super::*;
 
+    fn plan() -> Plan {
+        Plan::open(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/plans/v1")).unwrap()
+    }
+
+    fn widest(text: &str) -> usize {
+        text.lines().map(|l| l.chars().count()).max().unwrap_or(0)
+    }
+
     #[test]
-    fn the_table_fits() {
+    fn everything_fits() {
+        let plan = plan();
         let modalities: Vec<Modality> = (0..25)
             .map(|i| Modality {
-                name: "a rather long name, ending nowhere in particular".into(),
+                name: "a rather long name, ending nowhere\nin particular".into(),
                 kind: "mode".into(),
                 rows: 1_000_000 >> i,
                 share: 0.5 / f64::from(i + 1),
@@ -183,13 +291,31 @@ mod tests {
                 ..Modality::default()
             })
             .collect();
-        for width in [45, 60, 75, 80, 100, 160] {
+        for width in [40, 45, 60, 75, 80, 100, 160] {
             let mut look = Look::plain();
             look.width = width;
-            let text = table(&modalities, 20, look);
-            let widest = text.lines().map(|l| l.chars().count()).max().unwrap();
-            assert!(widest <= width, "{widest} > {width}\n{text}");
+            let text = sizes(&modalities, 20, look);
+            assert!(widest(&text) <= width, "{} > {width}\n{text}", widest(&text));
+            assert_eq!(text.lines().count(), 22, "{text}");
             assert!(text.contains("and 5 more"), "{text}");
+            let m = plan.manifest();
+            for text in [
+                answer(m, &modalities, look),
+                style::facts(&facts(Path::new("plan"), &plan, &modalities).unwrap(), look),
+                batches(&plan, look).unwrap(),
+                files(m, 6, look),
+            ] {
+                assert!(widest(&text) <= width, "{} > {width}\n{text}", widest(&text));
+            }
         }
+    }
+
+    #[test]
+    fn the_answer_comes_first() {
+        let plan = plan();
+        let text = answer(plan.manifest(), &plan.modalities().unwrap(), Look::plain());
+        assert!(text.starts_with("5 modalities, "), "{text}");
+        assert!(text.contains("confidence") && text.contains("Every batch of "), "{text}");
+        assert!(!text.contains('\x1b'), "{text}");
     }
 }

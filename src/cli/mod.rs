@@ -15,6 +15,7 @@ mod inspect;
 mod man;
 mod modalities;
 mod plan;
+mod report;
 mod schema;
 mod settings;
 mod style;
@@ -73,6 +74,7 @@ enum Verb {
     Check(Box<check::Flags>),
     Update(Box<update::Flags>),
     Diff(diff::Flags),
+    Report(report::Flags),
     Synth(synth::Flags),
     Schema(schema::Flags),
     Config(config::Flags),
@@ -195,6 +197,7 @@ fn execute(
         Verb::Check(flags) => return check::run(*flags, &context),
         Verb::Update(flags) => update::run(*flags, &context),
         Verb::Diff(flags) => diff::run(flags),
+        Verb::Report(flags) => report::run(flags, context.quiet),
         Verb::Synth(flags) => synth::run(flags, &context),
         Verb::Schema(flags) => schema::run(flags),
         Verb::Config(flags) => config::run(flags, &context),

@@ -2,6 +2,8 @@
 
 use std::io::IsTerminal;
 
+pub use crate::report::words::{count, percent, plural};
+
 /// What the place that text goes to can show.
 #[derive(Clone, Copy)]
 pub struct Look {
@@ -39,6 +41,10 @@ impl Look {
         self.wrap("2", text)
     }
 
+    pub fn bold(self, text: &str) -> String {
+        self.wrap("1", text)
+    }
+
     pub fn red(self, text: &str) -> String {
         self.wrap("1;31", text)
     }
@@ -65,29 +71,6 @@ fn columns() -> Option<usize> {
     columns.filter(|&n| n > 0)
 }
 
-/// 1,234,567
-pub fn count(n: u64) -> String {
-    let digits = n.to_string();
-    let mut out = String::with_capacity(digits.len() * 4 / 3);
-    for (i, c) in digits.chars().enumerate() {
-        if i > 0 && (digits.len() - i).is_multiple_of(3) {
-            out.push(',');
-        }
-        out.push(c);
-    }
-    out
-}
-
-/// "1 row", "2 rows"
-pub fn plural(n: u64, one: &str) -> String {
-    match (n, one.strip_suffix('y')) {
-        (1, _) => format!("1 {one}"),
-        (_, Some(stem)) => format!("{} {stem}ies", count(n)),
-        _ if one.ends_with("tch") => format!("{} {one}es", count(n)),
-        _ => format!("{} {one}s", count(n)),
-    }
-}
-
 /// 4.0 GiB
 pub fn bytes(n: u64) -> String {
     let mut value = n as f64;
@@ -112,16 +95,6 @@ pub fn seconds(s: f64) -> String {
     }
 }
 
-/// A share as 12.3 %; small ones keep two digits that mean something.
-pub fn percent(share: f64) -> String {
-    let p = 100.0 * share;
-    match p {
-        p if p == 0.0 || p >= 9.95 => format!("{p:.1} %"),
-        p if p >= 0.095 => format!("{p:.2} %"),
-        p => format!("{p:.4} %"),
-    }
-}
-
 /// A bar of `cells` characters, in eighths of a character.
 pub fn bar(share: f64, cells: usize) -> String {
     let eighths =
@@ -131,6 +104,28 @@ pub fn bar(share: f64, cells: usize) -> String {
         out.push(['▏', '▎', '▍', '▌', '▋', '▊', '▉'][rest]);
     }
     out
+}
+
+/// `values` as a row of at most `cells` bars, from the smallest to the largest of them: neighbours are averaged.
+pub fn sparkline(values: &[f64], cells: usize) -> String {
+    let values: Vec<f64> = values.iter().copied().filter(|x| x.is_finite()).collect();
+    let cells = cells.min(values.len());
+    let mean = |i: usize| {
+        let of = &values[i * values.len() / cells..(i + 1) * values.len() / cells];
+        of.iter().sum::<f64>() / of.len() as f64
+    };
+    let means: Vec<f64> = (0..cells).map(mean).collect();
+    let (low, high) = means.iter().fold((f64::MAX, f64::MIN), |(a, b), &x| (a.min(x), b.max(x)));
+    let bar = |x: &f64| {
+        let height = if high > low { 7.0 * (x - low) / (high - low) } else { 3.0 };
+        ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'][height.round() as usize]
+    };
+    means.iter().map(bar).collect()
+}
+
+/// User text on one line, without what a terminal would act on.
+pub fn printable(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// At most `room` characters; a cut is marked.
@@ -157,7 +152,7 @@ pub fn facts(lines: &[(String, String)], look: Look) -> String {
 }
 
 /// Words put into lines of at most `room` characters; line breaks in the text stay, and a number keeps its "%".
-fn wrap(text: &str, room: usize) -> Vec<String> {
+pub fn wrap(text: &str, room: usize) -> Vec<String> {
     let mut lines = Vec::new();
     for paragraph in text.lines() {
         let paragraph = paragraph.replace(" %", "\u{a0}%");
@@ -175,13 +170,20 @@ fn wrap(text: &str, room: usize) -> Vec<String> {
     lines.iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
+/// Of every column: its widest cell.
+fn widths(head: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
+    let width = |j: usize| rows.iter().map(|r| r[j].chars().count()).chain([head[j].chars().count()]).max();
+    (0..head.len()).map(|j| width(j).unwrap_or(0)).collect()
+}
+
+/// Columns that [`table`] takes.
+pub fn table_width(head: &[&str], rows: &[Vec<String>]) -> usize {
+    widths(head, rows).iter().map(|w| w + 2).sum::<usize>().saturating_sub(2)
+}
+
 /// A table whose columns are as wide as their widest cell. `right` columns hold numbers.
 pub fn table(head: &[&str], right: &[bool], rows: &[Vec<String>], look: Look) -> String {
-    let widths: Vec<usize> = (0..head.len())
-        .map(|j| {
-            rows.iter().map(|r| r[j].chars().count()).chain([head[j].chars().count()]).max().unwrap_or(0)
-        })
-        .collect();
+    let widths = widths(head, rows);
     let line = |cells: &[String]| {
         let cells: Vec<String> = (cells.iter().zip(&widths).zip(right))
             .map(|((c, w), right)| if *right { format!("{c:>w$}") } else { format!("{c:w$}") })
@@ -205,8 +207,9 @@ mod tests {
     fn numbers_for_people() {
         assert_eq!([0, 999, 1000, 1234567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
-            [(1, "row"), (2, "batch"), (2, "epoch"), (3, "modality")].map(|(n, w)| plural(n, w)),
-            ["1 row", "2 batches", "2 epochs", "3 modalities"]
+            [(1, "row"), (2, "batch"), (2, "epoch"), (3, "modality"), (4, "stratum")]
+                .map(|(n, w)| plural(n, w)),
+            ["1 row", "2 batches", "2 epochs", "3 modalities", "4 strata"]
         );
         assert_eq!([0, 1023, 1024, 4 << 30].map(bytes), ["0 B", "1023 B", "1.0 KiB", "4.0 GiB"]);
         assert_eq!(
@@ -221,6 +224,10 @@ mod tests {
         assert_eq!(bar(1.0, 4), "████");
         assert_eq!(bar(0.0, 4), "");
         assert_eq!(bar(1e-9, 4), "▏");
+        assert_eq!(sparkline(&[0.0, 0.5, 1.0], 8), "▁▅█");
+        assert_eq!(sparkline(&[1.0, 1.0, 3.0, 3.0, f64::NAN], 2), "▁█");
+        assert_eq!((sparkline(&[2.0], 4), sparkline(&[], 4)), ("▄".into(), String::new()));
+        assert_eq!(printable("a\x1b[31m\nb"), "a [31m b");
         assert_eq!(shorten("modality", 5), "moda…");
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("one 18.4 % two", 8), ["one", "18.4 %", "two"]);

@@ -1,0 +1,204 @@
+//! The answer in words: how many modalities, how sure, why, and what the plan does with it. Says nothing that
+//! docs/algorithms.md does not allow.
+
+use serde::Serialize;
+use serde_json::Value;
+
+use crate::modalities::{EstimatorSpec, clear};
+use crate::plan::Manifest;
+use crate::plan::manifest::GainKind;
+
+/// What a person wants to know first.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct Answer {
+    /// False: the data shows no clear number of modalities.
+    pub clear: bool,
+    /// False: the number was given, or is that of a column's values.
+    pub counted: bool,
+    /// "12 modalities", "No clear number of modalities".
+    pub headline: String,
+    /// One line: the interval and the confidence.
+    pub sure: String,
+    /// One sentence an entry.
+    pub why: Vec<String>,
+    /// What the plan does with it, one sentence an entry.
+    pub plan: Vec<String>,
+}
+
+/// `shares`: of the modalities.
+pub fn answer(m: &Manifest, shares: &[f64]) -> Answer {
+    let given = !m.config["modalities"]["count"].is_null();
+    let counted = !given && EstimatorSpec::named(&m.estimator.name).is_none_or(EstimatorSpec::counts);
+    let is_clear = !counted || clear(shares);
+    let number = plural(m.modalities.into(), "modality");
+    let (low, high) = m.estimator.interval;
+    Answer {
+        clear: is_clear,
+        counted,
+        headline: if is_clear { number.clone() } else { "No clear number of modalities".into() },
+        sure: match (counted, is_clear) {
+            (false, _) if m.estimator.name == "column" => "the values of a column".into(),
+            (false, _) => "a given number".into(),
+            (true, true) if low < high => {
+                format!("likely {low} to {high}, confidence {}", percent(m.estimator.confidence))
+            }
+            (true, true) => format!("confidence {}", percent(m.estimator.confidence)),
+            (true, false) if m.modalities == 1 => "the sample shows one connected cloud of rows".into(),
+            (true, false) => format!("{number} found, but one of them holds nearly all rows"),
+        },
+        why: why(m, shares, is_clear, counted),
+        plan: does(m, is_clear),
+    }
+}
+
+fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> {
+    let params = &m.estimator.params;
+    let number = |key: &str| params.get(key).and_then(Value::as_f64);
+    let mut why = Vec::new();
+    if !counted {
+        why.push(match m.estimator.name.as_str() {
+            "column" => {
+                let column = m.config["modalities"]["column"].as_str().unwrap_or_default();
+                format!("Every value of the column {column} is one modality; nothing was counted.")
+            }
+            _ => "k-means put the rows into the number of groups that was asked for; whether the data has that many modes \
+                  was not examined."
+                .into(),
+        });
+        return why;
+    }
+    // Others do not ask for more than halves of one-mode data agree on.
+    let halved = ["consensus", "rim", "hdbscan"].contains(&m.estimator.name.as_str());
+    let largest = shares.iter().copied().fold(0.0, f64::max);
+    match (clear, m.modalities) {
+        (true, _) => {
+            if let Some(rho) = number("rho").or(number("rep")) {
+                why.push(format!(
+                    "Two halves of the sample, each looked at alone, agree on {} of the information in their labels.",
+                    percent(rho)
+                ));
+            }
+        }
+        (false, 1) if !halved => why.push(format!("The estimator {} finds one modality.", m.estimator.name)),
+        (false, 1) => why.push(
+            "Halves of the sample, each looked at alone, agree on no division of the rows into dense regions beyond what \
+             data with a single mode would show."
+                .into(),
+        ),
+        (false, _) => why.push(format!("One mode holds {} of the rows.", percent(largest))),
+    }
+    if let Some(blocks) = params.get("blocks").and_then(Value::as_array).filter(|_| clear || m.modalities > 1)
+    {
+        let counts: Vec<u64> = blocks.iter().filter_map(Value::as_u64).collect();
+        let same = counts.windows(2).all(|pair| pair[0] == pair[1]);
+        let rows = number("n_s").map_or(String::new(), |n| format!(" of {} rows", count(n as u64)));
+        match (counts.as_slice(), same) {
+            ([], _) => {}
+            ([first, ..], true) if counts.len() > 1 => {
+                why.push(format!("All {} looks at the sample{rows} count {first}.", counts.len()));
+            }
+            ([first], _) => why.push(format!("One block{rows} counts {first}.")),
+            _ => {
+                let list: Vec<String> = counts.iter().map(u64::to_string).collect();
+                why.push(format!("The blocks{rows} count {}.", list.join(", ")));
+            }
+        }
+    }
+    if let Some(levels) = number("levels").filter(|n| *n >= 1.0 && clear) {
+        why.push(match levels as u64 {
+            1 => "One setting explains it best; no other comes within 10 % of it.".into(),
+            n => format!("{n} settings are within 10 % of the best; the labelling that agrees most with the others is taken."),
+        });
+    }
+    let resolution = m.config["modalities"]["resolution"].as_u64().unwrap_or(0).min(m.rows);
+    why.push(if clear {
+        format!("The count is relative to blocks of {} rows: more rows tell finer modes apart.", count(resolution))
+    } else {
+        format!(
+            "This is about blocks of {} rows, and no fault of the data: embeddings of text often have no clear modes.",
+            count(resolution)
+        )
+    });
+    why
+}
+
+fn does(m: &Manifest, clear: bool) -> Vec<String> {
+    let by = m.config["strata"]["by"].as_str().unwrap_or("modality");
+    let skewed = m.config["batches"]["allocation"].as_str().is_some_and(|a| a != "proportional");
+    let share = if skewed { "the share that it was given" } else { "its share" };
+    let mut does = Vec::new();
+    let strata = plural(m.strata.into(), "stratum");
+    let what = match m.strata == m.modalities {
+        true => format!("the {}", plural(m.modalities.into(), "modality")),
+        false => format!("{strata}, parts of the modalities,"),
+    };
+    does.push(match by {
+        "modality" if clear => format!(
+            "Every batch of {} rows holds each of {what} within one row of {share}.",
+            count(m.batch_size.into())
+        ),
+        "modality" => format!(
+            "{strata} of neighbouring rows carry the stratification instead: every batch of {} rows holds each within one \
+             row of {share}.",
+            count(m.batch_size.into())
+        ),
+        by => format!(
+            "Every batch of {} rows holds each of {strata} (by {by}) within one row of {share}.",
+            count(m.batch_size.into())
+        ),
+    });
+    if m.modalities > 1 {
+        does.push(format!(
+            "{} of the rows have their modality in every batch ({:.2} rows a modality).",
+            percent(m.coverage),
+            m.samples_per_modality
+        ));
+    }
+    does.push(match &m.gain {
+        Some(g) if g.kind == GainKind::Label => format!(
+            "Early in training the gradient's variance is predicted to be {:.2} times that of random batches.",
+            g.value
+        ),
+        Some(g) => format!(
+            "Early in training the gradient's variance is at best {:.2} times that of random batches: an optimistic guess, \
+             since the plan was made without a label.",
+            g.value
+        ),
+        None => "The effect on the gradient's variance was not predicted.".into(),
+    });
+    does
+}
+
+/// 1,234,567
+pub fn count(n: u64) -> String {
+    let digits = n.to_string();
+    let mut out = String::with_capacity(digits.len() * 4 / 3);
+    for (i, c) in digits.chars().enumerate() {
+        if i > 0 && (digits.len() - i).is_multiple_of(3) {
+            out.push(',');
+        }
+        out.push(c);
+    }
+    out
+}
+
+/// "1 row", "2 rows", "3 strata"
+pub fn plural(n: u64, one: &str) -> String {
+    match (n, one.strip_suffix('y')) {
+        (1, _) => format!("1 {one}"),
+        (_, Some(stem)) => format!("{} {stem}ies", count(n)),
+        _ if one == "stratum" => format!("{} strata", count(n)),
+        _ if one.ends_with("tch") => format!("{} {one}es", count(n)),
+        _ => format!("{} {one}s", count(n)),
+    }
+}
+
+/// A share as 12.3 %; small ones keep two digits that mean something.
+pub fn percent(share: f64) -> String {
+    let p = 100.0 * share;
+    match p {
+        p if p == 0.0 || p >= 9.95 => format!("{p:.1} %"),
+        p if p >= 0.095 => format!("{p:.2} %"),
+        p => format!("{p:.4} %"),
+    }
+}
