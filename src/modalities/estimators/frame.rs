@@ -77,7 +77,8 @@ impl Frame {
             });
         }
         let block = distinct(&sample.points, sample.blocks.first().map_or(&[], Vec::as_slice));
-        if block.len() < FEWEST {
+        // A given number needs as many rows, not evidence.
+        if block.len() < if self.fixed { 1 } else { FEWEST } {
             return Ok(None);
         }
         let dims = sample.points.cols();
@@ -164,7 +165,8 @@ impl Frame {
     ) -> Result<Halved> {
         let points = view.halves(sample, seed);
         if points.iter().any(|half| half.rows() < FEWEST / 4) {
-            return Ok(Halved { counts: [1, 1], information: Information::default() });
+            // Nothing was reproduced: a share of 0.
+            return Ok(Halved { counts: [1, 1], information: Information { mutual: 0.0, entropy: 1.0 } });
         }
         let (a, b) = (method(&points[0])?, method(&points[1])?);
         Ok(Halved { counts: [a.1, b.1], information: agreement(&points, [&a.0, &b.0]) })
