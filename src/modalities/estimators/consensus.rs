@@ -70,7 +70,7 @@ const SMALL_HALVINGS: usize = 15;
 const HALVINGS: usize = 3;
 /// Step 5: principal components of a mode's rows, rows looked at (about, at most), and the kappa that splits it.
 const WITHIN: usize = 4;
-const WITHIN_ROWS: usize = 2500;
+const WITHIN_ROWS: usize = 10_000;
 const CLEAR: f64 = 0.9;
 
 /// The default estimator. The fields switch steps off, for the ablation in docs/modalities.md; all are on by default.
@@ -558,6 +558,29 @@ mod tests {
         assert_eq!(fit.kind.len(), 60, "{:?}", fit.details);
         assert!(agreement(&fit.labels, &truth) > 0.99);
         assert_eq!(fit.details["n_s"], 6000);
+        let blocks_only = Consensus { finer: false, ..Default::default() };
+        let blocks_only = blocks_only.fit(&sample, 1, &Progress::default()).unwrap();
+        assert!(
+            blocks_only.details["n_s"] == 1200 && blocks_only.kind.len() < 60,
+            "{:?}",
+            blocks_only.details
+        );
+    }
+
+    #[test]
+    fn a_mode_is_split_where_its_own_rows_show_two() {
+        let parts = |share: usize| {
+            let shift = |i: usize, j: usize| if j == 0 && i % 10 < share { 7.0 } else { 0.0 };
+            let number = |i: usize, j: usize| (normal(key(6, &[i as u64, j as u64])) + shift(i, j)) as f32;
+            let data = (0..900).flat_map(|i| (0..16).map(move |j| number(i, j))).collect();
+            let own =
+                Sample { rows: (0..900).collect(), points: Matrix::from_vec(900, 16, data), blocks: vec![] };
+            Consensus::default().parts(&own, 1).unwrap()
+        };
+        assert_eq!(parts(0), None);
+        let (labels, rise) = parts(2).unwrap();
+        let truth: Vec<u32> = (0..900).map(|i| u32::from(i % 10 < 2)).collect();
+        assert!(rise.len() == 2 && agreement(&labels, &truth) > 0.98, "{rise:?}");
     }
 
     #[test]
