@@ -13,16 +13,38 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 /// Points, and every labelling there is.
 pub type Loaded = (Matrix, Vec<Vec<u32>>);
 
+/// A dataset that rows can be taken from.
+pub struct Opened {
+    pub rows: u64,
+    take: Box<dyn Fn(&[u64]) -> Loaded>,
+}
+
+impl Opened {
+    /// These rows; of a mixture no others are made.
+    pub fn take(&self, rows: &[u64]) -> Loaded {
+        (self.take)(rows)
+    }
+
+    fn whole((points, labellings): Loaded) -> Opened {
+        let rows = points.rows() as u64;
+        let take = move |rows: &[u64]| {
+            let picked = |l: &Vec<u32>| rows.iter().map(|&r| l[r as usize]).collect();
+            (points.gather(rows.iter().map(|&r| r as usize)), labellings.iter().map(picked).collect())
+        };
+        Opened { rows, take: Box::new(take) }
+    }
+}
+
 pub struct Data {
     pub name: String,
     /// Whether its classes are modes, so that it belongs in the averages.
     pub counts: bool,
-    make: Box<dyn Fn() -> Loaded>,
+    open: Box<dyn Fn() -> Opened>,
 }
 
 impl Data {
-    pub fn load(&self) -> Loaded {
-        (self.make)()
+    pub fn open(&self) -> Opened {
+        (self.open)()
     }
 }
 
@@ -46,7 +68,7 @@ pub fn files(dir: &Path) -> Vec<Data> {
     let data = |path: PathBuf| Data {
         name: name(&path),
         counts: name(&path) != "packages",
-        make: Box::new(move || read(&path)),
+        open: Box::new(move || Opened::whole(read(&path))),
     };
     found.into_iter().map(data).collect()
 }
@@ -99,8 +121,8 @@ fn codes(values: &[String]) -> Vec<u32> {
     values.iter().map(|v| distinct.binary_search(&v).expect("it is one of them") as u32).collect()
 }
 
-fn made(name: String, make: impl Fn() -> Loaded + 'static) -> Data {
-    Data { name, counts: true, make: Box::new(make) }
+fn made(name: String, open: impl Fn() -> Opened + 'static) -> Data {
+    Data { name, counts: true, open: Box::new(open) }
 }
 
 /// Number `j` of row `i` of the stream named by `words`.
@@ -112,45 +134,75 @@ fn unit(words: [u64; 2], i: usize, j: usize) -> f64 {
     uniform(key(words[0], &[words[1], i as u64, j as u64]))
 }
 
-/// `n` rows of unit Gaussians whose centres are at least `apart` from each other, shares 1 / rank^skew.
-pub fn mixture(n: usize, dims: usize, k: usize, apart: f64, skew: f64) -> Loaded {
-    // Centres on a sphere just large enough, tried again until they are apart.
-    let mut centers: Vec<Vec<f64>> = Vec::new();
-    let mut radius = apart;
-    let mut tries = 0;
-    while centers.len() < k {
-        let c: Vec<f64> =
-            (0..dims).map(|j| gauss([11, 1], tries, j) * radius / (dims as f64).sqrt()).collect();
-        let near =
-            |o: &Vec<f64>| o.iter().zip(&c).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() < apart * apart;
-        if !centers.iter().any(near) {
-            centers.push(c);
-        }
-        tries += 1;
-        if tries % 200 == 0 {
-            radius *= 1.1;
-        }
-    }
-    let shares: Vec<f64> = (1..=k).map(|r| 1.0 / (r as f64).powf(skew)).collect();
-    let total: f64 = shares.iter().sum();
-    let mut label = Vec::with_capacity(n);
-    let mut data = Vec::with_capacity(n * dims);
-    for i in 0..n {
-        let mut at = unit([11, 2], i, 0) * total;
-        let m = shares
-            .iter()
-            .position(|s| {
-                at -= s;
-                at < 0.0
-            })
-            .unwrap_or(k - 1);
-        label.push(m as u32);
-        data.extend((0..dims).map(|j| (centers[m][j] + gauss([11, 3], i, j)) as f32));
-    }
-    (Matrix::from_vec(n, dims, data), vec![label])
+/// Unit Gaussians whose centres are at least `apart` from each other, shares 1 / rank^skew; another `word`, other numbers.
+#[derive(Clone, Copy, Debug)]
+pub struct Mixture {
+    pub word: u64,
+    pub dims: usize,
+    pub modes: usize,
+    pub apart: f64,
+    pub skew: f64,
 }
 
-/// Mixtures of Gaussians, 60 000 rows each: name, dims, modes, distance of the nearest centres in standard deviations.
+impl Mixture {
+    pub fn name(&self) -> String {
+        format!("gauss d={} M={} apart={} skew={}", self.dims, self.modes, self.apart, self.skew)
+    }
+
+    pub fn shares(&self) -> Vec<f64> {
+        let weights: Vec<f64> = (1..=self.modes).map(|r| 1.0 / (r as f64).powf(self.skew)).collect();
+        let total: f64 = weights.iter().sum();
+        weights.into_iter().map(|w| w / total).collect()
+    }
+
+    /// On a sphere just large enough, tried again until they are apart.
+    fn centers(&self) -> Vec<Vec<f64>> {
+        let mut centers: Vec<Vec<f64>> = Vec::new();
+        let mut radius = self.apart;
+        let mut tries = 0;
+        while centers.len() < self.modes {
+            let c: Vec<f64> = (0..self.dims)
+                .map(|j| gauss([self.word, 1], tries, j) * radius / (self.dims as f64).sqrt())
+                .collect();
+            let near = |o: &Vec<f64>| {
+                o.iter().zip(&c).map(|(a, b)| (a - b) * (a - b)).sum::<f64>() < self.apart * self.apart
+            };
+            if !centers.iter().any(near) {
+                centers.push(c);
+            }
+            tries += 1;
+            if tries % 200 == 0 {
+                radius *= 1.1;
+            }
+        }
+        centers
+    }
+
+    pub fn open(self, rows: u64) -> Opened {
+        let (centers, shares) = (self.centers(), self.shares());
+        let take = move |rows: &[u64]| {
+            let mut label = Vec::with_capacity(rows.len());
+            let mut data = Vec::with_capacity(rows.len() * self.dims);
+            for &row in rows {
+                let i = row as usize;
+                let mut at = unit([self.word, 2], i, 0);
+                let passed = |s: &f64| {
+                    at -= s;
+                    at < 0.0
+                };
+                let m = shares.iter().position(passed).unwrap_or(self.modes - 1);
+                label.push(m as u32);
+                data.extend(
+                    centers[m].iter().enumerate().map(|(j, c)| (c + gauss([self.word, 3], i, j)) as f32),
+                );
+            }
+            (Matrix::from_vec(rows.len(), self.dims, data), vec![label])
+        };
+        Opened { rows, take: Box::new(take) }
+    }
+}
+
+/// Mixtures of Gaussians, 60 000 rows each.
 pub fn mixtures() -> Vec<Data> {
     let cases = [
         (64, 5, 6.0, 0.0),
@@ -162,19 +214,53 @@ pub fn mixtures() -> Vec<Data> {
         (64, 200, 8.0, 1.0),
         (384, 100, 10.0, 0.5),
     ];
-    let make = |(dims, k, apart, skew): (usize, usize, f64, f64)| {
-        made(format!("gauss d={dims} M={k} apart={apart} skew={skew}"), move || {
-            mixture(60_000, dims, k, apart, skew)
-        })
+    let make = |(dims, modes, apart, skew): (usize, usize, f64, f64)| {
+        let mixture = Mixture { word: 11, dims, modes, apart, skew };
+        made(mixture.name(), move || mixture.open(60_000))
     };
     cases.into_iter().map(make).collect()
 }
 
+/// One mixture at several numbers of rows.
+pub fn sizes(rows: &[u64]) -> Vec<Data> {
+    let mixture = Mixture { word: 11, dims: 16, modes: 20, apart: 6.0, skew: 0.5 };
+    let make = |&rows: &u64| made(format!("{} rows={rows}", mixture.name()), move || mixture.open(rows));
+    rows.iter().map(make).collect()
+}
+
+/// Random mixtures whose number of modes is well defined at this resolution: nearest centres 4 to 8 standard deviations
+/// apart (two unit Gaussians are two modes from 2 on), and 40 rows of the smallest in a block. 1 to 40 modes, 2 to 64
+/// dimensions, skew 0 to 1, half to six times as many rows as a block has.
+pub fn random(cases: u64, resolution: u32) -> Vec<Data> {
+    let block = f64::from(resolution);
+    let one = |case: u64| {
+        let word = key(17, &[case]);
+        let mut draws = 0;
+        let mut draw = |low: f64, high: f64| {
+            draws += 1;
+            low + (high - low) * unit([word, 4], draws, 0)
+        };
+        loop {
+            let dims = draw(1.0, 6.0).exp2().round() as usize;
+            let modes = draw(0.0, 40f64.log2()).exp2().round() as usize;
+            let (apart, skew) = (draw(4.0, 8.0), draw(0.0, 1.0));
+            let rows = (block * draw(-1.0, 2.6).exp2()).round();
+            let mixture = Mixture { word, dims, modes, apart, skew };
+            let least = mixture.shares().into_iter().fold(1.0, f64::min);
+            if least * rows.min(block) >= 40.0 {
+                let name = format!("case {case} d={dims} apart={apart:.1} skew={skew:.1} rows={rows}");
+                return made(name, move || mixture.open(rows as u64));
+            }
+        }
+    };
+    (0..cases).map(one).collect()
+}
+
 /// The generators with a single mode.
-pub const ONE: [&str; 8] = ["gaussian", "cube", "ball", "sphere", "t3", "exponential", "anisotropic", "vmf"];
+const ONE: [&str; 8] = ["gaussian", "cube", "ball", "sphere", "t3", "exponential", "anisotropic", "vmf"];
 
 /// 12 000 rows of one mode.
-pub fn single(kind: &str, dims: usize) -> Loaded {
+fn single(kind: &str, dims: usize) -> Loaded {
     let n = 12_000;
     let scaled = |v: Vec<f64>, radius: f64| {
         let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
@@ -207,7 +293,7 @@ pub fn single(kind: &str, dims: usize) -> Loaded {
 }
 
 pub fn one_mode() -> Vec<Data> {
-    let dims = [2, 16, 64, 384];
+    let dims = [2, 16, 64, 384, 768];
     let cases = ONE.into_iter().flat_map(|kind| dims.map(|d| (kind, d)));
-    cases.map(|(kind, d)| made(format!("{kind} d={d}"), move || single(kind, d))).collect()
+    cases.map(|(kind, d)| made(format!("{kind} d={d}"), move || Opened::whole(single(kind, d)))).collect()
 }

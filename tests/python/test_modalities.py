@@ -49,22 +49,47 @@ def test_known_classes_are_counted_and_found(batchwright, plan, name, least, mos
     assert adjusted_rand(found, classes) >= agreement
 
 
+def written(path, points):
+    points = points.astype(np.float32)
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(points.ravel()), points.shape[1])
+    pq.write_table(pa.table({"embedding": vectors}), path)
+    return path
+
+
+def test_separate_gaussians_are_counted_exactly(batchwright, tmp_path):
+    """d = 64, M = 5, the nearest centres 6 standard deviations apart."""
+    draw = np.random.default_rng(0)
+    centers = np.zeros((5, 64))
+    # Corners of a simplex, turned at random.
+    centers[np.arange(5), np.arange(5)] = 6 / np.sqrt(2)
+    centers = centers @ np.linalg.qr(draw.standard_normal((64, 64)))[0]
+    points = centers[draw.integers(0, 5, 12_000)] + draw.standard_normal((12_000, 64))
+    path = written(tmp_path / "five.parquet", points)
+    assert [count(batchwright, path, "--seed", seed)["modalities"] for seed in (0, 1)] == [5, 5]
+
+
 def one_mode(kind, dims, seed):
-    """3 000 rows with a single mode."""
+    """2 000 rows with a single mode."""
     draw = np.random.default_rng(seed)
-    normal = draw.standard_normal((3000, dims))
+    normal = draw.standard_normal((2000, dims))
+    on_sphere = lambda x: x / np.linalg.norm(x, axis=1, keepdims=True)
     return {
         "Gaussian": lambda: normal,
-        "uniform": lambda: draw.random((3000, dims)),
-        "heavy-tailed": lambda: normal / np.sqrt(draw.chisquare(3, (3000, 1)) / 3),
+        "uniform": lambda: draw.random((2000, dims)),
+        "ball": lambda: on_sphere(normal) * draw.random((2000, 1)) ** (1 / dims),
+        "sphere": lambda: on_sphere(normal),
+        "heavy-tailed": lambda: normal / np.sqrt(draw.chisquare(3, (2000, 1)) / 3),
+        "exponential": lambda: draw.exponential(size=(2000, dims)),
+        "anisotropic": lambda: normal / (1 + np.arange(dims)),
+        "von Mises-Fisher": lambda: on_sphere(normal + 2 * np.sqrt(dims) * np.eye(1, dims)),
     }[kind]()
 
 
-@pytest.mark.parametrize("dims", [2, 16, 64, 384])
-@pytest.mark.parametrize("kind", ["Gaussian", "uniform", "heavy-tailed"])
+KINDS = ["Gaussian", "uniform", "ball", "sphere", "heavy-tailed", "exponential", "anisotropic", "von Mises-Fisher"]
+
+
+@pytest.mark.parametrize("dims", [2, 16, 64, 384, 768])
+@pytest.mark.parametrize("kind", KINDS)
 def test_data_with_one_mode_is_one_modality(batchwright, tmp_path, kind, dims):
-    points = one_mode(kind, dims, dims).astype(np.float32)
-    vectors = pa.FixedSizeListArray.from_arrays(pa.array(points.ravel()), dims)
-    pq.write_table(pa.table({"embedding": vectors}), tmp_path / "one.parquet")
-    answer = count(batchwright, tmp_path / "one.parquet")
+    answer = count(batchwright, written(tmp_path / "one.parquet", one_mode(kind, dims, dims)))
     assert (answer["modalities"], answer["clear"]) == (1, False), answer

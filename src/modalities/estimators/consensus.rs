@@ -14,8 +14,9 @@
 //! 2. **At which level?** The one with the largest I kappa^3, where kappa = (rho - 0.8^d) / (1 - 0.8^d) is the share that is
 //!    reproduced, corrected for chance as Cohen (1960) corrects agreement: the most information, trusted as far as it is
 //!    reproduced. A level with more modes wins only if it reproduces them.
-//! 3. **Which labelling?** Every block labels the sample at every level that scores nearly as well (10 %); the labelling
-//!    that agrees best with all the others is taken (the medoid of the ensemble), so M is not the whim of one block.
+//! 3. **Which labelling?** Every block labels the sample at every level that scores nearly as well (10 %); taken is the
+//!    labelling with the largest product of score and agreement with all the others (a weighted medoid of the ensemble), so
+//!    M is not the whim of one block.
 //! 4. **Modes too small for a block.** If halves of blocks share a fifth more information than the best score, part of which
 //!    they do not reproduce, the whole sample is looked at as one block with k <= 64, in the spaces where that was seen, and
 //!    its answer stands if its score is a fifth above that of the blocks. Otherwise the resolution stays what the user asked
@@ -69,7 +70,7 @@ const SMALL_HALVINGS: usize = 15;
 const HALVINGS: usize = 3;
 /// Step 5: principal components of a mode's rows, rows looked at (about, at most), and the kappa that splits it.
 const WITHIN: usize = 4;
-const WITHIN_ROWS: usize = 2500;
+const WITHIN_ROWS: usize = 10_000;
 const CLEAR: f64 = 0.9;
 
 /// The default estimator. The fields switch steps off, for the ablation in docs/modalities.md; all are on by default.
@@ -310,7 +311,8 @@ impl Consensus {
         };
         let good = &levels[..if self.medoid { levels.len().min(LEVELS) } else { 1 }];
         let mut ensemble = view.ensemble(sample, good, seed, progress)?;
-        let chosen = if self.medoid { medoid(sample, &ensemble) } else { middle(best, &ensemble) };
+        let chosen =
+            if self.medoid { medoid(sample, &ensemble, |c| self.score(c)) } else { middle(best, &ensemble) };
         let Member { block, cell, projection, found } = ensemble.swap_remove(chosen);
         drop(ensemble);
         let Labelled { mut labels, mut prominence } = found;
@@ -357,7 +359,6 @@ impl Consensus {
         for (i, &m) in labels.iter().enumerate() {
             members[m as usize].push(i);
         }
-        let stage = progress.stage("look into modes", "modes", members.len() as u64);
         let mut mode = 0;
         while mode < members.len() {
             progress.check()?;
@@ -385,7 +386,6 @@ impl Consensus {
                 continue;
             }
             mode += 1;
-            stage.advance(u64::from(mode <= members.len()))?;
         }
         Ok(())
     }
@@ -452,9 +452,9 @@ struct Member<'a> {
     found: Labelled,
 }
 
-/// The member whose labels share the most with those of all others, on some rows chosen by key; of equals the first.
-/// O(members^2 COMPARED).
-fn medoid(sample: &Sample, ensemble: &[Member]) -> usize {
+/// The member with the largest product of its level's score and the mean share of information it has in common with the
+/// others, on some rows chosen by key; of equals the first. O(members^2 COMPARED).
+fn medoid(sample: &Sample, ensemble: &[Member], score: impl Fn(&Cell) -> f64) -> usize {
     let every = (sample.rows.len() / COMPARED).max(1) as u64;
     let rows: Vec<usize> =
         (0..sample.rows.len()).filter(|&i| mix64(sample.rows[i]).is_multiple_of(every)).collect();
@@ -468,7 +468,8 @@ fn medoid(sample: &Sample, ensemble: &[Member]) -> usize {
         agreement[i] += share;
         agreement[j] += share;
     }
-    (0..ensemble.len()).fold(0, |best, i| if agreement[i] > agreement[best] { i } else { best })
+    let worth = |i: usize| agreement[i] * score(ensemble[i].cell);
+    (0..ensemble.len()).fold(0, |best, i| if worth(i) > worth(best) { i } else { best })
 }
 
 /// Of equally good blocks the first: the number of modes nearest to the level's median.
@@ -557,6 +558,29 @@ mod tests {
         assert_eq!(fit.kind.len(), 60, "{:?}", fit.details);
         assert!(agreement(&fit.labels, &truth) > 0.99);
         assert_eq!(fit.details["n_s"], 6000);
+        let blocks_only = Consensus { finer: false, ..Default::default() };
+        let blocks_only = blocks_only.fit(&sample, 1, &Progress::default()).unwrap();
+        assert!(
+            blocks_only.details["n_s"] == 1200 && blocks_only.kind.len() < 60,
+            "{:?}",
+            blocks_only.details
+        );
+    }
+
+    #[test]
+    fn a_mode_is_split_where_its_own_rows_show_two() {
+        let parts = |share: usize| {
+            let shift = |i: usize, j: usize| if j == 0 && i % 10 < share { 7.0 } else { 0.0 };
+            let number = |i: usize, j: usize| (normal(key(6, &[i as u64, j as u64])) + shift(i, j)) as f32;
+            let data = (0..900).flat_map(|i| (0..16).map(move |j| number(i, j))).collect();
+            let own =
+                Sample { rows: (0..900).collect(), points: Matrix::from_vec(900, 16, data), blocks: vec![] };
+            Consensus::default().parts(&own, 1).unwrap()
+        };
+        assert_eq!(parts(0), None);
+        let (labels, rise) = parts(2).unwrap();
+        let truth: Vec<u32> = (0..900).map(|i| u32::from(i % 10 < 2)).collect();
+        assert!(rise.len() == 2 && agreement(&labels, &truth) > 0.98, "{rise:?}");
     }
 
     #[test]

@@ -242,7 +242,9 @@ mod tests {
 
     #[test]
     fn ladder_and_components() {
-        let grid = |rows: usize, dims| Grid::new(rows, dims, 16, (0.026 * rows as f64).max(16.0), &TAUS);
+        let grid = |rows: usize, dims| {
+            Grid::new(rows, dims, (16, (0.026 * rows as f64).max(16.0)), &TAUS, Joined::Either)
+        };
         let ks = |rows| grid(rows, 2).ladder;
         assert_eq!(ks(10_000), [16, 32, 64, 128, 256]);
         assert_eq!((ks(600), ks(64), ks(63), ks(16)), (vec![16], vec![16], vec![7], vec![4]));
