@@ -43,9 +43,9 @@ struct Args {
 impl Default for Args {
     fn default() -> Self {
         Args {
-            cases: 4000,
+            cases: 1540,
             rows: 3000,
-            epochs: 30,
+            epochs: 20,
             members: 3,
             seed: 1,
             out: "src/modalities/estimators/pretrained/weights.bin".into(),
