@@ -23,7 +23,8 @@ pub struct Files {
 
 impl Files {
     pub fn new(root: &Path) -> Self {
-        Files { root: root.into(), hashes: Vec::new() }
+        let here = root.as_os_str().is_empty();
+        Files { root: if here { ".".into() } else { root.into() }, hashes: Vec::new() }
     }
 
     /// The same record for the files of another folder.

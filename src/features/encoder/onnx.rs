@@ -62,7 +62,9 @@ impl OnnxEncoder {
             let help = "download or export the model again; tract runs ONNX of opset 9 to 18 and the usual operators";
             Error::input(&file, "cannot be run as an ONNX model", help).because(e)
         };
-        let mut model = tract_onnx::onnx().model_for_path(path).map_err(broken)?;
+        // Shapes follow from the inputs as they are set below; what the file notes of others may contradict them.
+        let onnx = tract_onnx::onnx().with_ignore_output_shapes(true).with_ignore_value_info(true);
+        let mut model = onnx.model_for_path(path).map_err(broken)?;
         let names: Vec<String> =
             model.input_outlets().map_err(broken)?.iter().map(|i| model.node(i.node).name.clone()).collect();
         let unfit = |reason: String, help: &str| Error::config(KEY, format!("{file}: {reason}"), help);
