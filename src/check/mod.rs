@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::{self, Level, Run};
 use crate::error::{Error, Result};
+use crate::modalities::model::UNKNOWN_VALUE;
 use crate::parts::Local;
 use crate::plan::{Assigner, Plan};
 use crate::progress::Progress;
@@ -321,8 +322,11 @@ pub fn compare(
     let (coverage, fresh, now) = match read {
         Ok(read) => read,
         // A row that no modality or stratum takes.
-        Err(Error::Input { column: Some(column), reason, .. }) if reason.contains("does not know") => {
-            findings.push(contract("values", &column, true, reason, "values of the column that stratifies"));
+        Err(Error::Input { column, reason, .. }) if reason.contains(UNKNOWN_VALUE) => {
+            let column = column.or_else(|| plan.config().ok()?.strata.column().map(String::from));
+            let column = column.unwrap_or_default();
+            let formula = "values of the column that names modalities or strata";
+            findings.push(contract("values", &column, true, reason, formula));
             outcome.diagnosis.push(Diagnosis {
                 symptom: Symptom::New,
                 subject: column.clone(),
