@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import subprocess
+import sys
 import tempfile
 
 import numpy as np
@@ -75,6 +76,7 @@ def main():
     table = pq.read_table(a.data)
     found = {name: {n: [0, 0, 0] for n in SIZES} for name in SCENARIOS}
     for seed in range(a.seeds):
+        print(f"seed {seed + 1} of {a.seeds}", file=sys.stderr)
         rng = np.random.default_rng(1000 + seed)
         order = rng.permutation(table.num_rows)
         base, rest = table.take(order[:20_000]), table.take(order[20_000:])

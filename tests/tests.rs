@@ -1,5 +1,6 @@
 //! One integration binary (one link step); one file per promise.
 
+mod check;
 mod cli;
 mod columns;
 mod determinism;

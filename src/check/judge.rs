@@ -127,7 +127,7 @@ impl<'a> Judge<'a> {
                     id: "modality-shares",
                     group: Group::Modalities,
                     subject: String::new(),
-                    formula: "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), the largest of all modalities",
+                    formula: "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the modality that moved most",
                     setting: "share",
                     threshold: limits.share,
                 },
@@ -298,7 +298,7 @@ impl<'a> Judge<'a> {
             setting,
             threshold,
         };
-        const SHARE: &str = "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), the largest of all values";
+        const SHARE: &str = "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the value that moved most";
         match &column.told {
             Told::Values(_) => {
                 let table = Table::new(planned, column, counts);

@@ -160,11 +160,25 @@ fn human(o: &Outcome, look: Look) -> String {
     if !measured.is_empty() {
         out.push('\n');
         out += &table(&measured, look);
+        out.push('\n');
+        out += &look.dim("how the effects are computed; p is corrected for the number of tests (Holm)\n");
+        out += &style::facts(&formulae(&measured), look);
     }
     for f in worth_telling(o).iter().filter(|f| f.answer == Answer::CannotTell || f.level != Level::Error) {
         out += &look.dim(&format!("{}: {}\n", title(f), f.message));
     }
     out
+}
+
+/// Each kind of test once: its name and formula.
+fn formulae(findings: &[&Finding]) -> Vec<(String, String)> {
+    let mut told: Vec<(String, String)> = Vec::new();
+    for f in findings {
+        if !told.iter().any(|(id, _)| *id == f.id) {
+            told.push((f.id.clone(), f.formula.clone()));
+        }
+    }
+    told
 }
 
 /// What was measured. Columns that a narrow window has no room for are left out.
@@ -499,6 +513,12 @@ fn markdown(o: &Outcome) -> String {
         );
         left += usize::from(!push(&mut out, &line));
     }
+    let measured: Vec<&Finding> = o.findings.iter().filter(|f| f.effect.is_some()).collect();
+    let mut how = String::from("\n<details><summary>How the effects are computed</summary>\n\n");
+    for (id, formula) in formulae(&measured) {
+        let _ = writeln!(how, "- **{}**: {}", cell(&id), cell(&formula));
+    }
+    left += usize::from(!push(&mut out, &(how + "\n</details>\n")));
     if left > 0 {
         out += &tail(left);
     }

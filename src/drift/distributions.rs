@@ -59,6 +59,47 @@ fn gamma_tail(a: f64, x: f64) -> f64 {
     (front * h).clamp(0.0, 1.0)
 }
 
+/// P(X >= k) of X binomial with `n` trials of chance `p`: the regularised incomplete beta function I_p(k, n - k + 1) by
+/// Lentz's continued fraction (Abramowitz & Stegun 26.5.8).
+pub fn binomial_tail(k: f64, n: f64, p: f64) -> f64 {
+    match () {
+        () if k <= 0.0 => 1.0,
+        () if k > n => 0.0,
+        () => beta(p, k, n - k + 1.0),
+    }
+}
+
+fn beta(x: f64, a: f64, b: f64) -> f64 {
+    if x <= 0.0 || x >= 1.0 {
+        return x.clamp(0.0, 1.0);
+    }
+    // The fraction converges fast on this side of the mean.
+    if x > (a + 1.0) / (a + b + 2.0) {
+        return 1.0 - beta(1.0 - x, b, a);
+    }
+    const TINY: f64 = 1e-300;
+    let safe = |x: f64| if x.abs() < TINY { TINY } else { x };
+    let front =
+        libm::lgamma(a + b) - libm::lgamma(a) - libm::lgamma(b) + a * libm::log(x) + b * libm::log1p(-x);
+    let (mut c, mut d) = (1.0, 1.0 / safe(1.0 - (a + b) * x / (a + 1.0)));
+    let mut h = d;
+    for i in 1..10_000 {
+        let m = f64::from(i);
+        for term in [
+            m * (b - m) * x / ((a + 2.0 * m - 1.0) * (a + 2.0 * m)),
+            -(a + m) * (a + b + m) * x / ((a + 2.0 * m) * (a + 2.0 * m + 1.0)),
+        ] {
+            d = 1.0 / safe(1.0 + term * d);
+            c = safe(1.0 + term / c);
+            h *= d * c;
+        }
+        if (d * c - 1.0).abs() < 1e-15 {
+            break;
+        }
+    }
+    (libm::exp(front) * h / a).clamp(0.0, 1.0)
+}
+
 /// P(sum of w_i X_i > x) for independent chi-squared X_i with one degree of freedom and weights w_i >= 0: a chi-squared
 /// of the same mean, variance and skewness (Hall 1983; Buckley & Eagleson 1988). Exact for equal weights.
 pub fn weighted_chi2_tail(x: f64, weights: &[f64]) -> f64 {
@@ -98,6 +139,11 @@ mod tests {
         assert!((chi2_tail(3.84, 1.0) - 0.050_043_521).abs() < 1e-9);
         assert!((chi2_tail(30.0, 10.0) - 0.000_856_641).abs() < 1e-9);
         assert!((chi2_tail(400.0, 300.0) / 9.682_2e-5 - 1.0).abs() < 0.01);
+        // By hand: 1 - .9^10, 10 .9 .1^9 + .1^10; R: pbinom(39, 100, .3, lower = FALSE)
+        assert!((binomial_tail(1.0, 10.0, 0.1) - (1.0 - 0.9f64.powi(10))).abs() < 1e-14);
+        assert!((binomial_tail(9.0, 10.0, 0.1) - 9.1e-9).abs() < 1e-20);
+        assert!((binomial_tail(40.0, 100.0, 0.3) - 0.020_989).abs() < 1e-5);
+        assert_eq!((binomial_tail(0.0, 5.0, 0.3), binomial_tail(6.0, 5.0, 0.3)), (1.0, 0.0));
         assert_eq!((chi2_tail(0.0, 3.0), chi2_tail(1e4, 1.0)), (1.0, 0.0));
     }
 

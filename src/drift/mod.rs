@@ -3,7 +3,7 @@
 //!
 //! | comparison | effect | test |
 //! |---|---|---|
-//! | [`shares`] of categories, one by one | Cohen's h = 2 asin sqrt(q) - 2 asin sqrt(p) | h over its standard error sqrt(1/m + 1/n), normal; the largest of k times k (Bonferroni) |
+//! | [`shares`] of categories, one by one | Cohen's h = 2 asin sqrt(q) - 2 asin sqrt(p) | h over its standard error sqrt(1/m + 1/n), normal; exact (binomial, given both counts' sum) where fewer than 30 rows are expected; times the number of categories (Bonferroni) |
 //! | [`composition`] over all categories | Cohen's w = sqrt(sum (q - p)^2 / p), less what chance adds | chi-squared |
 //! | [`means`] of features | Cohen's d = difference of means over the standard deviation | normal, the largest of k times k |
 //! | [`spread`] around a centre | logarithm of the ratio of root mean squares | normal |
@@ -15,7 +15,7 @@
 pub mod distributions;
 
 use crate::kernels::eigen;
-use distributions::{chi2_tail, normal_point, normal_tail, weighted_chi2_tail};
+use distributions::{binomial_tail, chi2_tail, normal_point, normal_tail, weighted_chi2_tail};
 
 /// What a comparison found.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -39,17 +39,45 @@ pub fn cohens_h(p: f64, q: f64) -> f64 {
     angle(q) - angle(p)
 }
 
-/// The category whose share moved most, as (place, comparison): counts then and now. None without categories or rows.
-/// The interval is simultaneous for all categories.
+/// Chance of counts at least as far apart as `a` of `m` and `b` of `n`, if the share is the same. The arcsine's normal
+/// approximation fails for few rows: there the count is binomial, given the sum of both.
+fn same_share(a: f64, m: f64, b: f64, n: f64) -> f64 {
+    const FEW: f64 = 30.0;
+    // The rarer of the category and all others, so that the binomial is close to the hypergeometric.
+    let (a, b) = if a + b > 0.5 * (m + n) { (m - a, n - b) } else { (a, b) };
+    let (all, share) = (a + b, n / (m + n));
+    if all * share.min(1.0 - share) >= FEW {
+        return 2.0 * normal_tail(cohens_h(a / m, b / n).abs() / noise(m, n).sqrt());
+    }
+    let above = binomial_tail(b, all, share);
+    let below = binomial_tail(a, all, 1.0 - share);
+    (2.0 * above.min(below)).min(1.0)
+}
+
+/// The category whose share moved most, as (place, comparison): counts then and now. Of those that moved significantly
+/// (at 1 - `confidence`, among all) the largest shift, else the least likely one. None without categories or rows. The
+/// interval is simultaneous for all categories.
 pub fn shares(then: &[f64], now: &[f64], confidence: f64) -> Option<(usize, Comparison)> {
     let (m, n) = (then.iter().sum::<f64>(), now.iter().sum::<f64>());
     if m == 0.0 || n == 0.0 {
         return None;
     }
-    let h = |i: usize| cohens_h(then[i] / m, now[i] / n);
-    let place = (0..then.len()).max_by(|&a, &b| h(a).abs().total_cmp(&h(b).abs()).then(b.cmp(&a)))?;
-    let error = noise(m, n).sqrt();
-    Some((place, largest(h(place), error, then.len(), confidence)))
+    let k = then.len() as f64;
+    let tests: Vec<(f64, f64)> = (0..then.len())
+        .map(|i| {
+            let p = (k * same_share(then[i], m, now[i], n)).min(1.0);
+            (p, cohens_h(then[i] / m, now[i] / n))
+        })
+        .collect();
+    let significant = |&&i: &&usize| tests[i].0 <= 1.0 - confidence;
+    let places: Vec<usize> = (0..then.len()).collect();
+    let by_effect = |a: &&usize, b: &&usize| tests[**a].1.abs().total_cmp(&tests[**b].1.abs()).then(b.cmp(a));
+    let by_chance =
+        |a: &&usize, b: &&usize| tests[**a].0.total_cmp(&tests[**b].0).then_with(|| by_effect(b, a));
+    let place =
+        places.iter().filter(significant).max_by(by_effect).or_else(|| places.iter().min_by(by_chance))?;
+    let (p, effect) = tests[*place];
+    Some((*place, Comparison { p, ..largest(effect, noise(m, n).sqrt(), then.len(), confidence) }))
 }
 
 /// The largest of `k` normal differences with this standard error.
@@ -70,7 +98,7 @@ pub fn moved(then: &[f64], now: &[f64], alpha: f64, least: f64) -> Vec<(usize, f
     let (m, n) = (then.iter().sum::<f64>(), now.iter().sum::<f64>());
     let (mut then, mut now) = (then.to_vec(), now.to_vec());
     let mut found = Vec::new();
-    while let Some((place, c)) = shares(&then, &now, 0.95) {
+    while let Some((place, c)) = shares(&then, &now, 1.0 - alpha) {
         if c.p > alpha || c.effect.abs() < least {
             break;
         }
@@ -219,6 +247,9 @@ mod tests {
     fn shares_that_stay_and_shares_that_move() {
         let (place, c) = shares(&[500.0, 300.0, 200.0], &[500.0, 300.0, 200.0], 0.99).unwrap();
         assert_eq!((place, c.effect, c.p), (0, 0.0, 1.0));
+        // Nothing left of a few expected ones is no wonder; of many it is.
+        assert!(shares(&[9930.0, 70.0], &[400.0, 0.0], 0.99).unwrap().1.p > 0.05);
+        assert!(shares(&[9000.0, 1000.0], &[400.0, 0.0], 0.99).unwrap().1.p < 1e-9);
         let (place, c) = shares(&[5000.0, 4000.0, 1000.0], &[480.0, 320.0, 200.0], 0.99).unwrap();
         assert_eq!(place, 2);
         assert!((c.effect - cohens_h(0.1, 0.2)).abs() < 1e-12 && c.interval.0 > 0.0 && c.p < 1e-9);

@@ -14,6 +14,9 @@ use crate::modalities::{Assigned, Fit, Model, Sample, lloyd};
 use crate::parts::{Part, Read};
 use crate::source::text_value;
 
+/// How an error says that a row's value has no number: `check` makes it a finding.
+pub const UNKNOWN_VALUE: &str = "which the plan does not know";
+
 /// A table column whose values are numbered.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ColumnIds {
@@ -190,7 +193,7 @@ impl ColumnIds {
                 let id = *self.values.get(&text).ok_or_else(|| {
                     Error::input(
                         "dataset",
-                        format!("row {} has the value `{text}`, which the plan does not know", points.rows[i]),
+                        format!("row {} has the value `{text}`, {UNKNOWN_VALUE}", points.rows[i]),
                         "for new values make a new plan (`batchwright plan`); nothing may write to the files meanwhile",
                     )
                     .column(&self.column)

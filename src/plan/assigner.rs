@@ -10,7 +10,7 @@ use crate::features::{
 };
 use crate::ids::NONE;
 use crate::matrix::Matrix;
-use crate::modalities::model::{AssignedReader, ColumnIds, Strata};
+use crate::modalities::model::{AssignedReader, ColumnIds, Strata, UNKNOWN_VALUE};
 use crate::modalities::{Assigned, EstimatorSpec, Model};
 use crate::parts::{Engine, Local, Part, Pass, Read, parts, parts_of};
 use crate::source::{Bad, Dataset, Invalid, Kind, RawRows, Selection};
@@ -289,7 +289,7 @@ where
         for (i, h) in stratum.iter_mut().enumerate().filter(|(_, h)| **h != NONE) {
             *h = *self.pairs.get(h).ok_or_else(|| {
                 let reason = format!(
-                    "row {} is of modality {} and has a value that no planned row of it has: it has no stratum",
+                    "row {} has a value that no planned row of modality {} has, {UNKNOWN_VALUE}",
                     points.rows[i], modality[i]
                 );
                 Error::input("dataset", reason, "for new strata make a new plan (`batchwright plan`)")

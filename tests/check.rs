@@ -1,0 +1,247 @@
+//! `check` and `update` on every kind of plan, and on data that is not as it should be.
+
+use std::fs::File;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use arrow_array::types::Float32Type;
+use arrow_array::{ArrayRef, Float64Array, ListArray, RecordBatch, StringArray};
+use batchwright::check::{self, Answer, Outcome, Symptom};
+use batchwright::config::{Check, Config, Run};
+use batchwright::modalities::EstimatorSpec;
+use batchwright::plan::Plan;
+use batchwright::progress::Progress;
+use batchwright::rng::{key, normal};
+use batchwright::{diff, pipeline, source};
+use parquet::arrow::ArrowWriter;
+
+/// Four blobs; `kind` is the blob, `price` a number about it.
+fn write(path: &Path, rows: std::ops::Range<u64>, change: impl Fn(u64, &mut [f32], &mut String)) {
+    let mut points = Vec::new();
+    let (mut kinds, mut prices) = (Vec::new(), Vec::new());
+    for i in rows {
+        let blob = key(1, &[i]) % 4;
+        let mut point: Vec<f32> =
+            (0..3).map(|j| (normal(key(2, &[i, j])) + 8.0 * normal(key(3, &[blob, j]))) as f32).collect();
+        let mut kind = format!("kind-{blob}");
+        change(i, &mut point, &mut kind);
+        prices.push(f64::from(point[0]) + normal(key(4, &[i])));
+        points.push(Some(point.into_iter().map(Some).collect::<Vec<_>>()));
+        kinds.push(kind);
+    }
+    let columns: Vec<(&str, ArrayRef)> = vec![
+        ("embedding", Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(points))),
+        ("kind", Arc::new(StringArray::from(kinds))),
+        ("price", Arc::new(Float64Array::from(prices))),
+    ];
+    let batch = RecordBatch::try_from_iter(columns).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+fn as_it_is(_: u64, _: &mut [f32], _: &mut String) {}
+
+/// A folder with the data in `data/` and plans beside it.
+struct World {
+    dir: tempfile::TempDir,
+    run: Run,
+}
+
+impl World {
+    fn new(set: impl Fn(&mut Config)) -> World {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::create_dir(dir.path().join("data")).unwrap();
+        let world = World { run: Run { out: dir.path().join("plan"), ..Run::default() }, dir };
+        write(&world.file("b"), 0..3000, as_it_is);
+        let mut config = Config::default();
+        config.modalities.resolution = 500;
+        config.batches.epochs = Some(1);
+        set(&mut config);
+        pipeline::plan(&world.data(), &config, &world.run, &Progress::default()).unwrap();
+        world
+    }
+
+    fn file(&self, name: &str) -> PathBuf {
+        self.dir.path().join("data").join(format!("{name}.parquet"))
+    }
+
+    fn data(&self) -> Vec<String> {
+        vec![self.dir.path().join("data").to_str().unwrap().to_string()]
+    }
+
+    fn check(&self, plan: &str) -> Outcome {
+        let plan = self.dir.path().join(plan);
+        check::check(&plan, &self.data(), &Check::default(), &self.run, &Progress::default()).unwrap()
+    }
+
+    fn update(&self, refit: bool) -> pipeline::Updated {
+        let run = Run { out: self.dir.path().join("new"), force: true, ..Run::default() };
+        let limits = Check::default();
+        let progress = Progress::default();
+        pipeline::update(&self.run.out, &self.data(), &limits, refit, false, &run, &progress).unwrap()
+    }
+
+    fn open(&self, plan: &str) -> Plan {
+        Plan::open(self.dir.path().join(plan)).unwrap()
+    }
+}
+
+/// Appended rows are merged into every kind of plan, and the result is a plan of all rows.
+#[test]
+fn every_kind_of_plan_takes_new_rows() {
+    type Set = fn(&mut Config);
+    let kinds: [(&str, Set); 7] = [
+        ("default", |_| {}),
+        ("label", |c| c.source.label = Some("kind".into())),
+        ("column strata", |c| c.strata.by = "kind".into()),
+        ("crossed strata", |c| c.strata.by = "modality,kind".into()),
+        ("table features", |c| c.features.columns = vec!["price".into(), "kind".into()]),
+        ("holdout", |c| c.batches.holdout = 0.1),
+        ("margin", |c| c.weights.centrality = batchwright::weights::Centrality::Margin),
+    ];
+    for (name, set) in kinds {
+        let world = World::new(set);
+        assert_eq!(world.check("plan").answer, Answer::Holds, "{name}");
+        assert_eq!(world.update(false).how, "unchanged", "{name}");
+        // `a` stands before `b`: all old rows get other numbers.
+        write(&world.file("a"), 3000..3700, as_it_is);
+        let outcome = world.check("plan");
+        assert_eq!((outcome.coverage.new, outcome.coverage.moved), (700, 3000), "{name}");
+        assert!(outcome.diagnosis.is_empty(), "{name}: {:?}", outcome.diagnosis);
+        let updated = world.update(false);
+        let how = if name == "margin" { "read anew" } else { "appended" };
+        assert_eq!(updated.how, how, "{name}: {}", updated.why);
+        let (old, new) = (world.open("plan"), world.open("new"));
+        new.verify().unwrap();
+        assert_eq!(new.manifest().rows, 3700);
+        let held = |p: &Plan| p.manifest().rows - p.manifest().rows_planned;
+        assert_eq!(held(&new), if name == "holdout" { 370 } else { 0 }, "{name}");
+        let dataset = source::Dataset::open(&world.data()).unwrap();
+        new.check_dataset(&dataset, true).unwrap();
+        if how == "appended" {
+            let (then, now) = (old.samples().unwrap(), new.samples().unwrap());
+            for row in 0..3000 {
+                let place =
+                    |s: Option<batchwright::plan::samples::SampleValues>| s.map(|s| (s.modality, s.stratum));
+                assert_eq!(place(then.get(row)), place(now.get(row + 700)), "{name} row {row}");
+            }
+            let rows: u64 = new.modalities().unwrap().iter().map(|m| m.rows).sum();
+            assert_eq!(rows, new.manifest().rows_planned);
+        }
+        let means = |p: &Plan| -> Vec<f64> {
+            p.statistics().unwrap().iter().filter(|s| s.modality.is_none()).map(|s| s.mean).collect()
+        };
+        // Merged or read: the same means.
+        let whole = {
+            let run = Run { out: world.dir.path().join("whole"), force: true, ..Run::default() };
+            pipeline::plan(&world.data(), &old.config().unwrap(), &run, &Progress::default()).unwrap();
+            world.open("whole")
+        };
+        if new.features().unwrap() == whole.features().unwrap() {
+            for (a, b) in means(&new).into_iter().zip(means(&whole)) {
+                assert!((a - b).abs() < 1e-9, "{name}: {a} {b}");
+            }
+        }
+        let next = world.check("new");
+        assert_eq!(next.answer, Answer::Holds, "{name}: {:?}", next.findings);
+        let told = diff::diff(&old, &new).unwrap();
+        assert_eq!((told.moved.common, told.moved.number, told.moved.modality), (3000, 3000, 0), "{name}");
+        assert!(told.mapping.iter().all(|m| m.then == m.now), "{name}");
+    }
+}
+
+#[test]
+fn a_value_that_no_stratum_takes_is_a_finding_and_a_reason_to_refit() {
+    for by_modality in [false, true] {
+        let world = World::new(|c| {
+            if by_modality {
+                c.modalities.estimator = EstimatorSpec::Column;
+                c.modalities.column = Some("kind".into());
+            } else {
+                c.strata.by = "modality,kind".into();
+            }
+        });
+        write(&world.file("c"), 3000..3500, |i, _, kind| {
+            if i % 5 == 0 {
+                *kind = "kind-new".into();
+            }
+        });
+        let outcome = world.check("plan");
+        assert_eq!(outcome.answer, Answer::Drifted);
+        assert_eq!(outcome.diagnosis[0].symptom, Symptom::New);
+        assert!(
+            outcome
+                .findings
+                .iter()
+                .any(|f| f.id == "values" && f.message.contains("kind-new") | f.subject.contains("kind"))
+        );
+        let updated = world.update(false);
+        assert_eq!(updated.how, "refitted");
+        let known = world.open("plan").manifest().modalities;
+        let kept: Vec<Option<u32>> = (0..known).map(Some).collect();
+        assert_eq!(updated.modalities[..known as usize], kept, "{by_modality}");
+        assert_eq!(updated.modalities.len() as u32, known + u32::from(by_modality));
+        world.open("new").verify().unwrap();
+    }
+}
+
+#[test]
+fn changed_rows_are_read_anew_and_ids_stay() {
+    let world = World::new(|_| {});
+    write(&world.file("b"), 0..2500, as_it_is);
+    let updated = world.update(false);
+    assert_eq!(updated.how, "read anew");
+    let (old, new) = (world.open("plan"), world.open("new"));
+    let (then, now) = (old.samples().unwrap(), new.samples().unwrap());
+    assert!((0..2500).all(|row| then.modality(row) == now.modality(row)));
+    let refitted = world.update(true);
+    assert_eq!(refitted.how, "refitted");
+    let same = (0..refitted.modalities.len() as u32).map(Some);
+    assert!(refitted.modalities.iter().copied().eq(same), "{:?}", refitted.modalities);
+}
+
+#[test]
+fn bad_rows_and_bad_files_are_told() {
+    let world = World::new(|_| {});
+    write(&world.file("c"), 3000..3400, |i, point, _| {
+        if i == 3100 {
+            point[1] = f32::NAN;
+        }
+    });
+    let outcome = world.check("plan");
+    let found = outcome.findings.iter().find(|f| f.id == "unusable-rows").expect("one row cannot be used");
+    assert!(found.message.starts_with("1 of 400"), "{}", found.message);
+    assert_eq!(outcome.exit_code(), 1);
+
+    let bytes = std::fs::read(world.file("c")).unwrap();
+    std::fs::write(world.file("c"), &bytes[..bytes.len() / 2]).unwrap();
+    let limits = Check::default();
+    let error =
+        check::check(&world.run.out, &world.data(), &limits, &world.run, &Progress::default()).unwrap_err();
+    assert_eq!(error.exit_code(), 3);
+    assert!(error.to_string().contains("c.parquet"), "{error}");
+
+    std::fs::remove_file(world.file("c")).unwrap();
+    let progress = Progress::default();
+    progress.cancel_switch().store(true, std::sync::atomic::Ordering::Relaxed);
+    write(&world.file("d"), 3000..3400, as_it_is);
+    let error = check::check(&world.run.out, &world.data(), &limits, &world.run, &progress).unwrap_err();
+    assert_eq!(error.exit_code(), 130);
+}
+
+/// The answer is the same on any number of threads.
+#[test]
+fn threads_do_not_change_an_answer() {
+    let world = World::new(|c| c.source.label = Some("kind".into()));
+    write(&world.file("c"), 3000..4000, |_, point, _| point[0] += 0.3);
+    let run = |threads| {
+        let run = Run { threads, ..world.run.clone() };
+        let mut outcome =
+            check::check(&world.run.out, &world.data(), &Check::default(), &run, &Progress::default())
+                .unwrap();
+        outcome.seconds = 0.0;
+        serde_json::to_string(&outcome).unwrap()
+    };
+    assert_eq!(run(1), run(3));
+}
