@@ -46,7 +46,7 @@ def train(accelerator, plan, data, seed, epochs, planned):
         for step, batch in batches:
             known = {"step": step} if planned else {"rows": batch["row"].numpy()}
             with updates.batch(**known, progress=epoch / epochs) as part:
-                part.backward(cross_entropy(model(batch["embedding"] / 16), batch["label"].long()))
+                part.backward(cross_entropy(model(batch["embedding"]), batch["label"].long()))
             if part.ends_update:
                 optimizer.step()
                 optimizer.zero_grad()
@@ -54,7 +54,7 @@ def train(accelerator, plan, data, seed, epochs, planned):
             optimizer.step()
             optimizer.zero_grad()
         with torch.no_grad():
-            out.append(float(cross_entropy(model(held_out["embedding"] / 16), held_out["label"].long())))
+            out.append(float(cross_entropy(model(held_out["embedding"]), held_out["label"].long())))
     return out
 
 

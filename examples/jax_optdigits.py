@@ -28,7 +28,7 @@ class Digits:
 
     def __init__(self, path):
         table = pq.read_table(path, columns=["embedding", "label"])
-        self.x = np.stack(table["embedding"].to_numpy()).astype(np.float32) / 16
+        self.x = np.stack(table["embedding"].to_numpy()).astype(np.float32)
         self.y = table["label"].to_numpy()
 
     def __len__(self):

@@ -27,7 +27,7 @@ class Rows(torch.utils.data.Dataset):
 
     def __init__(self, plan, double=False):
         every = ParquetRows(plan, harness.DIGITS).__getitems__(range(plan.rows)).columns
-        self.x = torch.from_numpy(every["embedding"] / 16)
+        self.x = torch.from_numpy(every["embedding"])
         self.y = torch.from_numpy(every["label"]).long()
         if double:
             self.x = self.x.double()

@@ -35,7 +35,7 @@ def test_blocks_of(page, plan_path, tmp_path, monkeypatch):
 
 
 EXAMPLES = {
-    "torch_digits.py": (("torch",), ["--seeds", "2", "--epochs", "8"], ("shuffled", "planned batches", "all of it")),
+    "torch_digits.py": (("torch",), ["--seeds", "2", "--epochs", "8"], ("shuffled", "planned batches", "planned, updates by information", "all of it")),
     "jax_optdigits.py": (("jax", "optax", "grain"), ["--seeds", "2", "--epochs", "2"], ("shuffled", "planned")),
     "accelerate_two_processes.py": (("torch", "accelerate"), ["--seeds", "2", "--epochs", "2"], ("shuffled", "planned")),
 }
