@@ -1,7 +1,10 @@
 """A plan under Accelerate on two processes, with updates by information; planned against shuffled. The rest batch of an epoch is cut
 between the processes, and the update that it ends is weighted right.
 
-    accelerate launch --cpu --num_processes 2 examples/accelerate_two_processes.py [DATA.parquet] [--seeds 3] [--epochs 3]
+    torchrun --nproc-per-node 2 examples/accelerate_two_processes.py [DATA.parquet] [--seeds 3] [--epochs 3]
+
+`accelerate launch` does as well where there are GPUs; for CPUs alone it starts one process. A planned batch is worth more than a random
+one, so the same rule makes more updates of it: their number is part of the comparison.
 """
 
 import argparse
@@ -39,23 +42,25 @@ def train(accelerator, plan, data, seed, epochs, planned):
         # Subset hands lists of rows to data.__getitems__, so collate gets whole columns here too.
         loader = accelerator.prepare(DataLoader(subset, batch_size=plan.batch_size // world, shuffle=True, collate_fn=collate))
     held_out = collate(data.__getitems__(plan.holdout()))
-    out = []
+    out, count = [], 0
     for epoch in range(epochs):
         loader.set_epoch(seed * epochs + epoch)
         batches = follow(loader) if planned else ((None, batch) for batch in loader)
         for step, batch in batches:
             known = {"step": step} if planned else {"rows": batch["row"].numpy()}
             with updates.batch(**known, progress=epoch / epochs) as part:
-                part.backward(cross_entropy(model(batch["embedding"] / 16), batch["label"].long()))
+                part.backward(cross_entropy(model(batch["embedding"]), batch["label"].long()))
             if part.ends_update:
                 optimizer.step()
                 optimizer.zero_grad()
+                count += 1
         if updates.finish():  # shuffled batches do not say which is the last
             optimizer.step()
             optimizer.zero_grad()
+            count += 1
         with torch.no_grad():
-            out.append(float(cross_entropy(model(held_out["embedding"] / 16), held_out["label"].long())))
-    return out
+            out.append(float(cross_entropy(model(held_out["embedding"]), held_out["label"].long())))
+    return out + [count]
 
 
 def main():
@@ -78,8 +83,8 @@ def main():
         accelerator.print(f"held-out loss after each epoch, mean +- standard deviation over {options.seeds} seeds\n")
         for name, planned in (("shuffled", False), ("planned", True)):
             results = torch.tensor([train(accelerator, plan, data, seed, options.epochs, planned) for seed in range(options.seeds)])
-            cells = (f"{m:.3f} +- {s:.3f}" for m, s in zip(results.mean(0), results.std(0), strict=True))
-            accelerator.print(f"{name:10}" + "".join(f"{cell:>17}" for cell in cells))
+            *cells, _ = (f"{m:.3f} +- {s:.3f}" for m, s in zip(results.mean(0), results.std(0), strict=True))
+            accelerator.print(f"{name:10}" + "".join(f"{cell:>17}" for cell in cells) + f"{results[:, -1].mean():9.1f} updates")
         accelerator.wait_for_everyone()
 
 

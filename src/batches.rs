@@ -249,6 +249,8 @@ pub struct Deal<'a> {
     offsets: &'a [u64],
     /// Rows each stratum contributes to an epoch.
     counts: Vec<u64>,
+    /// Is that every row once?
+    once: bool,
     seed: u64,
     epoch: u32,
     /// Full batches, and all batches of the smallest size.
@@ -273,6 +275,8 @@ pub struct Batch {
     pub stratum: Vec<u32>,
     /// (place of the stratum in the tour, row) in tour order.
     dealt: Vec<(u32, u64)>,
+    /// Rows of `dealt` that are not found yet.
+    walking: Vec<u32>,
     layout: Layout,
 }
 
@@ -301,6 +305,7 @@ impl<'a> Deal<'a> {
         let sizes: Vec<u64> = offsets.windows(2).map(|w| w[1] - w[0]).collect();
         let counts = counts.map_or_else(|| sizes.clone(), <[u64]>::to_vec);
         assert_eq!(counts.len(), sizes.len(), "one count per stratum");
+        let once = counts == sizes;
         let n: u64 = counts.iter().sum();
         let full = n / base;
         let order = tour(dendrogram, sizes.len(), seed, epoch);
@@ -334,6 +339,7 @@ impl<'a> Deal<'a> {
             rest,
             first_pass,
             counts,
+            once,
         }
     }
 
@@ -358,7 +364,7 @@ impl<'a> Deal<'a> {
         assert!(!range.is_empty(), "batch {c} of {}", self.batches(k));
         into.dealt.clear();
         for b in range {
-            self.deal(b, &mut into.dealt);
+            self.deal(b, &mut into.dealt, &mut into.walking);
         }
         if k > 1 {
             into.dealt.sort_by_key(|&(place, _)| place);
@@ -376,13 +382,17 @@ impl<'a> Deal<'a> {
     }
 
     /// Appends batch `b` of the smallest size, in tour order.
-    fn deal(&self, b: u64, out: &mut Vec<(u32, u64)>) {
+    fn deal(&self, b: u64, out: &mut Vec<(u32, u64)>, walking: &mut Vec<u32>) {
+        let first = out.len();
+        let mut draw = |place: usize, rows: &mut Option<Rows<'_, 'a>>, i: u64| {
+            out.push((place as u32, rows.as_mut().map_or(i, |rows| rows.draw(i))));
+        };
         if b == self.full {
             for (place, &h) in self.order.iter().enumerate() {
-                let mut rows = Rows::of(self, h);
-                out.extend((0..self.rest[h as usize]).map(|i| (place as u32, rows.draw(i))));
+                let mut rows = self.drawn_again(h);
+                (0..self.rest[h as usize]).for_each(|i| draw(place, &mut rows, i));
             }
-            return;
+            return self.find(&mut out[first..], walking);
         }
         let start =
             (u128::from(self.rotation) + u128::from(b) * u128::from(self.stride)) % u128::from(self.full);
@@ -392,12 +402,44 @@ impl<'a> Deal<'a> {
             if at >= to {
                 continue;
             }
-            let mut rows = Rows::of(self, h);
+            let mut rows = self.drawn_again(h);
             let rest = self.rest[h as usize];
             while at < to {
-                out.push((place as u32, rows.draw(rest + at - from)));
+                draw(place, &mut rows, rest + at - from);
                 at += self.full;
             }
+        }
+        self.find(&mut out[first..], walking);
+    }
+
+    /// What finds the rows of a stratum one by one; None if every row is drawn once an epoch, so that draws are positions
+    /// in the first pass, and [`Deal::find`] finds all of them together.
+    fn drawn_again(&self, stratum: u32) -> Option<Rows<'_, 'a>> {
+        (!self.once).then(|| Rows::of(self, stratum))
+    }
+
+    /// Turns draws into rows. Permutations walk until they are back in their stratum: all draws take a step before any takes
+    /// the next, so there is no branch to guess and the processor works on many at once.
+    fn find(&self, draws: &mut [(u32, u64)], walking: &mut Vec<u32>) {
+        if !self.once {
+            return;
+        }
+        walking.clear();
+        walking.extend(0..draws.len() as u32);
+        while !walking.is_empty() {
+            let mut left = 0;
+            for k in 0..walking.len() {
+                let (place, position) = &mut draws[walking[k] as usize];
+                let permutation = &self.first_pass[self.order[*place as usize] as usize];
+                *position = permutation.step(*position);
+                walking[left] = walking[k];
+                left += usize::from(*position >= permutation.n());
+            }
+            walking.truncate(left);
+        }
+        for (place, x) in draws {
+            let h = self.order[*place as usize] as usize;
+            *x = self.members.get((self.offsets[h] + *x) as usize);
         }
     }
 }

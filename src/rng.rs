@@ -110,27 +110,40 @@ impl Permutation {
         Permutation { n, left_bits: bits - right_bits, right_bits, rounds, keys }
     }
 
+    /// Size of the domain.
+    #[inline]
+    pub fn n(&self) -> u64 {
+        self.n
+    }
+
     /// Where position `i < n` goes.
     #[inline]
     pub fn index(&self, mut i: u64) -> u64 {
         if self.n <= 1 {
             return 0;
         }
-        let mask = |bits: u32| ((1u64 << bits) - 1) as u32;
-        let (even, odd) = (mask(self.left_bits), mask(self.right_bits));
         loop {
-            let mut l = (i >> self.right_bits) as u32;
-            let mut r = i as u32 & odd;
-            // The halves change widths every round and come back after an even number of rounds.
-            for pair in self.keys[..self.rounds].chunks_exact(2) {
-                (l, r) = (r, (l ^ mix32(r ^ pair[0])) & even);
-                (l, r) = (r, (l ^ mix32(r ^ pair[1])) & odd);
-            }
-            i = (u64::from(l) << self.right_bits) | u64::from(r);
+            i = self.step(i);
             if i < self.n {
                 return i;
             }
         }
+    }
+
+    /// One step of [`Permutation::index`], which takes steps until the result is below n. For callers that walk many
+    /// positions together: without the branch in between they overlap.
+    #[inline]
+    pub fn step(&self, i: u64) -> u64 {
+        let mask = |bits: u32| ((1u64 << bits) - 1) as u32;
+        let (even, odd) = (mask(self.left_bits), mask(self.right_bits));
+        let mut l = (i >> self.right_bits) as u32;
+        let mut r = i as u32 & odd;
+        // The halves change widths every round and come back after an even number of rounds.
+        for pair in self.keys[..self.rounds].chunks_exact(2) {
+            (l, r) = (r, (l ^ mix32(r ^ pair[0])) & even);
+            (l, r) = (r, (l ^ mix32(r ^ pair[1])) & odd);
+        }
+        (u64::from(l) << self.right_bits) | u64::from(r)
     }
 }
 

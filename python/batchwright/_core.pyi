@@ -8,7 +8,7 @@ stops at Ctrl-C where it may take long.
 
 from collections.abc import Iterator, Sequence
 from os import PathLike
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -37,6 +37,7 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line `batchwright`: the same program as the Rust binary. `argv[0]` is the program's name. Returns the exit
     code. Writes to the process's standard output and error, not to `sys.stdout`."""
 
+@final
 class Plan:
     """A plan on disk. Opening reads plan.json and footers; tables are mapped when they are needed.
 
@@ -186,6 +187,7 @@ class Plan:
     def accumulator(self, batch_size: int | None = None, threshold: float | None = None) -> Accumulator:
         """An accumulator with the plan's threshold, for batches of this size (by default the recommended one)."""
 
+@final
 class Epoch:
     """One epoch in batches of one size: a read-only sequence of arrays of rows. Any batch by itself in O(batch size + strata).
 
@@ -229,6 +231,7 @@ class Epoch:
     def updates(self) -> Updates:
         """Scores of all batches and which update each belongs to. Scans an epoch that was not written once."""
 
+@final
 class Updates:
     """Arrays of shape (batches,), as in `batches/size-B/epoch-E.arrow`."""
 
@@ -253,6 +256,7 @@ class Updates:
     @property
     def ends_update(self) -> NDArray[np.bool_]: ...
 
+@final
 class Assignment:
     """Where rows belong: arrays of shape (n,)."""
 
@@ -266,6 +270,7 @@ class Assignment:
     def distance(self) -> NDArray[np.float32]:
         """Euclidean, to the modality's centre; NaN for rows that are left out."""
 
+@final
 class Places:
     """Where rows lie: arrays of shape (n,)."""
 
@@ -281,6 +286,7 @@ class Places:
     def offset(self) -> NDArray[np.uint64]:
         """Row in the row group."""
 
+@final
 class RowGroups:
     """Row groups in row order: arrays of shape (row groups,)."""
 
@@ -295,10 +301,11 @@ class RowGroups:
     @property
     def rows(self) -> NDArray[np.uint64]: ...
 
+@final
 class Score:
     """How representative a batch is, from its histogram over groups alone (docs/algorithms.md)."""
 
-    def __init__(self, counts: ArrayLike, modality_share: float = 0.5) -> None:
+    def __new__(cls, counts: ArrayLike, modality_share: float = 0.5) -> Score:
         """`counts`: rows of every group in the full data. `modality_share` in [0, 0.9]."""
 
     @property
@@ -307,13 +314,14 @@ class Score:
         """(effective rows, normalised distance x) of a batch with this histogram, shape (groups,). The modality share fades with
         progress: a max(0, 1 - 2 progress)."""
 
+@final
 class Accumulator:
     """Says when gradients of several batches make an update: once their effective rows reach the threshold, after
     8 ceil(threshold / batch_size) batches, or at the epoch's end. The update's gradient is
     sum(weight_b g_b) / sum(weight_b), g_b the mean gradient of batch b. Under data parallelism feed the same numbers (those of the
     global batch) on every rank: every rank then decides alike."""
 
-    def __init__(self, threshold: float, batch_size: int, longest: int | None = None) -> None:
+    def __new__(cls, threshold: float, batch_size: int, longest: int | None = None) -> Accumulator:
         """`threshold` in effective rows. `longest`: most batches of an update, instead of the rule above."""
 
     @property
@@ -347,10 +355,11 @@ class Accumulator:
     def restore(self, state: dict[str, Any]) -> None:
         """Raises ConfigError if the state is not one of an accumulator."""
 
+@final
 class Ratchet:
     """Chooses among settings 0 .. candidates by ascending size: never down, one up when the loss stops falling."""
 
-    def __init__(self, candidates: int, smoothing: float = 0.2, min_stay: int = 4) -> None: ...
+    def __new__(cls, candidates: int, smoothing: float = 0.2, min_stay: int = 4) -> Ratchet: ...
     def choose(self) -> int: ...
     def update(self, loss_before: float, loss_after: float, cost: float) -> None:
         """A segment ended. A NaN or infinite loss counts as 50 times the one before."""
@@ -358,6 +367,7 @@ class Ratchet:
     def state(self) -> dict[str, Any]: ...
     def restore(self, state: dict[str, Any]) -> None: ...
 
+@final
 class LoaderChoice:
     """Chooses among batch sizes, segment by segment, by how fast the loss of a fixed set of rows (`Plan.probe`) falls.
 
@@ -366,8 +376,8 @@ class LoaderChoice:
     with the next batch that is drawn; batches of the old size that are on their way do not count towards the new segment's length.
     Under data parallelism every rank takes the same decision if all feed the same (reduced) loss and the same cost."""
 
-    def __init__(
-        self,
+    def __new__(
+        cls,
         batch_sizes: Sequence[int],
         rows: int,
         epochs: float,
@@ -377,7 +387,7 @@ class LoaderChoice:
         segment_rows: int | None = None,
         discount: float = 0.9,
         trial: float = 0.1,
-    ) -> None:
+    ) -> LoaderChoice:
         """`batch_sizes` ascending, `rows` of an epoch. `segment_rows`: by default max(rows / 20, 64 x the largest size). `rate` picks
         the size whose log loss falls fastest per cost, `extrapolation` the one that beats the extrapolated loss curve most,
         `ratchet` never goes down. Raises ConfigError for runs of fewer than 10 segments per candidate: use one size there."""

@@ -13,14 +13,30 @@ from batchwright.training import Accumulator
 
 Callback = need("lightning.pytorch", "Lightning (lightning)").Callback
 
-__all__ = ["PlanCallback", "accumulator"]
+__all__ = ["PlanCallback", "Unsized", "accumulator"]
+
+
+class Unsized:
+    """A loader without a length: Lightning then ends an epoch where the loader does. It fixes the number of batches of an epoch before
+    training otherwise, and would cut epochs short when a `LoaderChoice` takes smaller batches."""
+
+    def __init__(self, loader: Any) -> None:
+        self.loader = loader
+
+    def __iter__(self) -> Any:
+        return iter(self.loader)
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "loader":
+            raise AttributeError(name)
+        return getattr(self.loader, name)
 
 
 class PlanCallback(Callback):
     """Sets `module.plan_step` (a `Step`) and `module.plan_progress` (share of the training done) before every training step, and lets a
     `training.LoaderChoice` change the batch size.
 
-    `choice`: a function of the module that makes one, called when training starts; its sampler is the loader's."""
+    `choice`: a function of the module that makes one, called when training starts. Its sampler is the loader's, which is `Unsized`."""
 
     def __init__(self, choice: Callable[[Any], Any] | None = None) -> None:
         self._make, self.choice, self._restored, self._first = choice, None, None, None
@@ -33,6 +49,11 @@ class PlanCallback(Callback):
             sampler.set_epoch(trainer.current_epoch)
             iter(trainer.fit_loop._data_fetcher)
         if self._make is not None:
+            if trainer.fit_loop.max_batches != float("inf"):
+                raise ConfigError(
+                    "Lightning has fixed the number of batches of an epoch, which changes with their size: pass "
+                    "batchwright.lightning.Unsized(loader)"
+                )
             self.choice = self._make(module)
             if self._restored is None:
                 self.choice.begin()

@@ -281,7 +281,7 @@ class LoaderChoice:
         if cost not in ("rows", "seconds"):
             raise ConfigError(f"cost {cost!r} is none of 'rows', 'seconds'")
         self.sampler, self.probe, self.cost, self.group = getattr(sampler, "batches", sampler), probe, cost, group
-        self.core = sampler.plan.loader_choice(epochs, policy=policy, seed=seed, segment_rows=segment_rows)
+        self.core = self.sampler.plan.loader_choice(epochs, policy=policy, seed=seed, segment_rows=segment_rows)
         self._rows, self._since, self._began = 0, 0.0, False
 
     @property

@@ -102,8 +102,10 @@ class PlanTrainerMixin:
     def _weighted_loss(self, outputs: Any, labels: torch.Tensor, num_items_in_batch: Any = None) -> torch.Tensor:
         losses = self.row_losses(outputs, labels)
         mean = weighted_mean(losses, self.plan.weights_for(self._rows, self.progress), self.plan.loss_weight(self._rows))
+        if num_items_in_batch is None:
+            return mean / self.current_gradient_accumulation_steps
         # The Trainer counts the labels of all micro-batches and ranks of the step: exact also where slices differ by a row.
-        return mean if num_items_in_batch is None else mean * len(losses) / num_items_in_batch
+        return mean * len(losses) / num_items_in_batch
 
 
 class _Seed:

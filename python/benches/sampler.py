@@ -3,7 +3,7 @@
     python python/benches/sampler.py --rows 10000000          # needs pyarrow; 30000000 for the weights
 
 Makes a dataset of one numeric column (`--dims` for a vector) with the command, plans it without epochs, and times the sampler beside
-torch's, if torch is there. Best of `--repeat`."""
+torch's, if torch is there. Per batch: the median, so that a busy machine does not count; the rest: best of `--repeat`."""
 
 import argparse
 import json
@@ -25,6 +25,16 @@ def best(repeat, work):
         work()
         times.append(time.perf_counter() - begin)
     return min(times)
+
+
+def median(order, work):
+    """Microseconds."""
+    times = []
+    for i in order:
+        begin = time.perf_counter_ns()
+        work(i)
+        times.append(time.perf_counter_ns() - begin)
+    return float(np.median(times)) / 1000
 
 
 def make(folder, rows, dims, batch):
@@ -56,13 +66,9 @@ def main():
         order = np.random.default_rng(0).permutation(len(epoch))[:5000].tolist()
         epoch.rows()  # the members are in memory
 
-        def batches(convert):
-            for i in order:
-                convert(epoch.batch(i))
-
-        out["batch_us"] = 1e6 * best(repeat, lambda: batches(lambda rows: rows)) / len(order)
-        out["batch_as_list_us"] = 1e6 * best(repeat, lambda: batches(lambda rows: rows.tolist())) / len(order)
-        out["batch_and_weights_us"] = 1e6 * best(repeat, lambda: [(epoch.batch(i), epoch.weights(i, 0.3)) for i in order]) / len(order)
+        out["batch_us"] = median(order, epoch.batch)
+        out["batch_as_list_us"] = median(order, lambda i: epoch.batch(i).tolist())
+        out["batch_and_weights_us"] = median(order, lambda i: (epoch.batch(i), epoch.weights(i, 0.3)))
         out["epoch_object_ms"] = 1e3 * best(repeat, lambda: plan.epoch(4, size))
         out["whole_epoch_s"] = best(repeat, lambda: plan.epoch(5, size).rows())
         out["weights_of_all_rows_s"] = best(repeat, lambda: plan.weights(0.25))

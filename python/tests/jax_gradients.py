@@ -27,7 +27,7 @@ from batchwright.steps import divide  # noqa: E402
 
 plan = bw.Plan.open(plan_path)
 table = pq.read_table(harness.DIGITS)
-x = np.stack(table["embedding"].to_numpy()).astype(np.float64) / 16
+x = np.stack(table["embedding"].to_numpy()).astype(np.float64)
 y = table["label"].to_numpy()
 
 mesh = Mesh(np.array(jax.devices()), ("data",))

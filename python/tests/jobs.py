@@ -27,7 +27,7 @@ class Rows(torch.utils.data.Dataset):
 
     def __init__(self, plan, double=False):
         every = ParquetRows(plan, harness.DIGITS).__getitems__(range(plan.rows)).columns
-        self.x = torch.from_numpy(every["embedding"] / 16)
+        self.x = torch.from_numpy(every["embedding"])
         self.y = torch.from_numpy(every["label"]).long()
         if double:
             self.x = self.x.double()
@@ -248,7 +248,7 @@ class Classifier(torch.nn.Module):
         return {"logits": logits} if labels is None else {"loss": cross_entropy(logits, labels), "logits": logits}
 
 
-def trainer(plan, workers, folder, resume_from=None, micro_steps=1, weigh=False):
+def trainer(plan, workers, folder, resume_from=None, micro_steps=1, weigh=False, rows=None):
     """29 steps an epoch; checkpoints at the end of epoch 0 and in epoch 1."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.trainer_callback import PrinterCallback
@@ -273,7 +273,7 @@ def trainer(plan, workers, folder, resume_from=None, micro_steps=1, weigh=False)
             output_dir=str(folder),
             use_cpu=True,
             num_train_epochs=2,
-            per_device_train_batch_size=plan.batch_size // ranks // micro_steps,
+            per_device_train_batch_size=rows or plan.batch_size // ranks // micro_steps,
             gradient_accumulation_steps=micro_steps,
             learning_rate=0.1,
             save_strategy="no",
@@ -428,3 +428,45 @@ def lightning_gradients(plan, folder=None):
         enable_progress_bar=False, enable_model_summary=False, use_distributed_sampler=False, callbacks=[PlanCallback()],
     ).fit(module, DataLoader(data, batch_sampler=PlanBatchSampler(plan, rank=rank, world_size=ranks)))
     return {"worst": module.worst, "sizes": module.sizes}
+
+
+def lightning_choice(plan, sized=False, epochs=12):
+    """A LoaderChoice under Lightning: rows of every epoch, the log."""
+    import lightning.pytorch as pl
+
+    from batchwright.lightning import PlanCallback, Unsized
+
+    data = Rows(plan)
+    sampler = PlanBatchSampler(plan, candidates=True)
+    loader = DataLoader(data, batch_sampler=sampler, num_workers=2)
+
+    def make(module):
+        probe = Probe(plan, data, module, lambda b: cross_entropy(module.linear(b["x"]), b["labels"], reduction="none"), size=256)
+        return LoaderChoice(sampler, probe, epochs=epochs, cost="rows", segment_rows=512)
+
+    callback, module = PlanCallback(choice=make), lightning_module(pl.LightningModule)
+    pl.Trainer(
+        accelerator="cpu", devices=1, max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False,
+        enable_model_summary=False, callbacks=[callback],
+    ).fit(module, loader if sized else Unsized(loader))
+    return module.seen, callback.choice.log
+
+
+def trainer_first_step(plan, folder, micro_steps):
+    """Parameters before and after one step of SGD by a Trainer with row weights."""
+    from transformers import Trainer, TrainingArguments
+
+    from batchwright.transformers import PlanTrainerMixin
+
+    class PlanTrainer(PlanTrainerMixin, Trainer):
+        pass
+
+    model = Classifier()
+    before = [p.detach().clone() for p in model.linear.parameters()]
+    arguments = TrainingArguments(
+        output_dir=str(folder), use_cpu=True, max_steps=1, optim="sgd", learning_rate=0.5, lr_scheduler_type="constant", max_grad_norm=0,
+        per_device_train_batch_size=plan.batch_size // micro_steps, gradient_accumulation_steps=micro_steps, save_strategy="no",
+        report_to=[], disable_tqdm=True, remove_unused_columns=False, dataloader_pin_memory=False, logging_strategy="no",
+    )
+    PlanTrainer(model=model, args=arguments, train_dataset=Rows(plan), plan=plan, weigh=True).train()
+    return before, [p.detach() for p in model.linear.parameters()]

@@ -35,7 +35,7 @@ def test_blocks_of(page, plan_path, tmp_path, monkeypatch):
 
 
 EXAMPLES = {
-    "torch_digits.py": (("torch",), ["--seeds", "2", "--epochs", "8"], ("shuffled", "planned batches", "all of it")),
+    "torch_digits.py": (("torch",), ["--seeds", "2", "--epochs", "8"], ("shuffled", "planned batches", "planned, updates by information", "all of it")),
     "jax_optdigits.py": (("jax", "optax", "grain"), ["--seeds", "2", "--epochs", "2"], ("shuffled", "planned")),
     "accelerate_two_processes.py": (("torch", "accelerate"), ["--seeds", "2", "--epochs", "2"], ("shuffled", "planned")),
 }
@@ -49,13 +49,13 @@ def test_example(example, tmp_path):
         pytest.importorskip(needed)
     program = [sys.executable, str(harness.ROOT / "examples" / example)]
     if "two_processes" in example:
-        launch = ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", "2", "--main_process_port", "0"]
-        program[1:1] = launch
+        program[1:1] = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
     env = {**os.environ, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run([*program, *flags], capture_output=True, text=True, cwd=tmp_path, env=env, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]
+    assert "two_processes" not in example or "2 processes" in done.stdout
     for way in ways:
         line = re.search(rf"^ *(?:\+ )?{way}  +(.*)$", done.stdout, re.M)
         assert line, done.stdout
         cells = re.findall(r"(\d+\.\d+) \+- (\d+\.\d+)", line[1])
-        assert len(cells) >= 2 and float(cells[-1][0]) < 1.5, line[0]
+        assert len(cells) >= 2 and float(cells[-1][0]) < 2.0, line[0]

@@ -290,6 +290,31 @@ def test_length_is_exact_while_sizes_change(plan):
     assert given + len(list(it)) == expected
 
 
+@pytest.mark.parametrize(
+    "flags", [("--drop-last",), ("--holdout", "0.1"), ("--allocation", "equal"), ("--stratify-by", "label")], ids=lambda f: f[0]
+)
+def test_other_plans(tmp_path, flags):
+    """Plans whose epochs are not all rows once: lengths are exact, every list is known, restarts are exact."""
+    flags = (*flags, "--label", "label", "--batch-size", "64", "--candidates", "32,64", "--epochs", "1")
+    plan = bw.Plan.open(harness.make_plan(tmp_path / "plan", *flags))
+    for size in plan.candidates:
+        for rank in range(2):
+            sampler, loader = make(DataLoader, plan, rank, 2, {}, batch_size=size)
+            lists = [batch.tolist() for step, batch in follow(loader) if batch.tolist() == step.rows.tolist()]
+            assert lists == harness.slices(plan, 0, rank, 2, size=size) and len(lists) == len(sampler)
+            sampler.resume(sampler.step(3).state())
+            assert drain(loader) == lists[4:]
+    skewed = "--allocation" in flags
+    assert (sampler.step(4).loss_weight is not None) == skewed
+    sampler = PlanBatchSampler(plan, candidates=True)
+    rows, it = [], iter(sampler)
+    for one in it:
+        rows += one
+        sampler.choose([32, 64][len(rows) % 3 % 2])
+    assert sorted(rows) == sorted(plan.epoch(0, 32).rows().tolist())
+    assert skewed or len(set(rows)) == len(rows)
+
+
 class TestMisuse:
     def test_world_size_that_does_not_divide(self, plan):
         with pytest.raises(bw.ConfigError, match="3"):

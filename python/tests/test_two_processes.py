@@ -103,6 +103,28 @@ def test_trainer_micro_steps_and_weights(plan, tmp_path):
         harness.check_epoch(plan, epoch, [out["fresh"][epoch]], micro_steps=2)
 
 
+@pytest.mark.parametrize("micro_steps", [1, 2])
+def test_trainer_steps_by_weights(plan, tmp_path, micro_steps):
+    """One step of SGD is that of mean(w loss) over the plan's batch."""
+    import torch
+
+    before, after = jobs.trainer_first_step(plan, tmp_path, micro_steps)
+    data, rows = jobs.Rows(plan), plan.epoch(0).batch(0)
+    at = torch.as_tensor(rows.astype(np.int64))
+    leaves = [p.clone().requires_grad_() for p in before]
+    losses = torch.nn.functional.cross_entropy(data.x[at] @ leaves[0].T + leaves[1], data.y[at], reduction="none")
+    gradients = torch.autograd.grad((torch.as_tensor(plan.weights_for(rows, 0.0)) * losses).mean(), leaves)
+    for a, b, g in zip(before, after, gradients, strict=True):
+        assert torch.allclose(a - b, 0.5 * g, atol=1e-6)
+
+
+def test_trainer_refuses_what_does_not_fit(plan, tmp_path):
+    import batchwright as bw
+
+    with pytest.raises(bw.ConfigError, match="per_device_train_batch_size=64"):
+        jobs.trainer(plan, {}, tmp_path, rows=32)
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_lightning(plan, launched, kind):
     ranks = [one[kind] for one in launched[1]["lightning"]]
@@ -122,7 +144,19 @@ def test_lightning_goes_on_with_one_process(plan, launched):
     assert lists == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
 
 
-def check_gradients(plan, ranks, planned=None):
+def test_lightning_chooses(plan):
+    """Sizes change under Lightning, and no epoch is cut short; a loader with a length is refused."""
+    import batchwright as bw
+
+    seen, log = jobs.lightning_choice(plan)
+    for lists in seen.values():
+        assert sorted(row for one in lists for row in one) == list(range(plan.rows))
+    assert len(seen) == 12 and {entry["batch_size"] for entry in log} == set(plan.candidates)
+    with pytest.raises(bw.ConfigError, match="Unsized"):
+        jobs.lightning_choice(plan, sized=True)
+
+
+def check_gradients(plan, ranks):
     """The gradient is sum(s g) / sum(s), on every rank and for every update, the short one at the end included; batches are grouped as
     the plan says."""
     for one in ranks:

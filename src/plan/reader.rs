@@ -244,13 +244,17 @@ impl Plan {
 
     /// The configuration as used. Errors if it has settings that this version does not know.
     pub fn config(&self) -> Result<Config> {
+        self.settings().cloned()
+    }
+
+    pub(super) fn settings(&self) -> Result<&Config> {
         let read = || {
             serde_json::from_value(self.manifest.config.clone()).map_err(|e| {
                 let reason = format!("has a configuration that this version cannot read: {e}");
                 Error::plan(self.path.join(MANIFEST), reason, "update batchwright, or write the plan again")
             })
         };
-        cached(&self.config, read).cloned()
+        cached(&self.config, read)
     }
 
     pub(super) fn damaged(&self, file: &str, reason: &str) -> Error {

@@ -23,14 +23,14 @@ impl Plan {
             let reason = format!("{progress} is not in [0, 1]");
             return Err(Error::config("progress", reason, "it is the share of training that is done"));
         }
-        let weights = self.config()?.weights;
+        let weights = &self.settings()?.weights;
         Ok(weights.schedule.beta(progress, weights.strength))
     }
 
     /// Weights of these rows; 0 for rows that are not planned. If the plan normalises by batch, they are the batch: their
     /// mean is 1. O(rows asked for).
     pub fn weights_of(&self, rows: &[u64], progress: f64) -> Result<Vec<f32>> {
-        let (beta, weights) = (self.beta(progress)?, self.config()?.weights);
+        let (beta, weights) = (self.beta(progress)?, &self.settings()?.weights);
         self.check_rows(rows)?;
         let samples = self.samples()?;
         let off = weights.schedule == Schedule::Off;
@@ -53,7 +53,7 @@ impl Plan {
     /// Weight of every row of the dataset, mean 1 over each modality; 0 for rows that are not planned. O(rows).
     pub fn row_weights(&self, progress: f64, cancel: &Progress) -> Result<Vec<f32>> {
         let beta = self.beta(progress)?;
-        let off = self.config()?.weights.schedule == Schedule::Off;
+        let off = self.settings()?.weights.schedule == Schedule::Off;
         let samples = self.samples()?;
         let mut out = Vec::with_capacity(samples.rows() as usize);
         for i in 0..samples.chunks() {
