@@ -139,7 +139,7 @@ fn estimators_are_compared_on_one_sample() {
     contains(&text, &["600 rows", "like consensus", "consensus", "rim", "hdbscan", "kmeans", "optics"]);
     let compared: Value = serde_json::from_str(&shell.ok(&[&args[..], &["--json"]].concat())).unwrap();
     let estimators = compared["estimators"].as_array().unwrap();
-    assert_eq!(estimators.len(), 10);
+    assert_eq!(estimators.len(), 11);
     for e in estimators {
         let linfa = ["linfa-kmeans", "gaussian-mixture", "dbscan", "optics"]
             .contains(&e["estimator"].as_str().unwrap());
