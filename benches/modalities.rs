@@ -5,7 +5,7 @@
 //! ```
 //!
 //! Prints one line per dataset, resolution, seed and estimator (tab-separated: M, true M, |log2(M / true)|, NMI, ARI, the
-//! interval, confidence, seconds of the fit, MiB it took at most beyond the sample, rows of the sample, details), then
+//! interval, confidence, seconds of the fit, MiB the process held at most during it, rows of the sample, details), then
 //! averages per estimator. A dataset is a Parquet file with a vector column `embedding` and class columns whose names begin
 //! with `label`; of several labellings the nearest counts.
 //!
