@@ -124,10 +124,10 @@ fn step(net: &Layers, grad: &mut Layers, example: &Example, cells: &[f32]) -> f3
     let mut d_b = vec![0f32; n * ENCODE];
     let mut d_shared = vec![0f32; JUDGE];
     for (s, &i) in picked.iter().enumerate() {
-        let sigmoid = 1.0 / (1.0 + libm::expf(-out[s][1]));
+        let x = out[s][1];
         let truth = example.agreement[s];
-        let miss = (sigmoid - truth) / m as f32;
-        loss += miss * (sigmoid - truth);
+        let miss = (1.0 / (1.0 + libm::expf(-x)) - truth) / m as f32;
+        loss += (libm::log1pf(libm::expf(-x.abs())) + x.max(0.0) - truth * x) / m as f32;
         let d_out = [p[s + 1] - q[s + 1], miss];
         let (c, d) = (&c[s * JUDGE..][..JUDGE], &d[s * JUDGE..][..JUDGE]);
         let (mut d_d, mut d_c) = ([0f32; JUDGE], [0f32; JUDGE]);
