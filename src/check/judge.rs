@@ -301,7 +301,7 @@ impl<'a> Judge<'a> {
         const SHARE: &str = "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the value that moved most";
         match &column.told {
             Told::Values(_) => {
-                let table = Table::new(planned, column, counts);
+                let table = Table::new(planned, column, counts, limits);
                 let found = drift::shares(&table.then, &table.now, confidence);
                 let text = found.map_or(String::new(), |(v, _)| {
                     format!("{} moved most: {}", table.names[v], from_to(&table.then, &table.now, v))
@@ -430,7 +430,7 @@ struct Table {
 }
 
 impl Table {
-    fn new(planned: f64, column: &Column, counts: &Counts) -> Table {
+    fn new(planned: f64, column: &Column, counts: &Counts, limits: &Check) -> Table {
         let Told::Values(listed) = &column.told else { unreachable!("only values have a table") };
         let mut table = Table { names: Vec::new(), then: Vec::new(), now: Vec::new() };
         let mut left: BTreeMap<&str, u64> = counts.values.iter().map(|(v, n)| (v.as_str(), *n)).collect();
@@ -445,10 +445,13 @@ impl Table {
         let mut fresh: Vec<(&str, u64)> = left.into_iter().collect();
         fresh.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
         let (m, n) = (planned, counts.count + counts.nulls);
+        let distinct = (fresh.len() + listed.len()) as f64;
         let mut other = (rest, counts.other as f64);
         for (value, rows) in fresh {
-            if rows as f64 / n > most / m && table.names.len() < 2 * listed.len() + 64 {
-                table.push(value, 0.0_f64.max(most), rows as f64);
+            let chance = drift::same_share(most, m, rows as f64, n) * distinct;
+            let shift = drift::cohens_h(most / m, rows as f64 / n);
+            if chance <= limits.alpha && shift >= limits.share {
+                table.push(value, most, rows as f64);
                 other.0 = (other.0 - most).max(0.0);
             } else {
                 other.1 += rows as f64;
@@ -628,5 +631,55 @@ pub fn number(x: f64) -> String {
         a if a >= 1e6 || a < 1e-3 => format!("{x:.2e}"),
         a if a >= 100.0 => format!("{x:.1}"),
         _ => format!("{x:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(listed: &[(&str, f64)]) -> Column {
+        let values = listed.iter().map(|(v, n)| (v.to_string(), *n)).collect();
+        Column { name: "c".into(), told: Told::Values(values), nulls: 0.0 }
+    }
+
+    fn counts(values: impl IntoIterator<Item = (String, u64)>) -> Counts {
+        let values: BTreeMap<String, u64> = values.into_iter().collect();
+        Counts { count: values.values().sum::<u64>() as f64, values, ..Counts::default() }
+    }
+
+    /// The answer for one column, and what is named.
+    fn judge(planned: f64, column: &Column, counts: &Counts) -> (Answer, Vec<(Symptom, String)>) {
+        let limits = Check::default();
+        let mut judge = Judge::new(&limits, counts.count);
+        judge.column(planned, column, counts);
+        let found = judge.finish().remove(0);
+        (found.answer, found.named.into_iter().map(|m| (m.what, m.name)).collect())
+    }
+
+    #[test]
+    fn names_that_are_all_different_are_no_drift() {
+        // 20 000 different names, of which 256 are listed; 1000 new ones.
+        let listed: Vec<String> = (0..256).map(|i| format!("old-{i}")).collect();
+        let listed: Vec<(&str, f64)> = listed.iter().map(|v| (v.as_str(), 1.0)).collect();
+        let new = counts((0..1000).map(|i| (format!("new-{i}"), 1)));
+        assert_eq!(judge(20_000.0, &column(&listed), &new), (Answer::Holds, vec![]));
+        // One of them in every tenth row is.
+        let new = counts((0..900).map(|i| (format!("new-{i}"), 1)).chain([("often".to_string(), 100)]));
+        let (answer, named) = judge(20_000.0, &column(&listed), &new);
+        assert_eq!((answer, &named[0].1[..]), (Answer::Drifted, "often"));
+    }
+
+    #[test]
+    fn new_and_vanished_values_are_named() {
+        let old = column(&[("a", 6000.0), ("b", 3000.0), ("c", 1000.0)]);
+        let same = counts([("a", 605), ("b", 295), ("c", 100)].map(|(v, n)| (v.to_string(), n)));
+        assert_eq!(judge(10_000.0, &old, &same), (Answer::Holds, vec![]));
+        let gone = counts([("a", 670), ("b", 330)].map(|(v, n)| (v.to_string(), n)));
+        assert_eq!(judge(10_000.0, &old, &gone), (Answer::Drifted, vec![(Symptom::Vanished, "c".into())]));
+        let new = counts([("a", 570), ("b", 285), ("c", 95), ("d", 50)].map(|(v, n)| (v.to_string(), n)));
+        assert_eq!(judge(10_000.0, &old, &new), (Answer::Drifted, vec![(Symptom::New, "d".into())]));
+        let few = counts([("a", 6), ("b", 3)].map(|(v, n)| (v.to_string(), n)));
+        assert_eq!(judge(10_000.0, &old, &few), (Answer::CannotTell, vec![]));
     }
 }

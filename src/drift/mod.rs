@@ -41,7 +41,7 @@ pub fn cohens_h(p: f64, q: f64) -> f64 {
 
 /// Chance of counts at least as far apart as `a` of `m` and `b` of `n`, if the share is the same. The arcsine's normal
 /// approximation fails for few rows: there the count is binomial, given the sum of both.
-fn same_share(a: f64, m: f64, b: f64, n: f64) -> f64 {
+pub fn same_share(a: f64, m: f64, b: f64, n: f64) -> f64 {
     const FEW: f64 = 30.0;
     // The rarer of the category and all others, so that the binomial is close to the hypergeometric.
     let (a, b) = if a + b > 0.5 * (m + n) { (m - a, n - b) } else { (a, b) };
