@@ -504,7 +504,11 @@ class ParquetRows(Dataset):
 
     def _reader(self, file: int) -> Any:
         if file not in self._readers:
-            self._readers[file] = need("pyarrow.parquet", "pyarrow").ParquetFile(self.files[file], memory_map=True)
+            source = self.files[file]
+            if "://" in source:
+                filesystem, path = need("pyarrow.fs", "pyarrow").FileSystem.from_uri(source)
+                source = filesystem.open_input_file(path)
+            self._readers[file] = need("pyarrow.parquet", "pyarrow").ParquetFile(source, memory_map=isinstance(source, str))
         return self._readers[file]
 
     def _load(self, group: int) -> dict[str, Any]:

@@ -82,7 +82,7 @@ class Accumulator:
     w_b = min(n_eff, 4 n) its effective rows.
 
     Whether an update is complete follows from which rows a batch has, so it is known before the backward pass, and gradients
-    are reduced over ranks only then (`no_sync` of the model, DDP or FSDP). Batches of a plan bring a `Step`; for any other stream pass
+    are reduced over ranks only then (`no_sync` of the model: DDP, FSDP). Batches of a plan bring a `Step`; for any other stream pass
     `rows=` (this rank's row numbers) or `histogram=` (this rank's rows of every score group): they are summed over ranks first, so
     that all ranks decide alike. The last batch of an epoch completes the update; streams that do not know theirs call `finish()`.
 
@@ -165,11 +165,13 @@ class Accumulator:
 
     def finish(self) -> bool:
         """The epoch ends after a batch that was not known to be the last: reduces what waits over ranks and completes the update.
-        True if there is one; the loop then steps."""
+        True if there is one; the loop then steps. Not for models whose parameters are sharded: say `last=True` there."""
         if not self.core.finish():
             return False
         world, _ = _world(self.group)
         if world > 1 and self._unreduced:
+            if type(self.model).__name__.startswith(("FullySharded", "FSDP")):
+                raise ConfigError("gradients of a sharded model can only be reduced in a backward pass: pass last=True with the last batch")
             for p in self.model.parameters():  # all of them, in order: a rank may lack a gradient that another has
                 if p.requires_grad:
                     p.grad = torch.zeros_like(p) if p.grad is None else p.grad

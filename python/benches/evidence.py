@@ -108,7 +108,7 @@ def reach(curve, target, most):
 
 def choice(folder, data, seeds):
     plan, x, y = make(folder, data, "--batch-size", "64", "--candidates", ",".join(map(str, SIZES)))
-    print("\nChoosing among batch sizes 32 .. 1024: cost to reach the loss that the best fixed size has at 30 % and 70 % of a budget of 71 680,")
+    print("\nChoosing among batch sizes 32 .. 1024: cost to reach the loss that the best fixed size has at 30 % and 70 % of a budget of 35 840,")
     print("relative to that size, known only afterwards. Blind pick: the mean over the six sizes. Runs that are not there at 2.5 times the")
     print(f"budget count as that. A batch of n rows costs n (samples) or n + 128 (time). {seeds} seeds, spread over seeds.\n")
     ways = ("rate", "extrapolation", "ratchet", "blind pick", "always 32")
@@ -116,7 +116,7 @@ def choice(folder, data, seeds):
     every = {(w, f): [] for w in ways for f in (0.3, 0.7)}
     for rule in ("constant", "sqrt", "linear"):
         for name, overhead in (("samples", 0), ("time", 128)):
-            budget = 70 * 1024.0
+            budget = 35 * 1024.0
             most = 2.5 * budget
             results = {f: {w: [] for w in (*ways, "best")} for f in (0.3, 0.7)}
             for seed in range(seeds):
@@ -218,7 +218,7 @@ def accumulation(folder, data, seeds):
 
 
 def weights(folder, data, seeds):
-    print(f"\nRow weights of strength b, 10 epochs: held-out accuracy in points minus that of uniform weights from the same start and batches.")
+    print("\nRow weights of strength b, 10 epochs: held-out accuracy in points minus that of uniform weights from the same start and batches.")
     print(f"{3 * seeds} pairs (seeds), mean +- standard error; 20 % of the rows are held out.\n")
     for schedule in ("centre-to-periphery", "centre-then-uniform", "periphery-late"):
         for b in (1, 4):

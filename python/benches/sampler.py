@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from itertools import islice
 
 import numpy as np
 
@@ -78,6 +79,11 @@ def main():
         except ModuleNotFoundError:
             pass
         else:
+            from batchwright.torch import PlanBatchSampler
+
+            sampler = PlanBatchSampler(plan, batch_size=size, epoch=3)
+            count = min(5000, len(sampler))
+            out["torch_sampler_us"] = 1e6 * best(repeat, lambda: list(islice(sampler, count))) / count
             out["torch_randperm_s"] = best(repeat, lambda: torch.randperm(plan.rows))
             out["torch_randperm_as_list_s"] = best(1, lambda: torch.randperm(plan.rows).tolist())
             weights = torch.from_numpy(plan.weights(0.25))

@@ -1,7 +1,5 @@
 """Small trainings in each framework that note which rows they were given. They run on two processes (`two_processes.py`) and on one."""
 
-import copy
-import itertools
 import pathlib
 
 import numpy as np
@@ -12,7 +10,7 @@ from torch.utils.data import DataLoader
 
 import batchwright as bw
 import harness
-from batchwright.torch import ParquetRows, PlanBatchSampler, PlanSampler, collate, follow
+from batchwright.torch import ParquetRows, PlanBatchSampler, PlanSampler, follow
 from batchwright.training import Accumulator, LoaderChoice, Probe, weighted_mean
 
 STEPS = 5  # steps of epoch 1 before a restart in mid-epoch

@@ -197,6 +197,13 @@ def test_loader_choice(plan, launched):
     assert ranks[0]["log"] == ranks[1]["log"] and len(ranks[0]["log"]) >= 35
     for both in zip(*(one["epochs"] for one in ranks), strict=True):
         assert sorted(both[0] + both[1]) == list(range(plan.rows))
+    sys.path.insert(0, str(harness.ROOT / "tests" / "oracle"))
+    import reference
+
+    policy = reference.LoaderPolicy(len(plan.candidates), plan.seed)
+    for entry in ranks[0]["log"]:
+        assert entry["candidate"] == policy.choose(), "decisions are those of reference.py"
+        policy.update(entry["candidate"], entry["before"], entry["observed"], entry["cost"])
     used = {entry["batch_size"] for entry in ranks[0]["log"]}
     assert used == set(plan.candidates), "each was tried"
     assert all(entry["other_rows"] > 0 for entry in ranks[0]["log"][1:3]), "batches of the old size were on their way"
