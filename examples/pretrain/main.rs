@@ -326,9 +326,9 @@ mod tests {
 
     #[test]
     fn a_small_training_learns_and_can_be_repeated() {
-        let args = Args { cases: 16, rows: 300, ..Args::default() };
+        let args = Args { cases: 14, rows: 300, ..Args::default() };
         let cases = looked(&args);
-        assert!(cases.len() > 12);
+        assert!(cases.len() > 10);
         // Every cell was compared with the truth, and what is read back is what was written.
         assert!(cases.iter().all(|c| c.numbers.len() == CELL.len() * c.known.len()));
         let mut bytes = Vec::new();
@@ -341,7 +341,8 @@ mod tests {
         let mut losses = Vec::new();
         let net = train::train(&examples, 40, 1, |_, loss| losses.push(loss));
         assert!(losses[39] < 0.8 * losses[0], "{losses:?}");
-        assert_eq!(net, train::train(&examples, 40, 1, |_, _| {}));
+        let twice = [0, 1].map(|_| train::train(&examples, 2, 1, |_, _| {}));
+        assert_eq!(twice[0], twice[1]);
         let network = Network { scale, members: vec![net] };
         assert_eq!(Network::from_bytes(&network.to_bytes()), Some(network));
     }

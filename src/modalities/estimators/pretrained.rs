@@ -10,6 +10,8 @@
 //! 3. The confidence is the agreement with the truth (mean of NMI and ARI) that the network expects of that cell, the
 //!    interval 5-95 % of its probability over M.
 //!
+//! Along curves the gate of [`consensus`](super::consensus) holds as well (see `CURVE`).
+//!
 //! docs/pretrained.md says what it was trained on and how it compares: it is an option, not the default.
 
 pub mod table;
@@ -32,6 +34,9 @@ const WEIGHTS: &[u8] = include_bytes!("pretrained/weights.bin");
 /// The cells that label the sample hold this share of the probability on several modes; so many of them at most.
 const LIKELY: f64 = 0.9;
 const LEVELS: usize = 12;
+/// Along a curve (intrinsic dimension below this) every fluctuation is a mode that halves find again: only cells whose
+/// halves share more than those of a curve without modes do are answers there.
+const CURVE: f64 = 1.5;
 /// Rows on which labellings are compared, about.
 const COMPARED: usize = 5000;
 
@@ -68,7 +73,7 @@ impl ModalityEstimator for Pretrained {
         let table = Table::new(sample, &blocks, seed, progress, &mut |_, _, _| {})?;
         let judged = self
             .network
-            .judge(&self.network.standardise(&table.numbers, &table.whole, |c| table.cells[c].modes >= 2));
+            .judge(&self.network.standardise(&table.numbers, &table.whole, |c| answer(&table.cells[c])));
         let view = View { blocks, table, judged };
         view.fit(sample, seed, progress)
     }
@@ -118,7 +123,7 @@ impl View {
 
     /// The likeliest cells, likeliest first; of equals the earlier one.
     fn levels(&self) -> Vec<&Cell> {
-        let mut levels: Vec<&Cell> = self.table.cells.iter().filter(|c| c.modes >= 2).collect();
+        let mut levels: Vec<&Cell> = self.table.cells.iter().filter(|c| answer(c)).collect();
         let p = |c: &Cell| self.judged.best[c.index];
         levels.sort_by(|a, b| p(b).total_cmp(&p(a)));
         let all: f64 = levels.iter().map(|c| p(c)).sum();
@@ -206,7 +211,7 @@ impl View {
 
     /// The table, and what the network made of it.
     fn evidence(&self) -> Vec<Criterion> {
-        let judged = self.table.cells.iter().filter(|c| c.modes >= 2).flat_map(|c| {
+        let judged = self.table.cells.iter().filter(|c| answer(c)).flat_map(|c| {
             let of =
                 [("probability", self.judged.best[c.index]), ("agreement", self.judged.agreement[c.index])];
             let criterion = |name| format!("p={} tau={} {name}", c.p, c.tau);
@@ -214,6 +219,11 @@ impl View {
         });
         evidence(&self.table.cells).into_iter().chain(judged).collect()
     }
+}
+
+/// Whether a cell may be the answer.
+fn answer(c: &Cell) -> bool {
+    c.modes >= 2 && (c.dimension >= CURVE || c.halves.share() > libm::pow(0.8, c.dimension) + 0.1)
 }
 
 /// One labelling of the whole sample.
@@ -231,7 +241,7 @@ fn curve(cells: &[Cell], judged: &Judgement) -> Vec<Criterion> {
     ladder.dedup();
     let p = |c: &Cell| judged.best[c.index];
     let of = |k: usize| {
-        let there = || cells.iter().filter(move |c| c.k == k && c.modes >= 2);
+        let there = || cells.iter().filter(move |c| c.k == k && answer(c));
         let best = there().reduce(|best, c| if p(c) > p(best) { c } else { best })?;
         let numbers = [("probability", there().map(p).sum()), ("M", best.modes as f64)];
         Some(numbers.map(|(name, value)| Criterion { k: k as u32, criterion: name.into(), value }))
@@ -283,6 +293,10 @@ mod tests {
             ("cube", &|i, j| uniform(key(9, &[i as u64, j as u64]))),
             ("exponential", &|i, j| -(1.0 - uniform(key(9, &[i as u64, j as u64]))).ln()),
         ];
+        let angle = |i: usize| std::f64::consts::TAU * uniform(key(9, &[i as u64]));
+        let circle = (0..900).flat_map(|i| [angle(i).cos() as f32, angle(i).sin() as f32]).collect();
+        let fit_circle = fit(&whole(Matrix::from_vec(900, 2, circle)));
+        assert_eq!(fit_circle.kind.len(), 1, "a circle: {:?}", fit_circle.details);
         for (name, number) in kinds {
             for dims in [2, 16] {
                 let data = (0..900).flat_map(|i| (0..dims).map(move |j| number(i, j) as f32)).collect();
