@@ -328,7 +328,11 @@ mod tests {
             for entry in std::fs::read_dir(from).unwrap() {
                 let path = entry.unwrap().path();
                 let to = to.join(path.file_name().unwrap());
-                if path.is_dir() { copy(&path, &to) } else { drop(std::fs::copy(&path, to).unwrap()) }
+                if path.is_dir() {
+                    copy(&path, &to);
+                } else {
+                    std::fs::copy(&path, to).unwrap();
+                }
             }
         }
         let dir = tempfile::tempdir().unwrap();
