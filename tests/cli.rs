@@ -58,9 +58,10 @@ fn contains(text: &str, all: &[&str]) {
     }
 }
 
-const VERBS: [&[&str]; 9] = [
+const VERBS: [&[&str]; 10] = [
     &["plan"],
     &["modalities"],
+    &["encode"],
     &["inspect"],
     &["synth"],
     &["schema"],
