@@ -55,12 +55,13 @@ def main():
     parser.add_argument("--dims", type=int, default=2)
     parser.add_argument("--batch", type=int, default=256)
     parser.add_argument("--repeat", type=int, default=3)
+    parser.add_argument("--plan", help="time this plan instead of making one")
     parser.add_argument("--folder", type=pathlib.Path, help="keep data and plan here")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.folder or pathlib.Path(temporary)
         folder.mkdir(exist_ok=True)
-        plan = make(folder, options.rows, options.dims, options.batch)
+        plan = bw.Plan.open(options.plan) if options.plan else make(folder, options.rows, options.dims, options.batch)
         size, repeat = options.batch, options.repeat
         out = dict(rows=plan.rows, strata=plan.strata, batch=size)
         epoch = plan.epoch(3, size)
