@@ -20,7 +20,6 @@ use crate::config::{Config, Run};
 use crate::error::{Error, Result};
 use crate::features::{ENCODED_ROWS, InputReader, Inputs, Params};
 use crate::parts::{Local, Read, parts_of};
-use crate::pipeline;
 use crate::progress::Progress;
 use crate::source::{Dataset, Invalid, RawRows, Selection};
 use crate::synth::{Beside, check_free};

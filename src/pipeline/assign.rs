@@ -16,7 +16,7 @@ use crate::modalities::model::AssignedReader;
 use crate::modalities::{Assigned, pca};
 use crate::parts::{Engine, Local, Pass, parts, parts_of};
 use crate::scratch::RowFile;
-use crate::source::{Columns, Dataset};
+use crate::source::Dataset;
 use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{Moment, Moments};
