@@ -90,7 +90,7 @@ fn the_plan_says_what_encoded_it_and_not_where_that_lies() {
     assert_eq!(config.features.encoder, Some(encoder.identity()));
     assert_eq!(config.features.columns, ["text"]);
     let features = plan.features().unwrap().unwrap();
-    assert_eq!(features.len(), 16);
+    assert_eq!(features.len(), 8);
     assert!(features.iter().all(|f| f.operation == "encode" && f.column == "text"));
     let manifest = std::fs::read_to_string(out.join("plan.json")).unwrap();
     assert!(!manifest.contains(fixture("encoders").to_str().unwrap()), "no path in a plan");
@@ -188,7 +188,7 @@ fn settings_that_do_not_fit_are_told_before_a_row_is_read() {
     let forecast = estimate(&bert, &config("package"));
     let line = &forecast.lines.iter().find(|l| l.0 == "encoder").unwrap().1;
     assert_eq!(line, "bert (bert, 24 tokens, mean pooling, length 1): 2000 rows of `package`");
-    assert_eq!(forecast.dims, 16);
+    assert_eq!(forecast.dims, 8);
 }
 
 /// Cancels the run as soon as it encodes.

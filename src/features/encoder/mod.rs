@@ -365,7 +365,7 @@ mod tests {
         said(e, &["`qwen3` (BertModel)", "xlm-roberta", "ONNX"]);
         let e = spoilt("bert", "config.json", replace("\"gelu\"", "\"swish\""));
         said(e, &["activation `swish`"]);
-        let e = spoilt("bert", "config.json", replace("\"hidden_size\": 16", "\"hidden_size\": 18"));
+        let e = spoilt("bert", "config.json", replace("\"hidden_size\": 8", "\"hidden_size\": 10"));
         said(e, &["model.safetensors", "does not fit config.json"]);
         let e = spoilt("bert", "config.json", replace("_layers\": 2", "_layers\": 3"));
         said(e, &["no tensor `encoder.layer.2.attention.self.query.weight`"]);
