@@ -241,21 +241,22 @@ impl Consensus {
         };
         let seen = self.best(view);
         let rows = view.blocks.iter().map(Vec::len).min().expect("a sample has blocks");
-        if self.finer && sample.rows.len() > rows {
-            if let Some(hint) = self.hidden(view, FINER * seen) {
-                let spaces: Vec<usize> = self.levels(view).iter().chain([&hint]).map(|c| c.p).collect();
-                let all: Vec<u32> = (0..sample.rows.len() as u32).collect();
-                let union = distinct(&sample.points, &all);
-                let mut grid = self.grid(union.len(), sample.points.cols(), LONGEST_FINER);
-                grid.components.retain(|p| spaces.contains(p));
-                if !finer.iter().any(|view| view.grid.components == grid.components) {
-                    finer.push(View::new(sample, vec![union; HALVINGS], grid.clone(), *seed, progress)?);
-                }
-                let finer = finer.iter().find(|view| view.grid.components == grid.components);
-                let finer = finer.expect("it was made if it was not there");
-                if self.best(finer) > FINER * seen {
-                    return self.answer(finer, sample, *seed, progress);
-                }
+        if self.finer
+            && sample.rows.len() > rows
+            && let Some(hint) = self.hidden(view, FINER * seen)
+        {
+            let spaces: Vec<usize> = self.levels(view).iter().chain([&hint]).map(|c| c.p).collect();
+            let all: Vec<u32> = (0..sample.rows.len() as u32).collect();
+            let union = distinct(&sample.points, &all);
+            let mut grid = self.grid(union.len(), sample.points.cols(), LONGEST_FINER);
+            grid.components.retain(|p| spaces.contains(p));
+            if !finer.iter().any(|view| view.grid.components == grid.components) {
+                finer.push(View::new(sample, vec![union; HALVINGS], grid.clone(), *seed, progress)?);
+            }
+            let finer = finer.iter().find(|view| view.grid.components == grid.components);
+            let finer = finer.expect("it was made if it was not there");
+            if self.best(finer) > FINER * seen {
+                return self.answer(finer, sample, *seed, progress);
             }
         }
         self.answer(view, sample, *seed, progress)
