@@ -10,7 +10,7 @@ from batchwright.steps import need
 from batchwright.torch import PlanBatchSampler
 from batchwright.training import Accumulator
 
-need("accelerate", "Accelerate (accelerate)")
+need("accelerate", "accelerate")
 
 __all__ = ["accumulator", "prepare"]
 

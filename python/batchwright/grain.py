@@ -16,7 +16,7 @@ import numpy as np
 from batchwright._core import ConfigError, Plan
 from batchwright.steps import Deal, check_state, divide, need, state
 
-grain = need("grain", "Grain (grain)")
+grain = need("grain", "grain")
 
 __all__ = ["PlanIterator", "PlanMapDataset"]
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from batchwright.steps import need
 
-jax = need("jax", "JAX (jax)")
-jnp = need("jax.numpy", "JAX (jax)")
-optax = need("optax", "Optax (optax)")
+jax = need("jax", "jax")
+jnp = need("jax.numpy", "jax")
+optax = need("optax", "optax")
 
 __all__ = ["AccumulateState", "accumulate", "weighted_mean"]
 

@@ -11,7 +11,7 @@ from batchwright.steps import need
 from batchwright.torch import _planned
 from batchwright.training import Accumulator
 
-Callback = need("lightning.pytorch", "Lightning (lightning)").Callback
+Callback = need("lightning.pytorch", "lightning").Callback
 
 __all__ = ["PlanCallback", "Unsized", "accumulator"]
 

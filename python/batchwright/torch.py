@@ -25,7 +25,7 @@ import numpy as np
 from batchwright._core import ConfigError, Plan
 from batchwright.steps import Deal, Step, check_state, divide, need, state
 
-need("torch", "PyTorch (torch)")
+need("torch", "torch")
 
 import torch  # noqa: E402
 from torch.utils.data import Dataset, Sampler  # noqa: E402

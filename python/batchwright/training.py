@@ -25,7 +25,7 @@ import numpy as np
 from batchwright._core import ConfigError, Plan
 from batchwright.steps import Step, divide, need
 
-need("torch", "PyTorch (torch)")
+need("torch", "torch")
 
 import torch  # noqa: E402
 from torch import distributed  # noqa: E402

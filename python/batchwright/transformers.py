@@ -13,7 +13,7 @@ from batchwright.steps import need
 from batchwright.torch import PlanBatchSampler
 from batchwright.training import weighted_mean
 
-need("transformers", "Transformers (transformers, accelerate)")
+need("transformers", "transformers accelerate")
 
 import torch  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
