@@ -434,9 +434,22 @@ impl Table {
         let Told::Values(listed) = &column.told else { unreachable!("only values have a table") };
         let mut table = Table { names: Vec::new(), then: Vec::new(), now: Vec::new() };
         let mut left: BTreeMap<&str, u64> = counts.values.iter().map(|(v, n)| (v.as_str(), *n)).collect();
+        let (m, n) = (planned, counts.count + counts.nulls);
+        let distinct = (counts.values.len() + listed.len()) as f64;
+        // What is worth a row of its own although few rows were expected.
+        let stands_out = |then: f64, now: f64| {
+            drift::same_share(then, m, now, n) * distinct <= limits.alpha
+                && drift::cohens_h(then / m, now / n) >= limits.share
+        };
+        // Names that do not repeat say nothing one by one: they count as other values.
+        let mut rare = (0.0, 0.0);
         for (value, rows) in listed {
-            let now = left.remove(value.as_str()).unwrap_or(0);
-            table.push(value, *rows, now as f64);
+            let now = left.remove(value.as_str()).unwrap_or(0) as f64;
+            if rows / m * n < 5.0 && !stands_out(*rows, now) {
+                rare = (rare.0 + rows, rare.1 + now);
+            } else {
+                table.push(value, *rows, now);
+            }
         }
         let told: f64 = listed.iter().map(|v| v.1).sum::<f64>() + column.nulls;
         // Unlisted values had at most what the rarest listed one had, and no more than was left.
@@ -444,13 +457,9 @@ impl Table {
         let most = listed.last().map_or(rest, |v| v.1.min(rest));
         let mut fresh: Vec<(&str, u64)> = left.into_iter().collect();
         fresh.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
-        let (m, n) = (planned, counts.count + counts.nulls);
-        let distinct = (fresh.len() + listed.len()) as f64;
-        let mut other = (rest, counts.other as f64);
+        let mut other = (rest + rare.0, counts.other as f64 + rare.1);
         for (value, rows) in fresh {
-            let chance = drift::same_share(most, m, rows as f64, n) * distinct;
-            let shift = drift::cohens_h(most / m, rows as f64 / n);
-            if chance <= limits.alpha && shift >= limits.share {
+            if stands_out(most, rows as f64) {
                 table.push(value, most, rows as f64);
                 other.0 = (other.0 - most).max(0.0);
             } else {

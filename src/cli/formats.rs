@@ -161,11 +161,12 @@ fn human(o: &Outcome, look: Look) -> String {
         out.push('\n');
         out += &table(&measured, look);
         out.push('\n');
-        out += &look.dim("how the effects are computed; p is corrected for the number of tests (Holm)\n");
-        out += &style::facts(&formulae(&measured), look);
+        let how: Vec<String> = formulae(&measured).into_iter().map(|(id, f)| format!("{id}: {f}")).collect();
+        let how = format!("{}\np is corrected for the number of tests (Holm)", how.join("\n"));
+        out += &style::facts(&[line("effects", how)], look);
     }
     for f in worth_telling(o).iter().filter(|f| f.answer == Answer::CannotTell || f.level != Level::Error) {
-        out += &look.dim(&format!("{}: {}\n", title(f), f.message));
+        out += &style::facts(&[line("note", format!("{}: {}", title(f), f.message))], look);
     }
     out
 }
