@@ -563,11 +563,9 @@ pub fn diagnose(findings: &[Finding], then: Option<(&Then, &Now)>, limits: &Chec
             say(Symptom::OtherFeatures, "features", text);
         }
     }
-    if !space {
-        if let Some(f) = drifted("far-rows") {
-            let text = format!("{}: possibly a new modality", f.message);
-            say(Symptom::NewModality, "modalities", text);
-        }
+    if !space && let Some(f) = drifted("far-rows") {
+        let text = format!("{}: possibly a new modality", f.message);
+        say(Symptom::NewModality, "modalities", text);
     }
     let mut shares: Vec<(f64, Diagnosis)> = Vec::new();
     let mut share = |effect: f64, symptom, subject: &str, text: String| {
@@ -637,7 +635,7 @@ pub fn number(x: f64) -> String {
     match x.abs() {
         _ if !x.is_finite() => "unknown".into(),
         0.0 => "0".into(),
-        a if a >= 1e6 || a < 1e-3 => format!("{x:.2e}"),
+        a if !(1e-3..1e6).contains(&a) => format!("{x:.2e}"),
         a if a >= 100.0 => format!("{x:.1}"),
         _ => format!("{x:.3}"),
     }

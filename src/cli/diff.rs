@@ -44,7 +44,7 @@ fn describe(d: &Diff, look: Look) -> String {
     let small = |n: &u32| style::count((*n).into());
     let sizes = |s: &Vec<u32>| s.iter().map(|b| style::count((*b).into())).collect::<Vec<_>>().join(" ");
     let number = |x: &f64| crate::check::number(*x);
-    let gain = |x: &Option<f64>| x.map_or("not predicted".into(), |g| crate::check::number(g));
+    let gain = |x: &Option<f64>| x.map_or("not predicted".into(), crate::check::number);
     let mut lines = vec![
         line("plan", pair(&d.id, |id| style::shorten(id, 13))),
         line("rows", format!("{} ({} planned)", pair(&d.rows, count), pair(&d.rows_planned, count))),

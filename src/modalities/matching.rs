@@ -43,10 +43,10 @@ pub fn matching(overlap: &[Vec<u64>], old: usize) -> Vec<Option<u32>> {
         }
     }
     let mut matched = vec![None; overlap.len()];
-    for j in 1..=old {
-        let i = row_of[j] - 1;
-        if i < overlap.len() && gain(i, j - 1) > 0 {
-            matched[i] = Some(j as u32 - 1);
+    for (j, &row) in row_of[1..=old].iter().enumerate() {
+        let i = row - 1;
+        if i < overlap.len() && gain(i, j) > 0 {
+            matched[i] = Some(j as u32);
         }
     }
     matched

@@ -168,8 +168,8 @@ impl Pass for RowWriter<'_> {
         let mut bytes = Vec::with_capacity(rows.len() * ROW_BYTES);
         // Rows that follow each other in the file are written together.
         let (mut first, mut next) = (0, 0);
-        for i in 0..rows.len() {
-            let place = (self.place)(rows[i]);
+        for (i, &row) in rows.iter().enumerate() {
+            let place = (self.place)(row);
             if place != next {
                 self.file.write(first, &bytes)?;
                 bytes.clear();

@@ -163,10 +163,10 @@ impl Assigner {
                 Ok(_) => {}
             }
         }
-        if wrong.is_empty() {
-            if let Err(e) = self.map(dataset) {
-                wrong.push((self.config.features.columns.join(", "), e.to_string()));
-            }
+        if wrong.is_empty()
+            && let Err(e) = self.map(dataset)
+        {
+            wrong.push((self.config.features.columns.join(", "), e.to_string()));
         }
         wrong
     }
