@@ -251,12 +251,23 @@ mod onnx {
     #[test]
     fn an_output_that_is_no_number_names_its_row() {
         let dir = tempfile::tempdir().unwrap();
-        let out = dir.path().join("plan");
-        // The logarithm of what is left of a pixel of 0 less 1/2.
-        let e =
-            plan(&fixture("digits.parquet"), &config("embedding"), &run(&out, "log.onnx", 2)).unwrap_err();
+        let (data, out) = (dir.path().join("data.parquet"), dir.path().join("plan"));
+        // The logarithm of what is left of a number less 1/2: row 41 has a 0.
+        let numbers = (0..300 * 64).map(|i| if i == 41 * 64 + 3 { 0.0 } else { (1 + i % 17) as f32 });
+        let field = Arc::new(arrow_schema::Field::new_list_field(arrow_schema::DataType::Float32, false));
+        let values: ArrayRef = Arc::new(numbers.collect::<arrow_array::Float32Array>());
+        let column: ArrayRef =
+            Arc::new(arrow_array::FixedSizeListArray::try_new(field, 64, values, None).unwrap());
+        let batch = RecordBatch::try_from_iter([("embedding", column)]).unwrap();
+        let mut writer =
+            ArrowWriter::try_new(std::fs::File::create(&data).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let mut config = config("embedding");
+        config.modalities.resolution = 1000; // All rows are in the sample: the first of them is the one told.
+        let e = plan(&data, &config, &run(&out, "log.onnx", 2)).unwrap_err();
         let text = e.to_string();
-        assert!(text.contains("digits.parquet, column `embedding`, row 0: gets NaN at place 0"), "{text}");
+        assert!(text.contains("data.parquet, column `embedding`, row 41: gets NaN at place 3"), "{text}");
         assert_eq!(e.exit_code(), 3);
     }
 }
