@@ -417,8 +417,8 @@ mod tests {
             };
             let together = run(&given);
             assert_close(&together, &want);
-            for i in 0..given.rows() {
-                assert_eq!(run(&given.gather([i].into_iter()))[0], together[i], "bit for bit");
+            for (i, want) in together.iter().enumerate() {
+                assert_eq!(run(&given.gather([i].into_iter()))[0], *want, "bit for bit");
             }
             let (text, wrong) = (Kind::Text, Kind::Vector { dims: 63 });
             assert!(encoder.check_kind("c", &Kind::Vector { dims: 64 }).is_ok());
