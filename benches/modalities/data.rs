@@ -13,10 +13,13 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 /// Points, and every labelling there is.
 pub type Loaded = (Matrix, Vec<Vec<u32>>);
 
+/// Makes the rows with these numbers.
+type Take = Box<dyn Fn(&[u64]) -> Loaded>;
+
 /// A dataset that rows can be taken from.
 pub struct Opened {
     pub rows: u64,
-    take: Box<dyn Fn(&[u64]) -> Loaded>,
+    take: Take,
 }
 
 impl Opened {
