@@ -68,11 +68,21 @@ for (const report of reports) {
       await page.keyboard.press("ArrowRight");
       const shown = () => page.evaluate(() => (document.getElementById("tip").classList.contains("shown") ? document.getElementById("tip").innerText : ""));
       const keyboard = await shown();
-      const ring = await page.locator(`#${id} .ring`).boundingBox();
+      // Where the ring is in its chart; the page may still be scrolling, so the chart's own place is asked for at every try.
+      const ring = await page.evaluate((id) => {
+        const box = (what) => document.querySelector(`#${id} ${what}`)?.getBoundingClientRect();
+        const [ring, svg] = [box(".ring"), box("svg[tabindex]")];
+        return ring && [ring.x + ring.width / 2 - svg.x, ring.y + ring.height / 2 - svg.y];
+      }, id);
       await page.keyboard.press("Escape");
       const gone = await shown();
-      if (ring) await page.mouse.move(ring.x + ring.width / 2, ring.y + ring.height / 2);
-      const pointer = await shown();
+      let pointer = "";
+      for (let tries = 0; ring && !pointer && tries < 30; tries++) {
+        const chart = await svg.boundingBox();
+        await page.mouse.move(chart.x + ring[0], chart.y + ring[1]);
+        pointer = await shown();
+        if (!pointer) await page.waitForTimeout(100);
+      }
       await page.mouse.move(1, 1);
       seen.hover[id] = { keyboard, gone, pointer };
     }
