@@ -275,7 +275,7 @@
   const evidence = () => {
     const neighbours = ["consensus", "rim"].includes(D.estimator.name);
     const kLabel = neighbours ? "neighbours k" : "k, number of modalities";
-    const names = { score: ["Score of the best setting", "I rho\u2074, nats"], rep: ["Share that halves reproduce", "rho"], M: ["Modes it counts", "modes"] };
+    const names = { score: ["Score of the best setting", "I kappa\u00b3, nats"], rep: ["Share that halves reproduce", "rho"], M: ["Modes it counts", "modes"] };
     const series = new Map();
     for (const [k, criterion, value] of D.curve) {
       if (!series.has(criterion)) series.set(criterion, []);
