@@ -418,9 +418,14 @@ def test_fork_after_use(digits):
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+def start(command, **settings):
+    """A process that SIGINT interrupts, also where these tests run in the background and ignore it."""
+    return subprocess.Popen(command, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **settings)
+
+
 def interrupt(code, *arguments, cwd=None):
     """Runs Python code that prints `ready`; sends SIGINT half a second later; (seconds until it ended, its process)."""
-    child = subprocess.Popen([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=cwd)
+    child = start([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd)
     assert child.stdout.readline() == "ready\n", child.communicate()
     time.sleep(0.5)
     child.send_signal(signal.SIGINT)
@@ -494,7 +499,7 @@ def test_main_returns(capfd, digits):
 def test_interrupting_the_command_leaves_nothing(tmp_path, sent):
     assert run("synth", "-o", tmp_path / "data.parquet", "--rows", "60000", "--dims", "64", "--modalities", "5").returncode == 0
     command = [sys.executable, "-m", "batchwright", "plan", tmp_path / "data.parquet", "-o", tmp_path / "plan", "-v"]
-    child = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
+    child = start(command, stderr=subprocess.PIPE)
     child.stderr.readline()  # the first stage has begun
     child.send_signal(sent)
     child.communicate(timeout=120)
