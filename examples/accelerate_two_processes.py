@@ -86,6 +86,8 @@ def main():
             *cells, _ = (f"{m:.3f} +- {s:.3f}" for m, s in zip(results.mean(0), results.std(0), strict=True))
             accelerator.print(f"{name:10}" + "".join(f"{cell:>17}" for cell in cells) + f"{results[:, -1].mean():9.1f} updates")
         accelerator.wait_for_everyone()
+    # Without it, a process that ends while the other still talks to it may be aborted.
+    accelerator.end_training()
 
 
 if __name__ == "__main__":
