@@ -424,10 +424,10 @@ def start(command, **settings):
 
 
 def interrupt(code, *arguments, cwd=None):
-    """Runs Python code that prints `ready`; sends SIGINT half a second later; (seconds until it ended, its process)."""
+    """Runs Python code that prints `ready`; sends SIGINT a third of a second later; (seconds until it ended, its process)."""
     child = start([sys.executable, "-c", code, *map(str, arguments)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=cwd)
     assert child.stdout.readline() == "ready\n", child.communicate()
-    time.sleep(0.5)
+    time.sleep(0.3)
     child.send_signal(signal.SIGINT)
     begin = time.monotonic()
     out, err = child.communicate(timeout=120)
@@ -439,10 +439,10 @@ def test_interrupt_in_a_long_call(digits):
 import sys, time
 import numpy as np, batchwright as bw
 plan = bw.Plan.open(sys.argv[1])
-points = np.random.default_rng(0).standard_normal((3_000_000, 64), np.float32)
-print("ready", flush=True)
+points = np.random.default_rng(0).standard_normal((6_000_000, 64), np.float32)
 begin = time.monotonic()
 try:
+    print("ready", flush=True)
     plan.assign(points)
     print("finished after", time.monotonic() - begin)
 except KeyboardInterrupt:
