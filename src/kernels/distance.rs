@@ -4,6 +4,9 @@
 //! `((l0 + l1) + (l2 + l3)) + ((l4 + l5) + (l6 + l7))`. Eight lanes are one AVX-512 register, two AVX2 registers or four
 //! of SSE2 and NEON, so the order costs no machine anything.
 
+use super::simd::{Job, Vector, dispatch};
+use crate::matrix::Matrix;
+
 /// Squared Euclidean distance. The differences are formed in `f64`, without fused multiply-add. O(p).
 #[inline]
 pub fn squared(a: &[f32], b: &[f32]) -> f64 {
@@ -13,6 +16,12 @@ pub fn squared(a: &[f32], b: &[f32]) -> f64 {
 /// Dot product. A product of two `f32` is exact in `f64`, so a fused multiply-add would give the same bits. O(p).
 #[inline]
 pub fn dot(a: &[f32], b: &[f32]) -> f64 {
+    dot_inline(a, b)
+}
+
+/// [`dot`], always inlined so that a caller compiled for wider vectors gets them.
+#[inline(always)]
+pub(super) fn dot_inline(a: &[f32], b: &[f32]) -> f64 {
     let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut lanes = [0.0; 8];
     for (x, y) in a.iter().zip(b) {
@@ -24,6 +33,61 @@ pub fn dot(a: &[f32], b: &[f32]) -> f64 {
         *lane += f64::from(x) * f64::from(y);
     }
     total(lanes)
+}
+
+/// [`squared`] of every row (row-major, as wide as the centres) to the centre that `of` names, appended to `out`; NaN where
+/// `of` names none. O(n p), on the calling thread.
+pub fn squared_to(rows: &[f32], centers: &Matrix, of: &[u32], out: &mut Vec<f64>) {
+    assert_eq!(rows.len(), of.len() * centers.cols(), "one centre for every row");
+    dispatch(SquaredTo { rows, centers, of, out });
+}
+
+struct SquaredTo<'a> {
+    rows: &'a [f32],
+    centers: &'a Matrix,
+    of: &'a [u32],
+    out: &'a mut Vec<f64>,
+}
+
+impl Job for SquaredTo<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let SquaredTo { rows, centers, of, out } = self;
+        let p = centers.cols();
+        out.extend(of.iter().enumerate().map(|(i, &of)| {
+            let (row, of) = (&rows[i * p..(i + 1) * p], of as usize);
+            if of < centers.rows() { squared_inline(row, centers.row(of)) } else { f64::NAN }
+        }));
+    }
+}
+
+/// Of the rows, each with a squared distance, those that are nearer to `center`, with the smaller [`squared`] distance.
+pub fn closer(points: &Matrix, rows: impl Iterator<Item = (u32, f64)>, center: &[f32]) -> Vec<(u32, f64)> {
+    dispatch(Closer { points, rows, center })
+}
+
+struct Closer<'a, I> {
+    points: &'a Matrix,
+    rows: I,
+    center: &'a [f32],
+}
+
+impl<I: Iterator<Item = (u32, f64)>> Job for Closer<'_, I> {
+    type Output = Vec<(u32, f64)>;
+
+    #[inline(always)]
+    fn run<V: Vector>(self) -> Vec<(u32, f64)> {
+        let mut out = Vec::new();
+        for (i, before) in self.rows {
+            let now = squared_inline(self.points.row(i as usize), self.center);
+            if now < before {
+                out.push((i, now));
+            }
+        }
+        out
+    }
 }
 
 /// [`squared`], always inlined so that a caller compiled for wider vectors gets them.
@@ -53,6 +117,7 @@ pub(super) fn total(l: [f64; 8]) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::{Level, run_at};
     use super::*;
 
     #[test]
@@ -71,5 +136,20 @@ mod tests {
         }
         assert_eq!(total([1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0]), 255.0);
         assert_eq!(total([1e16, 1.0, -1e16, 1.0, 0.0, 0.0, 0.0, 0.0]), 0.0);
+    }
+
+    #[test]
+    fn every_level_measures_alike() {
+        let m =
+            |n: usize, s: f32| Matrix::from_vec(n, 21, (0..n * 21).map(|i| (i as f32 * s).sin()).collect());
+        let (rows, centers, of) = (m(9, 0.7), m(4, 1.3), [0, 3, 1, u32::MAX, 2, 2, 0, 4, 1]);
+        for &level in Level::all() {
+            let mut out = Vec::new();
+            run_at(level, SquaredTo { rows: rows.as_slice(), centers: &centers, of: &of, out: &mut out });
+            for (i, &c) in of.iter().enumerate() {
+                let plain = if c < 4 { squared(rows.row(i), centers.row(c as usize)) } else { f64::NAN };
+                assert!(out[i] == plain || c >= 4 && out[i].is_nan(), "{level:?}");
+            }
+        }
     }
 }

@@ -10,12 +10,14 @@
 //! - [`knn`] the `k` nearest neighbours of every row of a sample
 //! - [`project`] rows onto axes
 //! - [`eigen`] mean, covariance and eigenvectors of symmetric matrices
-//! - [`sketches`] many cosines at once
+//! - [`sketches`] many cosines at once, and the products of what they make
+//! - [`moments`] sums over rows
 //! - `transformer` (feature `encoder`) linear layers, attention and what stands between them
 
 pub mod distance;
 pub mod eigen;
 pub mod knn;
+pub mod moments;
 #[cfg(test)]
 mod naive;
 pub mod nearest;

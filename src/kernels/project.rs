@@ -1,6 +1,5 @@
 //! Rows onto axes, in the canonical order: the numbers are written to plans, so nothing here may be approximate.
 
-use super::distance::total;
 use super::simd::{Aligned, Job, Vector, dispatch};
 use crate::matrix::Matrix;
 
@@ -13,35 +12,58 @@ pub fn project(axes: &Matrix, offset: &[f32], rows: &Matrix, out: &mut Matrix) {
     assert_eq!(axes.cols(), rows.cols());
     assert_eq!(axes.rows(), offset.len());
     out.reset(rows.rows(), axes.rows());
-    dispatch(Project { axes, offset, rows, out });
+    let (p, out) = (axes.rows(), out.as_mut_slice());
+    let each = |i: usize, first: usize, products: &[f64]| {
+        let out = &mut out[i * p + first..][..products.len()];
+        for ((out, product), &offset) in out.iter_mut().zip(products).zip(&offset[first..]) {
+            *out = (product - f64::from(offset)) as f32;
+        }
+    };
+    dispatch(Products { axes, rows: rows.as_slice(), each });
 }
 
-struct Project<'a> {
+/// `out[i][j] = dot(axes[j], rows[i])`, in the canonical order: `rows` is `n x d`, `out` `n x p`. O(n p d), on the calling
+/// thread.
+pub fn products(axes: &Matrix, rows: &[f32], out: &mut [f64]) {
+    let (d, p) = (axes.cols(), axes.rows());
+    assert_eq!(rows.len() * p, out.len() * d, "one number for every row and axis");
+    let each = |i: usize, first: usize, products: &[f64]| {
+        out[i * p + first..][..products.len()].copy_from_slice(products);
+    };
+    dispatch(Products { axes, rows, each });
+}
+
+/// Calls `each` with a row, the first of some axes and the row's products with these.
+struct Products<'a, F> {
     axes: &'a Matrix,
-    offset: &'a [f32],
-    rows: &'a Matrix,
-    out: &'a mut Matrix,
+    rows: &'a [f32],
+    each: F,
 }
 
-impl Job for Project<'_> {
+impl<F: FnMut(usize, usize, &[f64])> Job for Products<'_, F> {
     type Output = ();
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
+    fn run<V: Vector>(mut self) {
         // Axes, and rows four at a time, in f64: `stride` numbers each, a whole number of lanes.
         let (d, p) = (self.axes.cols(), self.axes.rows());
         let stride = d.next_multiple_of(8);
         let mut axes = Aligned::zeros(p.next_multiple_of(TILE.1) * stride);
         widen(self.axes.as_slice(), d, axes.slice_mut(), stride);
         let mut tile = Aligned::zeros(TILE.0 * stride);
-        for first in (0..self.rows.rows()).step_by(TILE.0) {
-            let last = (first + TILE.0).min(self.rows.rows());
-            widen(&self.rows.as_slice()[first * d..last * d], d, tile.slice_mut(), stride);
+        for (t, rows) in self.rows.chunks(TILE.0 * d.max(1)).enumerate() {
+            widen(rows, d, tile.slice_mut(), stride);
+            let count = rows.len() / d;
             for group in (0..p).step_by(TILE.1) {
                 let sums = dots::<V>(tile.slice(), &axes.slice()[group * stride..], stride);
-                for (i, sums) in (first..last).zip(&sums) {
-                    for (j, sum) in (group..p).zip(sums) {
-                        self.out.row_mut(i)[j] = (total(*sum) - f64::from(self.offset[j])) as f32;
+                let axes = TILE.1.min(p - group);
+                for (i, sums) in sums.as_chunks().0.iter().enumerate() {
+                    let totals = V::totals(sums);
+                    for (r, totals) in totals.as_chunks::<{ TILE.1 }>().0.iter().enumerate() {
+                        let row = 2 * i + r;
+                        if row < count {
+                            (self.each)(t * TILE.0 + row, group, &totals[..axes]);
+                        }
                     }
                 }
             }
@@ -60,17 +82,17 @@ fn widen(rows: &[f32], d: usize, to: &mut [f64], stride: usize) {
 
 /// The lanes of all products of a tile of rows and axes. Products of two `f32` are exact in `f64`: fusing changes no bit.
 #[inline(always)]
-fn dots<V: Vector>(rows: &[f64], axes: &[f64], stride: usize) -> [[[f64; 8]; TILE.1]; TILE.0] {
+fn dots<V: Vector>(rows: &[f64], axes: &[f64], stride: usize) -> [[f64; 8]; TILE.0 * TILE.1] {
     // Slices of a length the compiler knows, so that no check stands between the sums and their registers.
     let steps = stride / 8;
     let rows: [&[[f64; 8]]; TILE.0] =
         std::array::from_fn(|r| &rows[r * stride..][..stride].as_chunks().0[..steps]);
     let axes: [&[[f64; 8]]; TILE.1] =
         std::array::from_fn(|a| &axes[a * stride..][..stride].as_chunks().0[..steps]);
-    let mut sums = [[[0.0; 8]; TILE.1]; TILE.0];
+    let mut sums = [[0.0; 8]; TILE.0 * TILE.1];
     for t in 0..steps {
         let axes = axes.map(|axis| axis[t]);
-        for (sums, row) in sums.iter_mut().zip(rows) {
+        for (sums, row) in sums.as_chunks_mut::<{ TILE.1 }>().0.iter_mut().zip(rows) {
             for (sums, axis) in sums.iter_mut().zip(axes) {
                 for ((sum, x), y) in sums.iter_mut().zip(row[t]).zip(axis) {
                     *sum = if V::FUSED { x.mul_add(y, *sum) } else { *sum + x * y };
@@ -100,9 +122,15 @@ mod tests {
             let mut out = Matrix::default();
             project(&axes, &offset, &rows, &mut out);
             for &level in simd::Level::all() {
-                let mut again = Matrix::zeros(n, p);
-                simd::run_at(level, Project { axes: &axes, offset: &offset, rows: &rows, out: &mut again });
-                assert_eq!(out, again, "{level:?}");
+                let mut again = vec![0.0; n * p];
+                let each = |i: usize, first: usize, products: &[f64]| {
+                    again[i * p + first..][..products.len()].copy_from_slice(products);
+                };
+                simd::run_at(level, Products { axes: &axes, rows: rows.as_slice(), each });
+                for (i, j) in (0..n).flat_map(|i| (0..p).map(move |j| (i, j))) {
+                    let product = dot(axes.row(j), rows.row(i));
+                    assert_eq!(again[i * p + j].to_bits(), product.to_bits(), "{level:?}");
+                }
             }
             for i in 0..n {
                 for (j, &offset) in offset.iter().enumerate() {

@@ -7,6 +7,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use super::distance::total;
+
 static PORTABLE: AtomicBool = AtomicBool::new(false);
 
 /// Switches the vector code off (or on again) for the whole process: for tests and `--simd off`. Answers do not change.
@@ -117,6 +119,11 @@ pub(super) trait Vector: Copy {
     fn min(self, other: Self) -> Self;
     /// The smallest number.
     fn lowest(self) -> f32;
+    /// [`total`] of each.
+    #[inline(always)]
+    fn totals(lanes: &[[f64; 8]; 8]) -> [f64; 8] {
+        lanes.map(total)
+    }
     /// Bit `i` says whether number `i` is at most that of `bound`.
     fn at_most(self, bound: Self) -> u32;
     /// The register tile with as many rows as this machine has registers for.
@@ -355,6 +362,27 @@ mod x86 {
         fn lowest(self) -> f32 {
             // SAFETY: see the top of this module.
             unsafe { _mm512_reduce_min_ps(self) }
+        }
+        #[inline(always)]
+        fn totals(lanes: &[[f64; 8]; 8]) -> [f64; 8] {
+            // Eight sums side by side: neighbouring lanes, then pairs of lanes, then halves.
+            // SAFETY: see the top of this module; an array of eight f64 can be read as such.
+            unsafe {
+                let at = |i: usize| _mm512_loadu_pd(lanes[i].as_ptr());
+                let two = |i: usize| {
+                    let (a, b) = (at(i), at(i + 1));
+                    _mm512_add_pd(_mm512_unpacklo_pd(a, b), _mm512_unpackhi_pd(a, b))
+                };
+                let halves = |a: __m512d, b: __m512d| {
+                    let low = _mm512_shuffle_f64x2::<0b10_00_10_00>(a, b);
+                    let high = _mm512_shuffle_f64x2::<0b11_01_11_01>(a, b);
+                    _mm512_add_pd(low, high)
+                };
+                let all = halves(halves(two(0), two(2)), halves(two(4), two(6)));
+                let mut out = [0.0; 8];
+                _mm512_storeu_pd(out.as_mut_ptr(), all);
+                out
+            }
         }
         #[inline(always)]
         fn at_most(self, bound: Self) -> u32 {

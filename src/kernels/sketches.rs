@@ -4,6 +4,8 @@
 //! series of the cosine to `r^22` and the sign `(-1)^k`. Plain `f64` operations in one order, so the compiler may use
 //! vectors of any width and every machine gets the same bits.
 
+use super::simd::{Job, Vector, dispatch};
+
 /// pi in three parts. The first two end in zeros: times an integer below 2^20 they are exact.
 const PI: [f64; 3] = [
     f64::from_bits(0x4009_21FB_5440_0000),
@@ -17,14 +19,83 @@ const ROUND: f64 = 6_755_399_441_055_744.0; // 1.5 * 2^52
 
 /// Replaces every `x` by its cosine; error below 1e-15 for `|x| < 1e6` and that of `libm` beyond. O(n).
 pub fn cosines(x: &mut [f64]) {
-    for part in x.chunks_mut(64) {
-        if part.iter().fold(true, |small, x| small & (x.abs() < LIMIT)) {
-            for x in part {
-                *x = cosine(*x);
+    dispatch(Cosines(x));
+}
+
+struct Cosines<'a>(&'a mut [f64]);
+
+impl Job for Cosines<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        for part in self.0.chunks_mut(64) {
+            if part.iter().fold(true, |small, x| small & (x.abs() < LIMIT)) {
+                for x in part {
+                    *x = cosine(*x);
+                }
+            } else {
+                for x in part {
+                    *x = libm::cos(*x);
+                }
             }
-        } else {
-            for x in part {
-                *x = libm::cos(*x);
+        }
+    }
+}
+
+/// Adds the products `row[i] * row[j]` of all rows of `width` numbers (a multiple of 16) to `sums[i * width + j]`, at least
+/// where `i <= j`: four rows at a time, `(a + b) + (c + d)`. O(n width^2).
+pub fn add_products(rows: &[f64], width: usize, sums: &mut [f64]) {
+    assert!(width > 0 && width.is_multiple_of(TILE.1) && rows.len().is_multiple_of(width));
+    assert!(sums.len() == width * width);
+    dispatch(AddProducts { rows, width, sums });
+}
+
+/// Sums that are kept in registers while the rows pass.
+const TILE: (usize, usize) = (4, 16);
+
+struct AddProducts<'a> {
+    rows: &'a [f64],
+    width: usize,
+    sums: &'a mut [f64],
+}
+
+impl Job for AddProducts<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let AddProducts { rows, width, sums } = self;
+        let fours = rows.chunks_exact(4 * width);
+        let rest = fours.remainder();
+        let part = |row: &[f64], from: usize| -> [f64; TILE.1] {
+            *row[from..].first_chunk().expect("a whole tile: the width is a multiple of one")
+        };
+        for i in (0..width).step_by(TILE.0) {
+            for j in (i / TILE.1 * TILE.1..width).step_by(TILE.1) {
+                let mut tile: [[f64; TILE.1]; TILE.0] =
+                    std::array::from_fn(|r| part(&sums[(i + r) * width..], j));
+                for four in fours.clone() {
+                    let rows: [&[f64]; 4] = std::array::from_fn(|t| &four[t * width..(t + 1) * width]);
+                    let [a, b, c, d] = rows.map(|row| part(row, j));
+                    for (r, sums) in tile.iter_mut().enumerate() {
+                        let [a0, b0, c0, d0] = rows.map(|row| row[i + r]);
+                        for l in 0..TILE.1 {
+                            sums[l] += (a0 * a[l] + b0 * b[l]) + (c0 * c[l] + d0 * d[l]);
+                        }
+                    }
+                }
+                for row in rest.chunks_exact(width) {
+                    let x = part(row, j);
+                    for (r, sums) in tile.iter_mut().enumerate() {
+                        for l in 0..TILE.1 {
+                            sums[l] += row[i + r] * x[l];
+                        }
+                    }
+                }
+                for (r, tile) in tile.iter().enumerate() {
+                    sums[(i + r) * width + j..][..TILE.1].copy_from_slice(tile);
+                }
             }
         }
     }
@@ -58,6 +129,7 @@ fn cosine(x: f64) -> f64 {
 
 #[cfg(test)]
 mod tests {
+    use super::super::simd::{Level, run_at};
     use super::*;
     use crate::rng::{key, uniform};
 
@@ -85,6 +157,25 @@ mod tests {
         let mut odd = [f64::NAN, f64::INFINITY];
         cosines(&mut odd);
         assert!(odd.iter().all(|x| x.is_nan()));
+    }
+
+    #[test]
+    fn every_level_gives_the_same_bits() {
+        let x: Vec<f64> = (0..9 * 32).map(|i| (uniform(key(2, &[i])) - 0.5) * 40.0).collect();
+        let all: Vec<(Vec<f64>, Vec<f64>)> = Level::all()
+            .iter()
+            .map(|&level| {
+                let (mut y, mut sums) = (x.clone(), vec![1.0; 32 * 32]);
+                run_at(level, Cosines(&mut y));
+                run_at(level, AddProducts { rows: &x, width: 32, sums: &mut sums });
+                (y, sums)
+            })
+            .collect();
+        assert!(all.iter().all(|of_level| *of_level == all[0]));
+        for (i, j) in (0..32).flat_map(|i| (i..32).map(move |j| (i, j))) {
+            let plain = 1.0 + x.chunks_exact(32).map(|row| row[i] * row[j]).sum::<f64>();
+            assert!((all[0].1[i * 32 + j] - plain).abs() < 1e-9 * plain.abs().max(1.0));
+        }
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use crate::error::{Error, Result};
 use crate::features::{Points, State};
 use crate::ids::NONE;
-use crate::kernels::distance::squared;
+use crate::kernels::distance::squared_to;
 use crate::kernels::nearest::Centers;
 use crate::kernels::project::project;
 use crate::matrix::Matrix;
@@ -98,10 +98,10 @@ impl Model {
     /// Distances to the modalities' centres.
     fn measure(&self, item: &mut Assigned) {
         let Assigned { points, modality, distance, .. } = item;
+        let mut squares = Vec::with_capacity(modality.len());
+        squared_to(points.points.as_slice(), &self.centers, modality, &mut squares);
         distance.clear();
-        distance.extend(points.points.iter_rows().zip(modality.iter()).map(|(x, &m)| {
-            if m == NONE { f32::NAN } else { squared(x, self.centers.row(m as usize)).sqrt() as f32 }
-        }));
+        distance.extend(squares.into_iter().map(|square| square.sqrt() as f32));
     }
 }
 

@@ -22,7 +22,8 @@ use xxhash_rust::xxh3::xxh3_64_with_seed;
 use crate::error::{Error, Result};
 use crate::features::column;
 use crate::ids::NONE;
-use crate::kernels::distance::dot;
+use crate::kernels::moments::shift_and_add;
+use crate::kernels::project::products;
 use crate::matrix::Matrix;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
@@ -31,6 +32,8 @@ use crate::source::{Kind, text_value};
 
 /// Numbers that wide rows are projected to.
 const WIDTH: usize = 39;
+/// Rows that are projected together.
+const BLOCK: usize = 64;
 /// More classes than this are hashed to as many.
 const CLASSES: usize = 1000;
 
@@ -152,33 +155,36 @@ impl Pass for Gain {
             None => None,
             Some(label) => Some((label, column(item.points.table.as_ref(), &label.column)?)),
         };
-        let mut sums = Sums::default();
-        let mut shifted = vec![0f32; self.shift.len()];
-        let mut wide = vec![0f64; self.shift.len()];
-        let mut narrow = vec![0f64; self.shift.len().min(WIDTH)];
-        for (i, x) in item.points.points.iter_rows().enumerate() {
-            if item.modality[i] == NONE {
-                continue;
-            }
-            for (((s, w), x), shift) in shifted.iter_mut().zip(&mut wide).zip(x).zip(&self.shift) {
-                *s = x - shift;
-                *w = f64::from(*s);
-            }
-            let square = dot(&shifted, &shifted);
-            sums.wide.add(1, &wide);
-            sums.wide_square += square;
-            match &self.axes {
-                None => {
-                    narrow.copy_from_slice(&wide);
+        let dims = self.shift.len();
+        let narrow = dims.min(WIDTH);
+        let mut sums = Sums { wide: Cell { rows: 0, sum: vec![0.0; dims] }, ..Sums::default() };
+        let (mut shifted, mut projected) = (vec![0.0; BLOCK * dims], vec![0.0; BLOCK * narrow]);
+        let planned: Vec<usize> = (0..item.modality.len()).filter(|&i| item.modality[i] != NONE).collect();
+        for block in planned.chunks(BLOCK) {
+            let (shifted, projected) =
+                (&mut shifted[..block.len() * dims], &mut projected[..block.len() * narrow]);
+            for (t, &i) in block.iter().enumerate() {
+                let shifted = &mut shifted[t * dims..(t + 1) * dims];
+                let x = item.points.points.row(i);
+                let square = shift_and_add(x, &self.shift, shifted, &mut sums.wide.sum);
+                sums.wide.rows += 1;
+                sums.wide_square += square;
+                if self.axes.is_none() {
                     sums.square += square;
                 }
-                Some(axes) => {
-                    narrow.iter_mut().zip(axes.iter_rows()).for_each(|(o, axis)| *o = dot(axis, &shifted));
-                    sums.square += narrow.iter().map(|x| x * x).sum::<f64>();
-                }
             }
-            let class = label.map_or(Ok(0), |(label, cells)| label.class(cells, i))?;
-            sums.cells.entry((item.stratum[i], class)).or_default().add(1, &narrow);
+            match &self.axes {
+                Some(axes) => products(axes, shifted, projected),
+                None => projected.iter_mut().zip(&*shifted).for_each(|(to, &x)| *to = f64::from(x)),
+            }
+            for (t, &i) in block.iter().enumerate() {
+                let x = &projected[t * narrow..(t + 1) * narrow];
+                if self.axes.is_some() {
+                    sums.square += x.iter().map(|x| x * x).sum::<f64>();
+                }
+                let class = label.map_or(Ok(0), |(label, cells)| label.class(cells, i))?;
+                sums.cells.entry((item.stratum[i], class)).or_default().add(1, x);
+            }
         }
         Ok(sums)
     }

@@ -7,8 +7,8 @@
 
 use crate::error::Result;
 use crate::ids::NONE;
-use crate::kernels::distance::dot;
-use crate::kernels::sketches::cosines;
+use crate::kernels::project::products;
+use crate::kernels::sketches::{add_products, cosines};
 use crate::matrix::Matrix;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
@@ -73,15 +73,14 @@ impl Reference {
         Reference { frequencies, phases }
     }
 
-    /// The R features of a row.
+    /// The R features of every row of `z`, one row after the other.
     fn features(&self, z: &[f32], out: &mut [f64]) {
-        for ((o, w), &phase) in out.iter_mut().zip(self.frequencies.iter_rows()).zip(&self.phases) {
-            *o = dot(w, z) + f64::from(phase);
+        products(&self.frequencies, z, out);
+        for out in out.chunks_exact_mut(R) {
+            out.iter_mut().zip(&self.phases).for_each(|(o, &phase)| *o += f64::from(phase));
         }
         cosines(out);
-        for o in out {
-            *o *= std::f64::consts::SQRT_2;
-        }
+        out.iter_mut().for_each(|o| *o *= std::f64::consts::SQRT_2);
     }
 }
 
@@ -112,28 +111,13 @@ impl Sums {
         Sums { rows: 0, sum: vec![0.0; R], products: vec![0.0; R * R] }
     }
 
-    /// Adds up to [`BLOCK`] rows of features. Four rows at a time: a quarter of the loads and stores of the sums.
+    /// Adds up to [`BLOCK`] rows of features.
     fn add(&mut self, block: &[f64]) {
         self.rows += (block.len() / R) as u64;
         for row in block.chunks_exact(R) {
             self.sum.iter_mut().zip(row).for_each(|(s, x)| *s += x);
         }
-        let fours = block.chunks_exact(4 * R);
-        let rest = fours.remainder();
-        for (i, products) in self.products.chunks_exact_mut(R).enumerate() {
-            let products = &mut products[i..];
-            for four in fours.clone() {
-                let [a, b, c, d] = std::array::from_fn(|t| &four[t * R + i..(t + 1) * R]);
-                let (a0, b0, c0, d0) = (a[0], b[0], c[0], d[0]);
-                for ((((s, a), b), c), d) in products.iter_mut().zip(a).zip(b).zip(c).zip(d) {
-                    *s += (a0 * a + b0 * b) + (c0 * c + d0 * d);
-                }
-            }
-            for row in rest.chunks_exact(R) {
-                let row = &row[i..];
-                products.iter_mut().zip(row).for_each(|(s, x)| *s += row[0] * x);
-            }
-        }
+        add_products(block, R, &mut self.products);
     }
 }
 
@@ -145,17 +129,23 @@ impl Pass for Reference {
 
     fn partial(&self, item: &Assigned) -> Result<Sums> {
         let mut sums = Sums::new();
-        let mut block = vec![0.0; BLOCK * R];
+        let planned = item.z().iter_rows().zip(&item.modality).filter(|(_, m)| **m != NONE).map(|(z, _)| z);
+        let (mut z, mut block) = (Vec::new(), vec![0.0; BLOCK * R]);
+        let mut flush = |z: &mut Vec<f32>, rows: usize| {
+            self.features(z, &mut block[..rows * R]);
+            sums.add(&block[..rows * R]);
+            z.clear();
+        };
         let mut rows = 0;
-        for (z, _) in item.z().iter_rows().zip(&item.modality).filter(|(_, m)| **m != NONE) {
-            self.features(z, &mut block[rows * R..(rows + 1) * R]);
+        for row in planned {
+            z.extend_from_slice(row);
             rows += 1;
             if rows == BLOCK {
-                sums.add(&block);
+                flush(&mut z, rows);
                 rows = 0;
             }
         }
-        sums.add(&block[..rows * R]);
+        flush(&mut z, rows);
         Ok(sums)
     }
 

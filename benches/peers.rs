@@ -1,0 +1,142 @@
+//! Our side of the comparisons with peers: one measurement, printed as one line of JSON. `benches/peers/kernels.py` makes
+//! the data, interleaves these with numpy, faiss and scikit-learn, and checks that the answers agree.
+//!
+//! ```sh
+//! cargo bench --locked --bench peers -- assign rows.f32 384 centers.f32 --threads 1
+//! cargo bench --locked --bench peers -- kmeans rows.f32 384 256 --threads 1
+//! cargo bench --locked --bench peers -- deal 100000000 50 256 --threads 1
+//! cargo bench --locked --bench peers -- open data.plan
+//! ```
+//!
+//! `*.f32`: little-endian numbers, row after row. `seconds` leaves out reading them; `extra` is what the process held at most
+//! beyond what it held before, in bytes (Linux). `--out FILE` writes labels or rows as u32.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use batchwright::batches::{Batch, Deal};
+use batchwright::ids::RowIds;
+use batchwright::kernels::knn::nearest_of;
+use batchwright::matrix::Matrix;
+use batchwright::modalities::lloyd::kmeans;
+use batchwright::plan::Plan;
+use rayon::prelude::*;
+use serde_json::json;
+
+fn usage(reason: &str) -> ! {
+    eprintln!("{reason}; see the head of benches/peers.rs");
+    std::process::exit(2);
+}
+
+/// The value after `name`, taken out of the arguments.
+fn option(args: &mut Vec<String>, name: &str) -> Option<String> {
+    let at = args.iter().position(|a| a == name)?;
+    args.remove(at);
+    (at < args.len()).then(|| args.remove(at))
+}
+
+fn number<T: std::str::FromStr>(text: &str) -> T {
+    text.parse().unwrap_or_else(|_| usage(&format!("`{text}` is not a number")))
+}
+
+fn rows(path: &str, width: usize) -> Matrix {
+    let bytes = std::fs::read(path).unwrap_or_else(|e| usage(&format!("{path}: {e}")));
+    let data: Vec<f32> = bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+    Matrix::from_vec(data.len() / width, width, data)
+}
+
+/// A line of /proc/self/status in bytes; 0 where there is none.
+fn status(name: &str) -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let line = status.lines().find_map(|l| l.strip_prefix(name));
+    line.and_then(|l| l.trim_matches([':', '\t', ' ', 'k', 'B']).parse::<u64>().ok()).unwrap_or(0) * 1024
+}
+
+fn write(path: Option<String>, numbers: &[u32]) {
+    if let Some(path) = path {
+        let bytes: Vec<u8> = numbers.iter().flat_map(|x| x.to_le_bytes()).collect();
+        std::fs::write(&path, bytes).unwrap_or_else(|e| usage(&format!("{path}: {e}")));
+    }
+}
+
+fn main() {
+    // Cargo adds `--bench`.
+    let mut args: Vec<String> = std::env::args().skip(1).filter(|a| a != "--bench").collect();
+    let threads = option(&mut args, "--threads").map_or(1, |t| number(&t));
+    let repeat = option(&mut args, "--repeat").map_or(1, |r| number(&r));
+    let out = option(&mut args, "--out");
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
+    let args: Vec<&str> = args.iter().map(String::as_str).collect();
+    let mut seconds = Vec::new();
+    let mut more = json!({});
+    // The peak before: loading is over, and its peak is that of the data.
+    let mut before = 0;
+    let mut time = |work: &mut dyn FnMut()| {
+        before = status("VmRSS").max(before);
+        for _ in 0..repeat {
+            let start = Instant::now();
+            pool.install(|| work_in(work));
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+    };
+    match args[..] {
+        ["assign", data, width, centers] => {
+            let width = number(width);
+            let (rows, centers) = (rows(data, width), rows(centers, width));
+            let mut labels = Vec::new();
+            time(&mut || labels = nearest_of(&rows, &centers));
+            write(out, &labels);
+        }
+        ["kmeans", data, width, k] => {
+            let rows = rows(data, number(width));
+            let mut found = None;
+            time(&mut || found = Some(kmeans(&rows, number(k), 20, 1)));
+            let found = found.expect("it ran");
+            more = json!({ "inertia": found.inertia, "cells": found.centers.rows() });
+            write(out, &found.labels);
+        }
+        ["deal", rows, strata, base] => {
+            let (rows, strata, base): (u64, u64, u64) = (number(rows), number(strata), number(base));
+            // Zipf(1.1), as in the measurements of peers.
+            let share: Vec<f64> = (1..=strata).map(|h| (h as f64).powf(-1.1)).collect();
+            let all: f64 = share.iter().sum();
+            let mut offsets: Vec<u64> = vec![0];
+            let mut sum = 0.0;
+            for share in share {
+                sum += share;
+                offsets.push((sum / all * rows as f64).round() as u64);
+            }
+            let members: Vec<u32> = (0..rows as u32).collect();
+            let mut epoch: Vec<u32> = vec![0; rows as usize];
+            time(&mut || {
+                let deal = Deal::new(RowIds::U32(&members), &offsets, base, 7, 1, &[], false, None);
+                deal_all(&deal, base, &mut epoch);
+            });
+            write(out, &epoch);
+        }
+        ["open", plan] => time(&mut || {
+            let plan = Plan::open(plan).unwrap_or_else(|e| usage(&e.to_string()));
+            black_box(plan.manifest());
+        }),
+        _ => usage("assign, kmeans, deal or open, with their arguments"),
+    }
+    seconds.sort_by(f64::total_cmp);
+    let median = seconds[seconds.len() / 2];
+    let extra = status("VmHWM").saturating_sub(before);
+    println!("{}", json!({ "seconds": median, "threads": threads, "extra": extra, "more": more }));
+}
+
+fn work_in(work: &mut dyn FnMut()) {
+    work();
+}
+
+/// The rows of a whole epoch, batch after batch.
+fn deal_all(deal: &Deal, base: u64, epoch: &mut [u32]) {
+    const TOGETHER: u64 = 64;
+    let rows = (TOGETHER * base) as usize;
+    epoch.par_chunks_mut(rows).enumerate().for_each_init(Batch::default, |batch, (i, out)| {
+        let first = i as u64 * TOGETHER;
+        deal.run(first..(first + TOGETHER).min(deal.len()), 1, batch);
+        out.iter_mut().zip(&batch.rows).for_each(|(to, &row)| *to = row as u32);
+    });
+}
