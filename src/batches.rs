@@ -14,18 +14,22 @@
 //! O(batch size + strata). A batch of size kB is the union of k consecutive ones, so a training run can change the size
 //! in mid-epoch and still meet every row once.
 
+use std::ops::Range;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batch_size::gcd;
 use crate::error::{Error, Result};
 use crate::ids::RowIds;
-use crate::rng::{Permutation, key};
+use crate::rng::{Permutation, Walk, key};
 use crate::strata::{Merge, tour};
 
 /// Epochs written by default, up to [`MANY_ROWS`] rows; larger datasets compute their batches when needed.
 const EPOCHS: u32 = 3;
 const MANY_ROWS: u64 = 1 << 26;
+/// Draws per stratum, on average, from which on they are found stratum by stratum (measured).
+const MANY_DRAWS: usize = 8;
 
 /// How rows are dealt into batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -251,6 +255,8 @@ pub struct Deal<'a> {
     counts: Vec<u64>,
     /// Is that every row once?
     once: bool,
+    /// Rows of the smallest batch.
+    base: u64,
     seed: u64,
     epoch: u32,
     /// Full batches, and all batches of the smallest size.
@@ -266,18 +272,35 @@ pub struct Deal<'a> {
     first_pass: Vec<Permutation>,
 }
 
-/// A batch, as written. Reuse it: its buffers, and the layout of the last length, are kept.
+/// A batch, as written, or several one after another. Reuse it: its buffers, and the layout of the last length, are kept.
 #[derive(Clone, Debug, Default)]
 pub struct Batch {
     /// Global row numbers.
     pub rows: Vec<u64>,
     /// Stratum of each row.
     pub stratum: Vec<u32>,
-    /// (place of the stratum in the tour, row) in tour order.
-    dealt: Vec<(u32, u64)>,
-    /// Rows of `dealt` that are not found yet.
-    walking: Vec<u32>,
+    draws: Draws,
+    /// Where the full batches of the smallest size stand in the list that they are dealt from.
+    heads: Vec<u64>,
+    /// Where the next rows of each batch go, as entries of `positions`.
+    next: Vec<usize>,
+    /// Position of each row in `rows`, batch by batch in tour order.
+    positions: Vec<u32>,
     layout: Layout,
+}
+
+/// Draws of one or several batches, in tour order: all of a stratum lie together.
+#[derive(Clone, Debug, Default)]
+struct Draws {
+    /// Place of the stratum in the tour.
+    place: Vec<u32>,
+    /// Where the row goes in [`Batch::rows`].
+    to: Vec<u32>,
+    /// Number of the draw, then its row in the stratum, then its row in the dataset.
+    row: Vec<u64>,
+    /// Draws that are not found yet.
+    walking: Vec<u32>,
+    walk: Walk,
 }
 
 impl<'a> Deal<'a> {
@@ -328,6 +351,7 @@ impl<'a> Deal<'a> {
         Deal {
             members,
             offsets,
+            base,
             seed,
             epoch,
             full,
@@ -360,56 +384,57 @@ impl<'a> Deal<'a> {
     /// Batch `c` of `k` times the smallest size: the union of batches c k .. (c + 1) k, brought into tour order and laid
     /// out. Any batch alone, O(k B + k strata).
     pub fn batch(&self, c: u64, k: u64, into: &mut Batch) {
-        let range = c * k..((c + 1) * k).min(self.len);
-        assert!(!range.is_empty(), "batch {c} of {}", self.batches(k));
-        into.dealt.clear();
-        for b in range {
-            self.deal(b, &mut into.dealt, &mut into.walking);
-        }
-        if k > 1 {
-            into.dealt.sort_by_key(|&(place, _)| place);
-        }
-        into.rows.clear();
-        into.rows.resize(into.dealt.len(), 0);
-        into.stratum.clear();
-        into.stratum.resize(into.dealt.len(), 0);
-        into.layout.reset(into.dealt.len());
-        let shift = key(self.seed, &[self.epoch.into(), 5, k, c]);
-        for (position, &(place, row)) in into.layout.positions(shift).zip(&into.dealt) {
-            into.rows[position] = row;
-            into.stratum[position] = self.order[place as usize];
-        }
+        self.run(c..c + 1, k, into);
     }
 
-    /// Appends batch `b` of the smallest size, in tour order.
-    fn deal(&self, b: u64, out: &mut Vec<(u32, u64)>, walking: &mut Vec<u32>) {
-        let first = out.len();
-        let mut draw = |place: usize, rows: &mut Option<Rows<'_, 'a>>, i: u64| {
-            out.push((place as u32, rows.as_mut().map_or(i, |rows| rows.draw(i))));
+    /// Several batches, one after another: the same as [`Deal::batch`] of each, in a third of the time where a stratum has
+    /// many rows in them.
+    pub fn run(&self, batches: Range<u64>, k: u64, into: &mut Batch) {
+        let units = batches.start * k..(batches.end * k).min(self.len);
+        assert!(batches.end <= self.batches(k) && !units.is_empty(), "{batches:?} of {}", self.batches(k));
+        let start = |unit: u64| {
+            let golden = u128::from(self.rotation) + u128::from(unit) * u128::from(self.stride);
+            (golden % u128::from(self.full)) as u64
         };
-        if b == self.full {
-            for (place, &h) in self.order.iter().enumerate() {
-                let mut rows = self.drawn_again(h);
-                (0..self.rest[h as usize]).for_each(|i| draw(place, &mut rows, i));
-            }
-            return self.find(&mut out[first..], walking);
-        }
-        let start =
-            (u128::from(self.rotation) + u128::from(b) * u128::from(self.stride)) % u128::from(self.full);
-        let mut at = start as u64;
+        into.heads.clear();
+        into.heads.extend((units.start..units.end.min(self.full)).map(start));
+        // The rest batch, if it is among them, is part of the last.
+        let rest = units.end > self.full;
+        let rows = into.heads.len() as u64 * self.base + if rest { self.rest.iter().sum() } else { 0 };
+        into.lay_out(rows as usize, (k * self.base) as usize, |i| {
+            key(self.seed, &[self.epoch.into(), 5, k, batches.start + i])
+        });
+        into.draws.clear();
+        let Batch { draws, heads, next, positions, .. } = into;
+        let last = next.len() - 1;
         for (place, &h) in self.order.iter().enumerate() {
             let (from, to) = (self.starts[place], self.starts[place + 1]);
-            if at >= to {
-                continue;
-            }
             let mut rows = self.drawn_again(h);
-            let rest = self.rest[h as usize];
-            while at < to {
-                draw(place, &mut rows, rest + at - from);
-                at += self.full;
+            let kept = self.rest[h as usize];
+            let mut draw = |batch: usize, i: u64| {
+                let row = rows.as_mut().map_or(i, |rows| rows.draw(i));
+                draws.push(place as u32, positions[next[batch]], row);
+                next[batch] += 1;
+            };
+            for (batch, heads) in heads.chunks_mut(k as usize).enumerate() {
+                for at in heads {
+                    while *at < to {
+                        draw(batch, kept + *at - from);
+                        *at += self.full;
+                    }
+                }
+            }
+            if rest {
+                (0..kept).for_each(|i| draw(last, i));
             }
         }
-        self.find(&mut out[first..], walking);
+        if self.once {
+            self.find(draws);
+        }
+        for ((&place, &to), &row) in draws.place.iter().zip(&draws.to).zip(&draws.row) {
+            into.rows[to as usize] = row;
+            into.stratum[to as usize] = self.order[place as usize];
+        }
     }
 
     /// What finds the rows of a stratum one by one; None if every row is drawn once an epoch, so that draws are positions
@@ -418,29 +443,76 @@ impl<'a> Deal<'a> {
         (!self.once).then(|| Rows::of(self, stratum))
     }
 
-    /// Turns draws into rows. Permutations walk until they are back in their stratum: all draws take a step before any takes
-    /// the next, so there is no branch to guess and the processor works on many at once.
-    fn find(&self, draws: &mut [(u32, u64)], walking: &mut Vec<u32>) {
-        if !self.once {
-            return;
+    /// Turns draws into rows: where strata have many of them stratum by stratum, else all together.
+    fn find(&self, draws: &mut Draws) {
+        if draws.row.len() < MANY_DRAWS * self.order.len() {
+            self.find_together(draws);
+        } else {
+            let mut rest = &mut draws.row[..];
+            for group in draws.place.chunk_by(|a, b| a == b) {
+                let found;
+                (found, rest) = rest.split_at_mut(group.len());
+                self.first_pass[self.order[group[0] as usize] as usize].index_all(found, &mut draws.walk);
+            }
         }
+        let mut rest = &mut draws.row[..];
+        for group in draws.place.chunk_by(|a, b| a == b) {
+            let found;
+            (found, rest) = rest.split_at_mut(group.len());
+            let h = self.order[group[0] as usize] as usize;
+            let members = self.members.slice(self.offsets[h] as usize..self.offsets[h + 1] as usize);
+            found.iter_mut().for_each(|row| *row = members.get(*row as usize));
+        }
+    }
+
+    /// Permutations walk until they are back in their stratum: all draws take a step before any takes the next, so there
+    /// is no branch to guess and the processor works on many at once.
+    fn find_together(&self, draws: &mut Draws) {
+        let Draws { place, row, walking, .. } = draws;
         walking.clear();
-        walking.extend(0..draws.len() as u32);
+        walking.extend(0..row.len() as u32);
         while !walking.is_empty() {
             let mut left = 0;
             for k in 0..walking.len() {
-                let (place, position) = &mut draws[walking[k] as usize];
-                let permutation = &self.first_pass[self.order[*place as usize] as usize];
-                *position = permutation.step(*position);
+                let draw = walking[k] as usize;
+                let permutation = &self.first_pass[self.order[place[draw] as usize] as usize];
+                row[draw] = permutation.step(row[draw]);
                 walking[left] = walking[k];
-                left += usize::from(*position >= permutation.n());
+                left += usize::from(row[draw] >= permutation.n());
             }
             walking.truncate(left);
         }
-        for (place, x) in draws {
-            let h = self.order[*place as usize] as usize;
-            *x = self.members.get((self.offsets[h] + *x) as usize);
+    }
+}
+
+impl Batch {
+    /// Room for `rows` rows in batches of `size`, and where each goes; `shift` of a batch, counted from 0.
+    fn lay_out(&mut self, rows: usize, size: usize, shift: impl Fn(u64) -> u64) {
+        self.rows.clear();
+        self.rows.resize(rows, 0);
+        self.stratum.clear();
+        self.stratum.resize(rows, 0);
+        self.next.clear();
+        self.positions.clear();
+        for (i, first) in (0..rows).step_by(size).enumerate() {
+            self.next.push(first);
+            self.layout.reset(size.min(rows - first));
+            self.positions.extend(self.layout.positions(shift(i as u64)).map(|p| (first + p) as u32));
         }
+    }
+}
+
+impl Draws {
+    fn clear(&mut self) {
+        self.place.clear();
+        self.to.clear();
+        self.row.clear();
+    }
+
+    fn push(&mut self, place: u32, to: u32, row: u64) {
+        self.place.push(place);
+        self.to.push(to);
+        self.row.push(row);
     }
 }
 
@@ -696,6 +768,37 @@ mod tests {
                 }
             }
         }
+    }
+
+    /// A run is its batches one after another, however it finds their rows: few or many in a stratum, drawn once or again,
+    /// with the rest batch or without.
+    #[test]
+    fn runs_are_batches_one_after_another() {
+        let sizes: Vec<u64> = (0..7).map(|h| 1 + key(4, &[h]) % 5000).collect();
+        let (rows, offsets) = (members(&sizes), offsets(&sizes));
+        let counts = draws(&sizes, 0.3, None);
+        let (mut run, mut batch) = (Batch::default(), Batch::default());
+        let (mut together, mut apart) = (0, 0);
+        for counts in [None, Some(&counts[..])] {
+            for drop_last in [false, true] {
+                let deal = Deal::new(RowIds::U32(&rows), &offsets, 12, 5, 3, &tree(7, 1), drop_last, counts);
+                for k in [1, 3, 16] {
+                    let n = deal.batches(k);
+                    for range in [0..n, 0..1, n - 1..n, n - 4..n, n / 2..n / 2 + 9, 3..5] {
+                        deal.run(range.clone(), k, &mut run);
+                        *(if run.rows.len() < 7 * MANY_DRAWS { &mut together } else { &mut apart }) += 1;
+                        let (mut rows, mut stratum) = (Vec::new(), Vec::new());
+                        for c in range.clone() {
+                            deal.batch(c, k, &mut batch);
+                            rows.extend_from_slice(&batch.rows);
+                            stratum.extend_from_slice(&batch.stratum);
+                        }
+                        assert!(run.rows == rows && run.stratum == stratum, "{range:?} of {n}, k = {k}");
+                    }
+                }
+            }
+        }
+        assert!(together > 0 && apart > 0, "both ways were taken");
     }
 
     /// Rows of a stratum that is drawn less than once an epoch all come round; one drawn more often comes evenly.

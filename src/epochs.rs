@@ -1,6 +1,8 @@
 //! Whole epochs: the dealt batches with everything the plan says about them. [`pipeline`](crate::pipeline) writes them
 //! and [`plan`](crate::plan) computes those that were not written, through this one file: the same bytes.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::accumulation::Updates;
@@ -55,6 +57,8 @@ pub struct Record {
 
 /// Rows whose batches are computed at once before they are handed on: bounds memory and keeps all threads busy.
 const CHUNK_ROWS: u64 = 1 << 19;
+/// Rows of the runs that [`Epoch::rows`] is computed in.
+const RUN_ROWS: u64 = 1 << 15;
 /// Runs of batches that a chunk is cut into: the unit of work of a thread.
 const RUNS: u64 = 16;
 
@@ -115,29 +119,41 @@ impl Epoch<'_> {
         self.len() == 0
     }
 
-    /// Rows of batch `index`, in its order. O(B + strata).
-    pub fn rows(&self, index: u64) -> Vec<u64> {
-        let mut batch = Batch::default();
-        self.deal.batch(index, self.size / self.all.base, &mut batch);
-        batch.rows
+    /// Deals a run of batches, one after another: rows and strata in their order. O(B + strata) a batch.
+    pub fn run(&self, batches: Range<u64>, into: &mut Batch) {
+        self.deal.run(batches, self.size / self.all.base, into);
     }
 
     /// Batch `index` by itself, without its place in an update (that needs [`Epoch::scan`]). O(B + strata).
     pub fn record(&self, index: u64) -> Record {
-        self.deal(index, &mut Batch::default())
+        let mut batch = Batch::default();
+        self.run(index..index + 1, &mut batch);
+        self.record_of(index, &batch.rows, &batch.stratum)
     }
 
-    /// `work` keeps what batches of the same length share.
-    fn deal(&self, index: u64, work: &mut Batch) -> Record {
-        self.deal.batch(index, self.size / self.all.base, work);
+    fn record_of(&self, index: u64, rows: &[u64], stratum: &[u32]) -> Record {
         let mut histogram = vec![0u64; self.score.groups()];
-        for &h in &work.stratum {
+        for &h in stratum {
             histogram[self.all.score_groups[h as usize] as usize] += 1;
         }
         let (n_eff, x) = self.score.n_eff(&histogram);
         let score = n_eff / self.all.information_threshold;
-        let (rows, stratum) = (work.rows.clone(), work.stratum.clone());
+        let (rows, stratum) = (rows.to_vec(), stratum.to_vec());
         Record { index, rows, stratum, n_eff, x, score, ..Record::default() }
+    }
+
+    /// All rows, batch after batch. Runs on the current rayon pool; memory is the result.
+    pub fn rows(&self, batches: Range<u64>, progress: &Progress) -> Result<Vec<u64>> {
+        let run = (RUN_ROWS / self.size).max(1);
+        let firsts: Vec<u64> = batches.clone().step_by(run as usize).collect();
+        let rows_of = |&first: &u64| {
+            progress.check()?;
+            let mut work = Batch::default();
+            self.run(first..(first + run).min(batches.end), &mut work);
+            Ok(work.rows)
+        };
+        let runs: Vec<Vec<u64>> = firsts.par_iter().map(rows_of).collect::<Result<_>>()?;
+        Ok(runs.concat())
     }
 
     /// All batches in order, complete. Runs on the current rayon pool; memory is one chunk of batches and the batches of
@@ -146,9 +162,18 @@ impl Epoch<'_> {
         let chunk = (CHUNK_ROWS / self.size).max(RUNS);
         let records = (0..self.len()).step_by(chunk as usize).flat_map(|first| {
             let run = |r: u64| {
-                let mut work = Batch::default();
                 let of_run = first + r * chunk / RUNS..(first + (r + 1) * chunk / RUNS).min(self.len());
-                of_run.map(|i| self.deal(i, &mut work)).collect::<Vec<_>>()
+                let (mut records, mut work) = (Vec::new(), Batch::default());
+                if of_run.is_empty() {
+                    return records;
+                }
+                self.run(of_run.clone(), &mut work);
+                let size = self.size as usize;
+                for ((i, rows), stratum) in of_run.zip(work.rows.chunks(size)).zip(work.stratum.chunks(size))
+                {
+                    records.push(self.record_of(i, rows, stratum));
+                }
+                records
             };
             let records: Vec<Vec<Record>> = (0..RUNS).into_par_iter().map(run).collect();
             records.into_iter().flatten()

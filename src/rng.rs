@@ -83,6 +83,14 @@ fn mix32(mut x: u32) -> u32 {
 
 const MAX_ROUNDS: usize = 24;
 
+/// Buffers of [`Permutation::index_all`]: halves of the positions that still walk, and whose they are.
+#[derive(Clone, Debug, Default)]
+pub struct Walk {
+    left: Vec<u32>,
+    right: Vec<u32>,
+    of: Vec<u32>,
+}
+
 /// A keyed bijection of `0..n`, O(1) memory. Fewer than two walks around the cycle on average.
 #[derive(Clone, Debug)]
 pub struct Permutation {
@@ -130,12 +138,48 @@ impl Permutation {
         }
     }
 
+    /// [`Permutation::index`] of every position. All take each round together, so the compiler makes vectors of them:
+    /// several times as fast for a dozen and more.
+    pub fn index_all(&self, positions: &mut [u64], walk: &mut Walk) {
+        let (even, odd) = self.masks();
+        walk.left.clear();
+        walk.left.extend(positions.iter().map(|&i| (i >> self.right_bits) as u32));
+        walk.right.clear();
+        walk.right.extend(positions.iter().map(|&i| i as u32 & odd));
+        walk.of.clear();
+        walk.of.extend(0..positions.len() as u32);
+        while !walk.of.is_empty() {
+            let n = walk.of.len();
+            let (left, right, of) = (&mut walk.left[..n], &mut walk.right[..n], &mut walk.of[..n]);
+            for pair in self.keys[..self.rounds].chunks_exact(2) {
+                for (l, r) in left.iter_mut().zip(&mut *right) {
+                    *l = (*l ^ mix32(*r ^ pair[0])) & even;
+                    *r = (*r ^ mix32(*l ^ pair[1])) & odd;
+                }
+            }
+            let mut again = 0;
+            for k in 0..n {
+                let i = (u64::from(left[k]) << self.right_bits) | u64::from(right[k]);
+                positions[of[k] as usize] = i;
+                (left[again], right[again], of[again]) = (left[k], right[k], of[k]);
+                again += usize::from(i >= self.n);
+            }
+            walk.of.truncate(again);
+        }
+    }
+
+    /// Of the halves after even and odd rounds.
+    #[inline]
+    fn masks(&self) -> (u32, u32) {
+        let mask = |bits: u32| ((1u64 << bits) - 1) as u32;
+        (mask(self.left_bits), mask(self.right_bits))
+    }
+
     /// One step of [`Permutation::index`], which takes steps until the result is below n. For callers that walk many
     /// positions together: without the branch in between they overlap.
     #[inline]
     pub fn step(&self, i: u64) -> u64 {
-        let mask = |bits: u32| ((1u64 << bits) - 1) as u32;
-        let (even, odd) = (mask(self.left_bits), mask(self.right_bits));
+        let (even, odd) = self.masks();
         let mut l = (i >> self.right_bits) as u32;
         let mut r = i as u32 & odd;
         // The halves change widths every round and come back after an even number of rounds.
@@ -156,6 +200,9 @@ mod tests {
         for n in [1u64, 2, 3, 5, 17, 64, 65, 1000, 4097, 10007] {
             let p = Permutation::new(n, key(7, &[n]));
             let mut seen: Vec<u64> = (0..n).map(|i| p.index(i)).collect();
+            let mut all: Vec<u64> = (0..n).collect();
+            p.index_all(&mut all, &mut Walk::default());
+            assert_eq!(all, seen, "n = {n}");
             seen.sort_unstable();
             assert!(seen.iter().copied().eq(0..n), "n = {n}");
         }
