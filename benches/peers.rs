@@ -71,11 +71,11 @@ fn main() {
     let mut more = json!({});
     // The peak before: loading is over, and its peak is that of the data.
     let mut before = 0;
-    let mut time = |work: &mut dyn FnMut()| {
+    let mut time = |work: &mut (dyn FnMut() + Send)| {
         before = status("VmRSS").max(before);
         for _ in 0..repeat {
             let start = Instant::now();
-            pool.install(|| work_in(work));
+            pool.install(&mut *work);
             seconds.push(start.elapsed().as_secs_f64());
         }
     };
@@ -124,10 +124,6 @@ fn main() {
     let median = seconds[seconds.len() / 2];
     let extra = status("VmHWM").saturating_sub(before);
     println!("{}", json!({ "seconds": median, "threads": threads, "extra": extra, "more": more }));
-}
-
-fn work_in(work: &mut dyn FnMut()) {
-    work();
 }
 
 /// The rows of a whole epoch, batch after batch.
