@@ -162,6 +162,10 @@ mod tests {
             assert!(a.iter().eq(b.iter()), "{range:?}");
             let inner = b.len() / 3..b.len();
             assert!(a.slice(inner.clone()).iter().eq(b.slice(inner).iter()), "{range:?}");
+            let mut gathered: Vec<u64> = (0..b.len() as u64).rev().collect();
+            b.gather(&mut gathered);
+            gathered.reverse();
+            assert!(gathered.into_iter().eq(a.iter()), "{range:?}");
         }
         assert!(matches!(rows.slice(3..9), RowIds::U32(_)));
     }
