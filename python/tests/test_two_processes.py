@@ -119,9 +119,12 @@ def test_trainer_steps_by_weights(plan, tmp_path, micro_steps):
 
 def test_trainer_refuses_what_does_not_fit(plan, tmp_path):
     import batchwright as bw
+    from torch.utils.data import Subset
 
     with pytest.raises(bw.ConfigError, match="per_device_train_batch_size=64"):
         jobs.trainer(plan, {}, tmp_path, rows=32)
+    with pytest.raises(bw.ConfigError, match="the dataset has 100 rows, but the plan was made from 1797"):
+        jobs.trainer(plan, {}, tmp_path, data=Subset(jobs.Rows(plan), range(100)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
