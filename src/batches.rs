@@ -455,14 +455,10 @@ impl<'a> Deal<'a> {
                 self.first_pass[self.order[group[0] as usize] as usize].index_all(found, &mut draws.walk);
             }
         }
-        let mut rest = &mut draws.row[..];
-        for group in draws.place.chunk_by(|a, b| a == b) {
-            let found;
-            (found, rest) = rest.split_at_mut(group.len());
-            let h = self.order[group[0] as usize] as usize;
-            let members = self.members.slice(self.offsets[h] as usize..self.offsets[h + 1] as usize);
-            found.iter_mut().for_each(|row| *row = members.get(*row as usize));
+        for (&place, row) in draws.place.iter().zip(&mut draws.row) {
+            *row += self.offsets[self.order[place as usize] as usize];
         }
+        self.members.gather(&mut draws.row);
     }
 
     /// Permutations walk until they are back in their stratum: all draws take a step before any takes the next, so there

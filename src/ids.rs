@@ -87,6 +87,25 @@ impl<'a> RowIds<'a> {
         }
     }
 
+    /// Puts the entries in the place of their numbers: [`RowIds::get`] of many. Panics as that does.
+    pub fn gather(&self, numbers: &mut [u64]) {
+        fn each(numbers: &mut [u64], get: impl Fn(usize) -> u64) {
+            numbers.iter_mut().for_each(|i| *i = get(*i as usize));
+        }
+        match *self {
+            RowIds::U32(x) => each(numbers, |i| x[i] as u64),
+            RowIds::U64(x) => each(numbers, |i| x[i]),
+            RowIds::Chunks32 { chunks, first, len } => each(numbers, |i| {
+                assert!(i < len, "entry {i} of {len}");
+                chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK] as u64
+            }),
+            RowIds::Chunks64 { chunks, first, len } => each(numbers, |i| {
+                assert!(i < len, "entry {i} of {len}");
+                chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
+            }),
+        }
+    }
+
     /// A part of the list. A part that lies in one chunk becomes a plain slice, so `get` is fast where it is hot.
     pub fn slice(&self, range: Range<usize>) -> RowIds<'a> {
         match self {
@@ -143,6 +162,10 @@ mod tests {
             assert!(a.iter().eq(b.iter()), "{range:?}");
             let inner = b.len() / 3..b.len();
             assert!(a.slice(inner.clone()).iter().eq(b.slice(inner).iter()), "{range:?}");
+            let mut gathered: Vec<u64> = (0..b.len() as u64).rev().collect();
+            b.gather(&mut gathered);
+            gathered.reverse();
+            assert!(gathered.into_iter().eq(a.iter()), "{range:?}");
         }
         assert!(matches!(rows.slice(3..9), RowIds::U32(_)));
     }

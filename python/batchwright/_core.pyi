@@ -225,8 +225,9 @@ class Epoch:
     def loss_weight(self, index: int) -> NDArray[np.float32] | None:
         """p_h / q_h of every row of the batch; None if the plan does not skew shares."""
 
-    def rows(self) -> Rows:
-        """All batches one after another, shape (rows of the epoch,). Batch i is rows()[i * batch_size : (i + 1) * batch_size]."""
+    def rows(self, start: int = 0, stop: int | None = None) -> Rows:
+        """Batches start to stop (default: all) one after another, shape (n,), read-only: batch i is at
+        [(i - start) * batch_size : (i - start + 1) * batch_size]. A third of the time of `batch` a batch. Raises IndexError."""
 
     def updates(self) -> Updates:
         """Scores of all batches and which update each belongs to. Scans an epoch that was not written once."""

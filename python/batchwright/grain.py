@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 
 from batchwright._core import ConfigError, Plan
-from batchwright.steps import Deal, check_state, divide, need, state
+from batchwright.steps import Deal, check_source, check_state, divide, need, state
 
-grain = need("grain", "grain")
+need("grain", "grain")
+
+import grain  # noqa: E402
 
 __all__ = ["PlanIterator", "PlanMapDataset"]
 
@@ -42,8 +44,7 @@ class PlanMapDataset(grain.MapDataset):
         super().__init__()
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank {rank} of {world_size}: ranks count from 0 to world_size - 1")
-        if len(source) != plan.rows:
-            raise ConfigError(f"the source has {len(source)} rows, but the plan was made from {plan.rows}: pass the same rows in the same order")
+        check_source(plan, source)
         self.plan, self.source, self.rank, self.world_size, self.extra = plan, source, rank, world_size, tuple(extra)
         self._deal = Deal(plan, batch_size, world_size=world_size, drop_last=drop_last)
         self._deal.warn_left_out()
@@ -52,8 +53,7 @@ class PlanMapDataset(grain.MapDataset):
         self.steps = self._deal.steps(0, self._deal.size)
         """Batches of an epoch."""
         self._multiple = self._deal.size // self._deal.unit
-        last = divide(self._deal.left((self.steps - 1) * self._multiple, self._deal.size), rank, world_size)
-        self._length = max(0, self.steps - 1) * self.batch_size + last.stop - last.start
+        self._length = self._deal.rows_of(rank)
         self._local = threading.local()
 
     def __len__(self) -> int:
@@ -125,7 +125,8 @@ class PlanIterator:
     ) -> None:
         self.dataset, self.epochs, self.workers = dataset, epochs, workers
         self._prepare = prepare or (lambda ds: ds)
-        self.done, self._iterator = 0, None
+        self.done = 0
+        self._iterator: Any = None
 
     def __iter__(self) -> "PlanIterator":
         return self

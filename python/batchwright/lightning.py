@@ -9,9 +9,11 @@ from typing import Any
 from batchwright._core import ConfigError
 from batchwright.steps import need
 from batchwright.torch import _planned
-from batchwright.training import Accumulator
+from batchwright.training import Accumulator, LoaderChoice
 
-Callback = need("lightning.pytorch", "lightning").Callback
+need("lightning.pytorch", "lightning")
+
+from lightning.pytorch import Callback  # noqa: E402
 
 __all__ = ["PlanCallback", "Unsized", "accumulator"]
 
@@ -38,8 +40,11 @@ class PlanCallback(Callback):
 
     `choice`: a function of the module that makes one, called when training starts. Its sampler is the loader's, which is `Unsized`."""
 
-    def __init__(self, choice: Callable[[Any], Any] | None = None) -> None:
-        self._make, self.choice, self._restored, self._first = choice, None, None, None
+    def __init__(self, choice: Callable[[Any], LoaderChoice] | None = None) -> None:
+        self._make = choice
+        self.choice: LoaderChoice | None = None
+        self._restored: dict[str, Any] | None = None
+        self._first: int | None = None
 
     def on_train_start(self, trainer: Any, module: Any) -> None:
         self._first = None  # a restart in mid-epoch begins without on_train_epoch_start
@@ -67,7 +72,7 @@ class PlanCallback(Callback):
         sampler, skipped = _planned(trainer.train_dataloader)
         if self._first is None:
             # Lightning counts on after a restart in mid-epoch, and so does a pass that was resumed; a fresh loader does neither.
-            self._first = skipped + sampler.live.first - batch_idx
+            self._first = skipped + sampler.first - batch_idx
         module.plan_step = sampler.step(self._first + batch_idx)
         if module.plan_step.epoch != trainer.current_epoch:
             raise ConfigError(f"the loader deals epoch {module.plan_step.epoch}, but Lightning trains epoch {trainer.current_epoch}")

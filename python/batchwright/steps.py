@@ -18,6 +18,9 @@ from batchwright._core import ConfigError, Plan, PlanError
 
 STATE_VERSION = 1
 
+READ_AHEAD = 1 << 14
+"""Rows that are dealt at once, at most, where batches are asked for in order."""
+
 
 def need(module: str, package: str) -> Any:
     """Imports a framework, or says what to install."""
@@ -28,6 +31,13 @@ def need(module: str, package: str) -> Any:
             raise
         reason = f"this part of batchwright needs {package}: pip install {package}"
         raise ModuleNotFoundError(reason, name=error.name, path=error.path) from None
+
+
+def check_source(plan: Plan, source: Any) -> None:
+    """Refuses a dataset whose item i cannot be row i of the plan."""
+    n = len(source) if hasattr(source, "__len__") else "no number of"
+    if n != plan.rows:
+        raise ConfigError(f"the dataset has {n} rows, but the plan was made from {plan.rows}: pass the same rows in the same order")
 
 
 def divide(n: int, rank: int, world_size: int, micro_step: int = 0, micro_steps: int = 1) -> slice:
@@ -64,6 +74,9 @@ class Deal:
             plan.check_world_size(world_size, micro_steps, each)
         self.size = size
         self._epochs: dict[tuple[int, int], Any] = {}
+        # What was dealt last, latest first: (epoch, size, first batch, end, rows). More than one, because whoever asks what a batch was
+        # comes after the workers that were sent it.
+        self._dealt: tuple[tuple[int, int, int, int, np.ndarray], ...] = ()
 
     @cached_property
     def rows(self) -> int:
@@ -99,14 +112,32 @@ class Deal:
         full, rest = divmod(max(0, self.rows - unit * self.unit), size)
         return count + full + (1 if self.left(unit + full * (size // self.unit), size) and rest else 0)
 
+    def rows_of(self, rank: int) -> int:
+        """Rows that a rank is given in an epoch, if the size stays."""
+        full = self.rows // self.size
+        last = divide(self.left(full * (self.size // self.unit), self.size), rank, self.world_size)
+        return full * (self.size // self.world_size) + last.stop - last.start
+
     def batch(self, epoch: int, unit: int, size: int) -> np.ndarray:
-        """Rows of the batch. O(size + strata)."""
+        """Rows of the batch. O(size + strata), less where batches are asked for in order: they are then dealt several at once, in runs that
+        grow."""
+        i = unit // (size // self.unit)
+        ahead = 1
+        for of_epoch, of_size, first, end, rows in self._dealt:
+            if of_epoch == epoch and of_size == size:
+                if first <= i < end:
+                    return rows[(i - first) * size : (i - first + 1) * size]
+                if i == end:
+                    ahead = max(1, min(2 * (end - first), READ_AHEAD // size))
         dealt = self._epochs.get((epoch, size))
         if dealt is None:
             if len(self._epochs) > 8:
                 self._epochs.clear()
             dealt = self._epochs[epoch, size] = self.plan.epoch(epoch, size)
-        return dealt.batch(unit // (size // self.unit))
+        end = min(i + ahead, len(dealt))
+        rows = dealt.rows(i, end)
+        self._dealt = ((epoch, size, i, end, rows), *self._dealt[:3])
+        return rows[:size]
 
     @property
     def rows_left_out(self) -> int:
@@ -126,7 +157,7 @@ class Deal:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_epochs": {}}
+        return {**self.__dict__, "_epochs": {}, "_dealt": ()}
 
 
 def state(deal: Deal, epoch: int, step: int, unit: int, part: int = 0, parts: int = 1) -> dict[str, Any]:

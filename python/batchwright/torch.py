@@ -152,7 +152,7 @@ class PlanBatchSampler(Sampler[list[int]]):
         if self.live is not live and live.fresh and self._finished == live.epoch and not self._told:
             warnings.warn(
                 f"epoch {live.epoch} is dealt a second time: call set_epoch(epoch) before every pass, or all epochs have the same batches",
-                stacklevel=3,
+                stacklevel=4,
             )
         self.live, self._resume, self._told = live, None, False
 
@@ -164,12 +164,27 @@ class PlanBatchSampler(Sampler[list[int]]):
         ahead = live.unit + (live.size // self._deal.unit if live.part else 0)
         return self._parts * (live.step + bool(live.part) + self._deal.steps(ahead, self._deal.size))
 
-    def step(self, delivered: int) -> Step:
-        """What the list number `delivered` (from the beginning of the epoch, counted on this rank) of the latest pass is."""
+    @property
+    def _pass(self) -> "_Batches":
         if self.live is None:
             raise ConfigError("no pass has begun: iterate the loader first")
+        return self.live
+
+    @property
+    def first(self) -> int:
+        """Lists of this rank before the latest pass began: those of a run that was resumed."""
+        return self._pass.first
+
+    def step(self, delivered: int) -> Step:
+        """What the list number `delivered` (from the beginning of the epoch, counted on this rank) of the latest pass is."""
         number, micro_step = divmod(delivered, self.micro_steps)
-        return self.live.place(number, micro_step)
+        return self._pass.place(number, micro_step)
+
+    def _part(self, n: int, j: int) -> slice:
+        """List `j` of a batch of n rows."""
+        deal = self._deal
+        rank, micro_step = (j % deal.world_size, j // deal.world_size) if self.view == "micro" else (self.rank, j)
+        return divide(n, rank, deal.world_size, micro_step, deal.micro_steps)
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "live": None}
@@ -207,44 +222,49 @@ class _Batches(Iterator[list[int]]):
         self.step, self.unit, self.part = step, unit, part
         self.size = self.sampler._deal.size
         self._rows: np.ndarray | None = None
+        # The slices of a batch of so many rows.
+        self._cut, self._cuts = -1, [slice(0)]
         # Where runs of batches of one size begin: (step, unit, size).
         self._runs: list[tuple[int, int, int]] = []
 
     @property
     def first(self) -> int:
-        """Lists of this rank before the pass began: those of a run that was resumed."""
+        """See `PlanBatchSampler.first`."""
         sampler = self.sampler
         step, part = self._began if self._runs else (self.step, self.part)
         return step * sampler.micro_steps + part // (sampler._parts // sampler.micro_steps)
 
     def __next__(self) -> list[int]:
+        rows = self._draw() if self._rows is None else self._rows
+        out = rows[self._cuts[self.part]].tolist()
+        self.part += 1
+        if self.part == len(self._cuts):
+            self.step, self.unit, self.part = self.step + 1, self.unit + self.size // self.sampler._deal.unit, 0
+            self._rows = None
+        return out
+
+    def _draw(self) -> np.ndarray:
+        """Begins the next batch: its rows, and how they are cut into lists."""
         sampler, deal = self.sampler, self.sampler._deal
         if self.epoch < 0:
             self.fresh = sampler._resume is None
             self.epoch, *place = self._place()
             self.go_to(*place)
-        if self._rows is None:
-            # A batch that was begun before a restart keeps its size.
-            self.size = self.size if self.part else deal.next_size(self.unit, deal.size)
-            if not deal.left(self.unit, self.size):
-                self.done, sampler._finished = True, self.epoch
-                raise StopIteration
-            if not self._runs:
-                self._began = self.step, self.part
-                sampler._begin(self)
-            if not self._runs or self._runs[-1][2] != self.size:
-                self._runs.append((self.step, self.unit, self.size))
-            self._rows = deal.batch(self.epoch, self.unit, self.size)
-        rows, j = self._rows, self.part
-        if sampler.view == "micro":
-            cut = divide(len(rows), j % deal.world_size, deal.world_size, j // deal.world_size, deal.micro_steps)
-        else:
-            cut = divide(len(rows), sampler.rank, deal.world_size, j, deal.micro_steps)
-        self.part += 1
-        if self.part == sampler._parts:
-            self.step, self.unit, self.part = self.step + 1, self.unit + self.size // deal.unit, 0
-            self._rows = None
-        return rows[cut].tolist()
+        if not self.part:  # one that was begun before a restart keeps its size
+            self.size = deal.next_size(self.unit, deal.size)
+        if not deal.left(self.unit, self.size):
+            self.done, sampler._finished = True, self.epoch
+            raise StopIteration
+        if not self._runs:
+            self._began = self.step, self.part
+            sampler._begin(self)
+        if not self._runs or self._runs[-1][2] != self.size:
+            self._runs.append((self.step, self.unit, self.size))
+        self._rows = rows = deal.batch(self.epoch, self.unit, self.size)
+        if len(rows) != self._cut:
+            self._cut = len(rows)
+            self._cuts = [sampler._part(len(rows), j) for j in range(sampler._parts)]
+        return rows
 
     def place(self, number: int, micro_step: int) -> Step:
         deal = self.sampler._deal
@@ -267,13 +287,11 @@ class _Batches(Iterator[list[int]]):
         sampler = self.sampler
         told = sampler.epoch if sampler._told else None
         sampler.resume(saved)
-        ended = sampler._resume is None
-        part = 0 if ended else sampler._resume["part"]
-        sampler._resume = None
-        if not ended and told is not None and told != saved["epoch"]:
+        going_on, sampler._resume = sampler._resume, None
+        if going_on and told is not None and told != saved["epoch"]:
             warnings.warn(f"the state is of epoch {saved['epoch']}, not of epoch {told}: the pass goes on in the former", stacklevel=2)
         self.epoch, self.fresh = saved["epoch"], False
-        self.go_to(saved["step"], saved["unit"], part)
+        self.go_to(saved["step"], saved["unit"], going_on["part"] if going_on else 0)
 
 
 class PlanSampler(DistributedSampler):
@@ -296,13 +314,10 @@ class PlanSampler(DistributedSampler):
         self.batches = PlanBatchSampler(
             plan, rank=rank, world_size=num_replicas, batch_size=batch_size, drop_last=drop_last, epoch=epoch
         )
-        super().__init__(range(plan.rows), num_replicas, rank, shuffle=True, seed=plan.seed, drop_last=drop_last)
-        deal = self.batches._deal
-        steps = deal.steps(0, deal.size)
-        last = deal.left((steps - 1) * self.batches._multiple, deal.size)
-        cut = divide(last, rank, num_replicas)
-        self.num_samples = max(0, steps - 1) * self.batch_size + cut.stop - cut.start
-        self.total_size = max(0, steps - 1) * deal.size + last
+        # Only the length of a dataset is asked for.
+        super().__init__(range(plan.rows), num_replicas, rank, shuffle=True, seed=plan.seed, drop_last=drop_last)  # type: ignore[arg-type]
+        self.num_samples = self.batches._deal.rows_of(rank)
+        self.total_size = plan.rows_planned - self.batches.rows_left_out
 
     @property
     def epoch(self) -> int:
@@ -315,7 +330,7 @@ class PlanSampler(DistributedSampler):
     @property
     def batch_size(self) -> int:
         """Rows of this rank in a batch: what the loader's `batch_size` must be."""
-        return self.batches.batch_size
+        return self.batches.global_batch_size // self.batches.world_size
 
     def set_epoch(self, epoch: int) -> None:
         """Deals this epoch from the next pass on."""
@@ -336,7 +351,8 @@ class _Flat(Iterator[int]):
     """Rows of a pass one by one. The state is the batches' and how many rows of the next were taken."""
 
     def __init__(self, batches: _Batches) -> None:
-        self.batches, self._rows, self._taken = batches, [], 0
+        self.batches, self._taken = batches, 0
+        self._rows: list[int] = []
         self._before = batches.state_dict()
 
     def __next__(self) -> int:
@@ -388,7 +404,7 @@ def follow(loader: Any) -> Iterator[tuple[Step, Any]]:
     began = False
     for batch in loader:
         if not began:
-            delivered, began = delivered + sampler.live.first, True
+            delivered, began = delivered + sampler.first, True
         yield sampler.step(delivered), batch
         delivered += 1
 
@@ -432,7 +448,7 @@ class Rows(Sequence):
     def __len__(self) -> int:
         return self._n
 
-    def __getitem__(self, i: int) -> dict[str, Any]:
+    def __getitem__(self, i: Any) -> Any:
         if not -self._n <= i < self._n:
             raise IndexError(i)
         return {name: values[i] for name, values in self.columns.items()}
@@ -535,10 +551,10 @@ class ParquetRows(Dataset):
     def __getitems__(self, rows: Sequence[int]) -> Rows:
         if self._process != os.getpid():  # a fork: file positions are shared with the parent, the cache is not worth its memory twice
             self._open()
-        rows = np.asarray(rows, dtype=np.int64)
-        if len(rows) and not (0 <= rows.min() and rows.max() < len(self)):
-            raise IndexError(f"rows {rows.min()} to {rows.max()} of {len(self)}")
-        groups = np.searchsorted(self._first, rows, side="right") - 1
+        wanted = np.asarray(rows, dtype=np.int64)
+        if len(wanted) and not (0 <= wanted.min() and wanted.max() < len(self)):
+            raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
+        groups = np.searchsorted(self._first, wanted, side="right") - 1
         order = np.argsort(groups, kind="stable")
         back = np.empty(len(rows), np.int64)
         back[order] = np.arange(len(rows))
@@ -546,12 +562,12 @@ class ParquetRows(Dataset):
         with self._lock:
             for run in np.split(order, np.flatnonzero(np.diff(groups[order])) + 1) if len(rows) else []:
                 group = int(groups[run[0]])
-                columns, at = self._load(group), rows[run] - self._first[group]
+                columns, at = self._load(group), wanted[run] - self._first[group]
                 for name in self.columns:
                     pieces[name].append(columns[name][at])
         out: dict[str, Any] = {name: _join(piece)[back] for name, piece in pieces.items()} if len(rows) else {}
         for name in self.extra:
-            values = rows if name == "row" else getattr(self.plan, name)(rows)
+            values = wanted if name == "row" else getattr(self.plan, name)(wanted)
             if values is not None:
                 out[name] = np.array(values)
         return Rows(out, len(rows))

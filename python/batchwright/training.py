@@ -16,7 +16,7 @@ carries numbers across, and under data parallelism makes sure that every rank de
 
 import math
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, nullcontext
 from typing import Any, Literal
 
@@ -104,13 +104,10 @@ class Accumulator:
         self.plan, self.model, self.group = plan, model, group
         self.core = plan.accumulator(batch_size, threshold)
         self._score = plan.score()
-        self._do_backward = backward or (lambda loss: loss.backward())
-        self._no_sync = no_sync or getattr(model, "no_sync", nullcontext)
+        self._backward: Callable[[torch.Tensor], Any] = backward or (lambda loss: loss.backward())
+        self._no_sync: Callable[[], Any] = no_sync or getattr(model, "no_sync", None) or nullcontext
         self._now: tuple[float, bool] = (0.0, False)
         self._unreduced = False
-
-    def _backward(self, loss: torch.Tensor) -> None:
-        self._do_backward(loss)
 
     def batch(
         self,
@@ -150,17 +147,15 @@ class Accumulator:
         n_eff, _ = self._score.n_eff(histogram, progress)
         self._now = self.core.feed(n_eff, n)
 
-    def _parameters(self) -> Iterable[torch.Tensor]:
-        return (p for p in self.model.parameters() if p.grad is not None)
-
     def _device(self) -> Any:
         return next((p.device for p in self.model.parameters()), "cpu")
 
     def _normalise(self) -> None:
         factor = self.core.threshold / self.core.total
         with torch.no_grad():
-            for p in self._parameters():
-                p.grad.mul_(factor)
+            for p in self.model.parameters():
+                if p.grad is not None:
+                    p.grad.mul_(factor)
         self._unreduced = False
 
     def finish(self) -> bool:
@@ -241,7 +236,8 @@ class Probe:
         mine = self.rows[divide(len(self.rows), rank, world)].tolist()
         training = self.model.training
         self.model.eval()
-        total, n, device = 0.0, 0, "cpu"
+        total, n = 0.0, 0.0
+        device: Any = "cpu"
         try:
             for i in range(0, len(mine), self.batch_size):
                 rows = mine[i : i + self.batch_size]

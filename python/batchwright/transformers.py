@@ -6,10 +6,10 @@
     trainer = PlanTrainer(model=model, args=args, train_dataset=ParquetRows(plan, "data/"), plan=plan)
 """
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from batchwright._core import ConfigError, Plan
-from batchwright.steps import need
+from batchwright.steps import check_source, need
 from batchwright.torch import PlanBatchSampler
 from batchwright.training import weighted_mean
 
@@ -33,7 +33,13 @@ class _SetEpoch(TrainerCallback):
         self._trainer.plan_sampler.set_epoch(int(state.epoch or 0))
 
 
-class PlanTrainerMixin:
+if TYPE_CHECKING:
+    from transformers import Trainer
+else:
+    Trainer = object
+
+
+class PlanTrainerMixin(Trainer):
     """Trains on a plan's batches: an optimizer step is one batch, cut into world_size x gradient_accumulation_steps micro-batches, so
     per_device_train_batch_size follows from the plan and must agree with it. Resuming (`resume_from_checkpoint`) is exact.
 
@@ -69,8 +75,10 @@ class PlanTrainerMixin:
             drop_last=a.dataloader_drop_last,
         )
         n, rank = a.dataloader_num_workers, a.process_index
-        loader = DataLoader(
-            self.train_dataset,
+        dataset: Any = self.train_dataset
+        check_source(self.plan, dataset)
+        loader: DataLoader[Any] = DataLoader(
+            dataset,
             batch_sampler=self.plan_sampler,
             collate_fn=self._get_collator_with_removed_columns(self.data_collator, description="training"),
             num_workers=n,

@@ -87,7 +87,8 @@ pub fn rows<'py>(py: Python<'py>, rows: Vec<u64>, row_type: RowType) -> Bound<'p
     }
 }
 
-fn read_only<T: Element>(array: Bound<'_, PyArray1<T>>) -> Bound<'_, PyAny> {
+/// The same array, closed for writing.
+pub fn read_only<T: Element>(array: Bound<'_, PyArray1<T>>) -> Bound<'_, PyAny> {
     array.readwrite().make_nonwriteable();
     array.into_any()
 }

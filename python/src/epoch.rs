@@ -1,12 +1,14 @@
 //! `Epoch`: the batches of one epoch, read where they were written, else computed.
 
-use std::sync::{Arc, OnceLock};
+use std::ops::Range;
+use std::sync::{Arc, Mutex, OnceLock};
 
 use batchwright::Error;
+use batchwright::batches::Batch as Dealing;
 use batchwright::epochs::Epoch as Computed;
 use batchwright::ids::RowType;
 use batchwright::plan::batches::{Batch, Batches};
-use numpy::PyArray1;
+use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
 use self_cell::self_cell;
@@ -39,8 +41,19 @@ pub struct Epoch {
     row_type: RowType,
     written: Option<Batches>,
     dealt: Arc<Dealt>,
+    latest: Mutex<Latest>,
     scanned: OnceLock<Scan>,
 }
+
+/// The batches that were computed last: what is asked about next is their weights.
+#[derive(Default)]
+struct Latest {
+    batches: Range<usize>,
+    dealing: Dealing,
+}
+
+/// Rows that are computed in the calling thread, and remembered: a few milliseconds, a few MB.
+const SHORT: usize = 1 << 16;
 
 /// What only a scan of the whole epoch tells.
 #[derive(Clone, Default)]
@@ -78,8 +91,9 @@ impl Epoch {
             )
             .into());
         }
-        let scanned = OnceLock::new();
-        Ok(Epoch { plan, core, number, size, len, row_type, written, dealt: Arc::new(dealt), scanned })
+        let dealt = Arc::new(dealt);
+        let (latest, scanned) = (Mutex::default(), OnceLock::new());
+        Ok(Epoch { plan, core, number, size, len, row_type, written, dealt, latest, scanned })
     }
 
     /// Counts from the end where it is negative, as sequences do.
@@ -98,18 +112,45 @@ impl Epoch {
         {
             return view;
         }
-        let rows = py.detach(|| this.computed(place));
-        arrays::rows(py, rows, this.row_type)
+        this.computed_array(py, place..place + 1)
     }
 
-    fn computed(&self, place: usize) -> Vec<u64> {
-        self.dealt.borrow_dependent().rows(place as u64)
+    /// Calls `f` with the rows of a few batches that are not written.
+    fn computed<T>(&self, batches: Range<usize>, f: impl FnOnce(&[u64]) -> T) -> T {
+        let size = self.size as usize;
+        // Nobody waits: of threads that ask at the same time one remembers its batches.
+        let mut shared = if batches.len() * size <= SHORT { self.latest.try_lock().ok() } else { None };
+        let mut own = Latest::default();
+        let latest = shared.as_deref_mut().unwrap_or(&mut own);
+        if batches.start < latest.batches.start || batches.end > latest.batches.end {
+            latest.batches = 0..0;
+            self.dealt.borrow_dependent().run(batches.start as u64..batches.end as u64, &mut latest.dealing);
+            latest.batches = batches.clone();
+        }
+        let rows = &latest.dealing.rows;
+        let [from, to] = [batches.start, batches.end].map(|i| (i - latest.batches.start) * size);
+        f(&rows[from..to.min(rows.len())])
     }
 
-    fn rows_at(&self, place: usize) -> Vec<u64> {
+    fn computed_array<'py>(&self, py: Python<'py>, batches: Range<usize>) -> Bound<'py, PyAny> {
+        match self.row_type {
+            RowType::U32 => {
+                let narrow = |rows: &[u64]| rows.iter().map(|&row| row as u32).collect();
+                let rows: Vec<u32> = py.detach(|| self.computed(batches, narrow));
+                arrays::read_only(rows.into_pyarray(py))
+            }
+            RowType::U64 => {
+                let rows = py.detach(|| self.computed(batches, <[u64]>::to_vec));
+                arrays::read_only(rows.into_pyarray(py))
+            }
+        }
+    }
+
+    /// Calls `f` with the rows of a batch.
+    fn with_rows<T>(&self, place: usize, f: impl FnOnce(&[u64]) -> T) -> T {
         match &self.written {
-            Some(written) => written.get(place).rows.iter().collect(),
-            None => self.computed(place),
+            Some(written) => f(&written.get(place).rows.iter().collect::<Vec<_>>()),
+            None => self.computed(place..place + 1, f),
         }
     }
 
@@ -124,7 +165,7 @@ impl Epoch {
         if let Some(numbers) = this.written.as_ref().and_then(|all| written(all.get(place))) {
             return Ok(Some(arrays::real_view(numbers, slf.clone().into_any())));
         }
-        let numbers = py.detach(|| otherwise(&this.rows_at(place)))?;
+        let numbers = py.detach(|| this.with_rows(place, otherwise))?;
         Ok(numbers.map(|numbers| array(py, numbers).into_bound(py).into_any()))
     }
 
@@ -236,7 +277,7 @@ impl Epoch {
     /// Weight of every row of the batch, in its order.
     fn weights(&self, py: Python<'_>, index: isize, progress: f64) -> Result<Py<PyArray1<f32>>> {
         let place = self.place(index)?;
-        let weights = py.detach(|| self.core.weights_of(&self.rows_at(place), progress))?;
+        let weights = py.detach(|| self.with_rows(place, |rows| self.core.weights_of(rows, progress)))?;
         Ok(array(py, weights))
     }
 
@@ -247,31 +288,39 @@ impl Epoch {
         Self::reals(slf, slf.get().place(index)?, |batch| batch.loss_weight, of)
     }
 
-    /// All batches one after another, shape (rows of the epoch,). Batch i is rows()[i * batch_size : (i + 1) * batch_size].
-    fn rows<'py>(slf: &Bound<'py, Self>) -> Result<Bound<'py, PyAny>> {
+    /// Batches start to stop (default: all) one after another, shape (n,), read-only: batch i is at
+    /// [(i - start) * batch_size : (i - start + 1) * batch_size]. A third of the time of `batch` a batch. Raises IndexError.
+    #[pyo3(signature = (start = 0, stop = None))]
+    fn rows<'py>(slf: &Bound<'py, Self>, start: usize, stop: Option<usize>) -> Result<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
-        if let Some(written) = &this.written
-            && written.pieces().len() == 1
-            && let Some(view) =
-                written.pieces().next().and_then(|rows| arrays::view(rows, slf.clone().into_any()))
-        {
-            return Ok(view);
+        let stop = stop.unwrap_or(this.len);
+        if start > stop || stop > this.len {
+            let reason = format!("batches {start} to {stop} of an epoch of {} batches", this.len);
+            return Err(PyIndexError::new_err(reason).into());
         }
-        let rows = match &this.written {
-            Some(written) => py.detach(|| written.pieces().flat_map(|rows| rows.iter()).collect()),
-            None => {
-                let dealt = this.dealt.clone();
-                long(py, move |engine| {
-                    let mut rows = Vec::new();
-                    let push = |r: &batchwright::epochs::Record| {
-                        rows.extend_from_slice(&r.rows);
-                        Ok(())
-                    };
-                    engine.install(|| dealt.borrow_dependent().scan(engine.progress(), push))?;
-                    Ok(rows)
-                })?
+        let (batches, size) = (start..stop, this.size as usize);
+        if let Some(written) = &this.written {
+            let mut pieces = written.pieces();
+            if let (Some(all), 0) = (pieces.next(), pieces.len()) {
+                let part = all.slice((start * size).min(all.len())..(stop * size).min(all.len()));
+                if let Some(view) = arrays::view(part, slf.clone().into_any()) {
+                    return Ok(view);
+                }
             }
-        };
+            let rows = py.detach(|| batches.flat_map(|i| written.get(i).rows.iter()).collect());
+            return Ok(arrays::rows(py, rows, this.row_type));
+        }
+        if batches.is_empty() {
+            return Ok(arrays::rows(py, Vec::new(), this.row_type));
+        }
+        if batches.len() * size <= SHORT {
+            return Ok(this.computed_array(py, batches));
+        }
+        let dealt = this.dealt.clone();
+        let rows = long(py, move |engine| {
+            let batches = start as u64..stop as u64;
+            engine.install(|| dealt.borrow_dependent().rows(batches, engine.progress()))
+        })?;
         Ok(arrays::rows(py, rows, this.row_type))
     }
 

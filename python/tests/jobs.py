@@ -246,7 +246,7 @@ class Classifier(torch.nn.Module):
         return {"logits": logits} if labels is None else {"loss": cross_entropy(logits, labels), "logits": logits}
 
 
-def trainer(plan, workers, folder, resume_from=None, micro_steps=1, weigh=False, rows=None):
+def trainer(plan, workers, folder, resume_from=None, micro_steps=1, weigh=False, rows=None, data=None):
     """29 steps an epoch; checkpoints at the end of epoch 0 and in epoch 1."""
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.trainer_callback import PrinterCallback
@@ -284,7 +284,7 @@ def trainer(plan, workers, folder, resume_from=None, micro_steps=1, weigh=False,
             logging_strategy="no",
         )
         t = PlanTrainer(
-            model=Classifier(), args=arguments, train_dataset=Rows(plan), plan=plan, weigh=weigh, callbacks=[SaveAt()] if not checkpoint else []
+            model=Classifier(), args=arguments, train_dataset=data or Rows(plan), plan=plan, weigh=weigh, callbacks=[] if checkpoint else [SaveAt()]
         )
         t.remove_callback(PrinterCallback)
         t.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)

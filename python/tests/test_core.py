@@ -118,6 +118,15 @@ def test_computed_epochs_equal_written_ones(digits, make):
             assert computed.n_eff(i) == written.n_eff(i)
             assert np.float32(computed.n_eff(i)) == written.updates().n_eff[i]
         assert np.array_equal(computed.rows(), written.rows())
+        n = len(written)
+        for start, stop in ((0, 1), (3, 9), (n - 2, n), (n, n), (5, 5), (0, n - 1)):
+            for epoch in (computed, written):
+                part = epoch.rows(start, stop)
+                assert np.array_equal(part, written.rows()[start * size : stop * size])
+                assert part.dtype == full.row_dtype and not part.flags.writeable
+            # What was computed last is remembered, and what is asked about next may lie beside it.
+            for i in {start, stop} - {n}:
+                assert np.array_equal(computed.weights(i, 0.2), written.weights(i, 0.2))
         for name in ("n_eff", "x", "score", "update", "coefficient", "ends_update"):
             assert np.array_equal(getattr(computed.updates(), name), getattr(written.updates(), name)), name
 
@@ -149,6 +158,10 @@ def test_indices(digits):
                 method(bad)
     with pytest.raises(TypeError):
         epoch["0"]
+    for start, stop in ((0, n + 1), (3, 2), (n + 1, None)):
+        with pytest.raises(IndexError, match=f"batches {start} to .* of an epoch of {n} batches"):
+            epoch.rows(start, stop)
+    assert np.array_equal(epoch.rows(2), epoch.rows()[2 * epoch.batch_size :])
 
 
 def test_views_outlive_everything(digits, tmp_path):

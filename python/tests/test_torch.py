@@ -16,6 +16,7 @@ from torchdata.stateful_dataloader import StatefulDataLoader  # noqa: E402
 
 import batchwright as bw  # noqa: E402
 import harness  # noqa: E402
+from batchwright.steps import Deal  # noqa: E402
 from batchwright.torch import (  # noqa: E402
     ParquetRows,
     PlanBatchSampler,
@@ -247,6 +248,41 @@ def test_candidates(plan, workers):
     assert both[0][1] == both[1][1] and len(set(both[0][1])) > 3
     rows = sorted(row for lists, _ in both for one in lists for row in one)
     assert rows == sorted(2 * list(range(plan.rows)))
+
+
+class Counted:
+    """An epoch that notes which batches it is asked for."""
+
+    def __init__(self, epoch):
+        self.epoch, self.asked = epoch, []
+
+    def __len__(self):
+        return len(self.epoch)
+
+    def rows(self, start, stop):
+        self.asked.append((start, stop))
+        return self.epoch.rows(start, stop)
+
+
+@pytest.mark.parametrize("number", [0, 1000], ids=["written", "computed"])
+def test_batches_are_dealt_ahead(plan, monkeypatch, number):
+    """Who asks in order gets runs that grow, who asks anyhow single batches, who comes after another finds what that was given; all of
+    them the plan's batches, and no run is larger than READ_AHEAD."""
+    monkeypatch.setattr("batchwright.steps.READ_AHEAD", 8 * 64)
+    epoch, n = plan.epoch(number), 29
+    anyhow = np.random.default_rng(2).permutation(n).tolist()
+    behind = [i for lead in range(n + 8) for i in (lead, lead - 8) if 0 <= i < n]
+    runs = [(0, 1), (1, 3), (3, 7), (7, 15), (15, 23), (23, 29)]
+    for order, expected in ((range(n), runs), (behind, runs), (range(n - 1, -1, -1), None), (anyhow, None)):
+        deal = Deal(plan)
+        counted = deal._epochs[number, 64] = Counted(epoch)
+        for i in order:
+            assert np.array_equal(deal.batch(number, 2 * i, 64), epoch.batch(i))
+        if expected:
+            assert counted.asked == expected
+        else:
+            assert len(counted.asked) > n // 2 and max(stop - start for start, stop in counted.asked) <= 4
+    assert pickle.loads(pickle.dumps(deal))._dealt == ()
 
 
 def test_prefetch_horizon(plan):

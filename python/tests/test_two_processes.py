@@ -1,7 +1,6 @@
 """All frameworks on two processes: one launch, then every list that a rank was given is compared with the plan; and the restarts on one
 process of what two began, and back."""
 
-import json
 import os
 import pathlib
 import socket
@@ -16,9 +15,10 @@ for _name in ("torch", "torchdata", "accelerate", "lightning", "transformers"):
 
 import harness  # noqa: E402
 import jobs  # noqa: E402
+from two_processes import WORKERS  # noqa: E402
 
 HERE = pathlib.Path(__file__).parent
-KINDS = ("none", "two", "persistent")
+KINDS = tuple(WORKERS)
 
 
 @pytest.fixture(scope="session")
@@ -41,7 +41,7 @@ def launched(plan_path, tmp_path_factory):
     results = {}
     for path in out.glob("*-0.json"):
         name = path.stem[:-2]
-        results[name] = [json.loads((out / f"{name}-{rank}.json").read_text()) for rank in range(2)]
+        results[name] = [harness.load(out / f"{name}-{rank}.json") for rank in range(2)]
     return out, results
 
 
@@ -59,10 +59,8 @@ def test_accelerate(plan, launched, kind, tmp_path):
     check_matrix(plan, ranks)
     harness.check_epoch(plan, 2, [one["end"] for one in ranks])
     # What two processes began one goes on with.
-    if kind != "persistent":
-        workers = {} if kind == "none" else {"num_workers": 2}
-        rest = jobs.accelerate(plan, workers, tmp_path, ranks[0]["states"]["mid"])
-        assert rest == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
+    rest = jobs.accelerate(plan, WORKERS[kind], tmp_path, ranks[0]["states"]["mid"])
+    assert rest == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
 
 
 def test_accelerate_skip_first_batches(plan, launched):
@@ -90,9 +88,10 @@ def test_trainer(plan, launched, kind):
         assert one["end"] == harness.slices(plan, 1, rank, 2)
 
 
-def test_trainer_goes_on_with_one_process(plan, launched):
-    out, _ = launched
-    lists = jobs.trainer(plan, {}, out / "trainer" / "none", resume_from=out / "trainer" / "none" / f"checkpoint-{29 + jobs.STEPS}")
+@pytest.mark.parametrize("kind", KINDS)
+def test_trainer_goes_on_with_one_process(plan, launched, kind):
+    folder = launched[0] / "trainer" / kind
+    lists = jobs.trainer(plan, WORKERS[kind], folder, resume_from=folder / f"checkpoint-{29 + jobs.STEPS}")
     assert lists == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
 
 
@@ -120,9 +119,12 @@ def test_trainer_steps_by_weights(plan, tmp_path, micro_steps):
 
 def test_trainer_refuses_what_does_not_fit(plan, tmp_path):
     import batchwright as bw
+    from torch.utils.data import Subset
 
     with pytest.raises(bw.ConfigError, match="per_device_train_batch_size=64"):
         jobs.trainer(plan, {}, tmp_path, rows=32)
+    with pytest.raises(bw.ConfigError, match="the dataset has 100 rows, but the plan was made from 1797"):
+        jobs.trainer(plan, {}, tmp_path, data=Subset(jobs.Rows(plan), range(100)))
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -138,9 +140,10 @@ def test_lightning_with_its_own_sampler_replacement(plan, launched):
     harness.check_epoch(plan, 2, [one["end"] for one in ranks])
 
 
-def test_lightning_goes_on_with_one_process(plan, launched):
-    out, _ = launched
-    lists = jobs.lightning(plan, {}, out, resume_from=str(out / "lightning" / "none" / "mid.ckpt"))
+@pytest.mark.parametrize("kind", KINDS)
+def test_lightning_goes_on_with_one_process(plan, launched, kind):
+    folder = launched[0] / "lightning" / kind
+    lists = jobs.lightning(plan, WORKERS[kind], folder, resume_from=str(folder / "mid.ckpt"))
     assert lists == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
 
 

@@ -34,12 +34,14 @@ impl Plan {
         self.check_rows(rows)?;
         let samples = self.samples()?;
         let off = weights.schedule == Schedule::Off;
-        let of = |&row: &u64| match samples.centrality(row) {
+        // All look-ups first: they lie anywhere in memory, and without arithmetic in between the processor waits for many at once.
+        let found: Vec<Option<f32>> = rows.iter().map(|&row| samples.centrality(row)).collect();
+        let of = |c: Option<f32>| match c {
             None => 0.0,
             Some(_) if off => 1.0,
             Some(c) => weight(c.into(), beta),
         };
-        let mut w: Vec<f64> = rows.iter().map(of).collect();
+        let mut w: Vec<f64> = found.into_iter().map(of).collect();
         if weights.normalise == Normalise::Batch {
             let planned = w.iter().filter(|&&w| w > 0.0).count();
             let mean = w.iter().sum::<f64>() / planned.max(1) as f64;
