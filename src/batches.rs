@@ -22,7 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::batch_size::gcd;
 use crate::error::{Error, Result};
 use crate::ids::RowIds;
-use crate::rng::{Permutation, Walk, key};
+use crate::kernels::permute::{Walk, index_all};
+use crate::rng::{Permutation, key};
 use crate::strata::{Merge, tour};
 
 /// Epochs written by default, up to [`MANY_ROWS`] rows; larger datasets compute their batches when needed.
@@ -452,7 +453,7 @@ impl<'a> Deal<'a> {
             for group in draws.place.chunk_by(|a, b| a == b) {
                 let found;
                 (found, rest) = rest.split_at_mut(group.len());
-                self.first_pass[self.order[group[0] as usize] as usize].index_all(found, &mut draws.walk);
+                index_all(&self.first_pass[self.order[group[0] as usize] as usize], found, &mut draws.walk);
             }
         }
         for (&place, row) in draws.place.iter().zip(&mut draws.row) {

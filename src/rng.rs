@@ -72,8 +72,8 @@ pub fn normal(key: u64) -> f64 {
 }
 
 /// lowbias32 (C. Wellons): a 32-bit integer hash with low bias.
-#[inline]
-fn mix32(mut x: u32) -> u32 {
+#[inline(always)]
+pub(crate) fn mix32(mut x: u32) -> u32 {
     x ^= x >> 16;
     x = x.wrapping_mul(0x7FEB_352D);
     x ^= x >> 15;
@@ -82,14 +82,6 @@ fn mix32(mut x: u32) -> u32 {
 }
 
 const MAX_ROUNDS: usize = 24;
-
-/// Buffers of [`Permutation::index_all`]: halves of the positions that still walk, and whose they are.
-#[derive(Clone, Debug, Default)]
-pub struct Walk {
-    left: Vec<u32>,
-    right: Vec<u32>,
-    of: Vec<u32>,
-}
 
 /// A keyed bijection of `0..n`, O(1) memory. Fewer than two walks around the cycle on average.
 #[derive(Clone, Debug)]
@@ -118,6 +110,16 @@ impl Permutation {
         Permutation { n, left_bits: bits - right_bits, right_bits, rounds, keys }
     }
 
+    /// Keys of the rounds, an even number of them.
+    pub(crate) fn keys(&self) -> &[u32] {
+        &self.keys[..self.rounds]
+    }
+
+    /// Bits of the lower half of a position.
+    pub(crate) fn right_bits(&self) -> u32 {
+        self.right_bits
+    }
+
     /// Size of the domain.
     #[inline]
     pub fn n(&self) -> u64 {
@@ -138,39 +140,9 @@ impl Permutation {
         }
     }
 
-    /// [`Permutation::index`] of every position. All take each round together, so the compiler makes vectors of them:
-    /// several times as fast for a dozen and more.
-    pub fn index_all(&self, positions: &mut [u64], walk: &mut Walk) {
-        let (even, odd) = self.masks();
-        walk.left.clear();
-        walk.left.extend(positions.iter().map(|&i| (i >> self.right_bits) as u32));
-        walk.right.clear();
-        walk.right.extend(positions.iter().map(|&i| i as u32 & odd));
-        walk.of.clear();
-        walk.of.extend(0..positions.len() as u32);
-        while !walk.of.is_empty() {
-            let n = walk.of.len();
-            let (left, right, of) = (&mut walk.left[..n], &mut walk.right[..n], &mut walk.of[..n]);
-            for pair in self.keys[..self.rounds].chunks_exact(2) {
-                for (l, r) in left.iter_mut().zip(&mut *right) {
-                    *l = (*l ^ mix32(*r ^ pair[0])) & even;
-                    *r = (*r ^ mix32(*l ^ pair[1])) & odd;
-                }
-            }
-            let mut again = 0;
-            for k in 0..n {
-                let i = (u64::from(left[k]) << self.right_bits) | u64::from(right[k]);
-                positions[of[k] as usize] = i;
-                (left[again], right[again], of[again]) = (left[k], right[k], of[k]);
-                again += usize::from(i >= self.n);
-            }
-            walk.of.truncate(again);
-        }
-    }
-
     /// Of the halves after even and odd rounds.
     #[inline]
-    fn masks(&self) -> (u32, u32) {
+    pub(crate) fn masks(&self) -> (u32, u32) {
         let mask = |bits: u32| ((1u64 << bits) - 1) as u32;
         (mask(self.left_bits), mask(self.right_bits))
     }
@@ -200,9 +172,6 @@ mod tests {
         for n in [1u64, 2, 3, 5, 17, 64, 65, 1000, 4097, 10007] {
             let p = Permutation::new(n, key(7, &[n]));
             let mut seen: Vec<u64> = (0..n).map(|i| p.index(i)).collect();
-            let mut all: Vec<u64> = (0..n).collect();
-            p.index_all(&mut all, &mut Walk::default());
-            assert_eq!(all, seen, "n = {n}");
             seen.sort_unstable();
             assert!(seen.iter().copied().eq(0..n), "n = {n}");
         }

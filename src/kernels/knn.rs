@@ -100,7 +100,7 @@ impl Job for Block<'_> {
         let (k, p, count) = (*k, queries.cols(), self.index.len() / self.shared.k);
         let rows = &queries.as_slice()[self.first * p..(self.first + count) * p];
         let mut prepared = Rows::new::<V>(panels, count);
-        prepared.fill(panels, rows);
+        prepared.fill::<V>(panels, rows);
         let thresholds = self.thresholds::<V>(&prepared);
         let mut shortlists: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(4 * k); count];
 

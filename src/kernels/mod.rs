@@ -10,6 +10,7 @@
 //! - [`knn`] the `k` nearest neighbours of every row of a sample
 //! - [`project`] rows onto axes
 //! - [`eigen`] mean, covariance and eigenvectors of symmetric matrices
+//! - [`permute`] many positions of a keyed permutation
 //! - [`sketches`] many cosines at once, and the products of what they make
 //! - [`moments`] sums over rows
 //! - `transformer` (feature `encoder`) linear layers, attention and what stands between them
@@ -18,6 +19,7 @@ pub mod distance;
 pub mod eigen;
 pub mod knn;
 pub mod moments;
+pub mod permute;
 #[cfg(test)]
 mod naive;
 pub mod nearest;

@@ -66,7 +66,7 @@ impl Job for Search<'_> {
         let mut prepared = Rows::new::<V>(panels, block);
         let mut scores = Aligned::zeros(block * width);
         for (b, rows) in self.rows.chunks(block * p).enumerate() {
-            prepared.fill(panels, rows);
+            prepared.fill::<V>(panels, rows);
             prepared.scores::<V>(panels, 0..panels.len(), scores.slice_mut(), width);
             for (r, row) in rows.chunks_exact(p).enumerate() {
                 let (best, known) = match prepared.slack[r] {

@@ -118,45 +118,41 @@ fn largest(points: &Matrix, shift: &[f32]) -> f64 {
     points.iter_rows().map(square).fold(0.0, f64::max).sqrt() * (1.0 + 1e-9)
 }
 
-/// Rows prepared for ranking: moved, copied side by side, and filled up with zeros to whole tiles.
-pub(super) struct Rows {
+/// Rows prepared for ranking: whole tiles of them, moved, and far enough from each other in the cache. Where rows are so
+/// already they are read from where they lie, else from a copy, filled up with zeros.
+pub(super) struct Rows<'a> {
     stride: usize,
     data: Aligned<f32>,
+    lying: Option<&'a [f32]>,
     /// [`Panels::slack`] of every row.
     pub(super) slack: Vec<Option<f64>>,
 }
 
-impl Rows {
+impl<'a> Rows<'a> {
     /// Room for `count` rows.
     pub(super) fn new<V: Vector>(panels: &Panels, count: usize) -> Self {
         // Rows 4 KiB apart would share a few cache sets.
         let stride = if panels.p.is_multiple_of(256) { panels.p + 16 } else { panels.p };
         let data = Aligned::zeros(count.next_multiple_of(V::ROWS) * stride);
-        Rows { stride, data, slack: Vec::with_capacity(count) }
+        Rows { stride, data, lying: None, slack: Vec::with_capacity(count) }
     }
 
     /// Takes the next rows; at most as many as there is room for.
     #[inline(always)]
-    pub(super) fn fill(&mut self, panels: &Panels, rows: &[f32]) {
+    pub(super) fn fill<V: Vector>(&mut self, panels: &Panels, rows: &'a [f32]) {
         self.slack.clear();
         let p = panels.p;
-        for (row, to) in rows.chunks_exact(p).zip(self.data.slice_mut().chunks_exact_mut(self.stride)) {
-            let mut sums = [0.0f32; 16];
-            let ((row, row_tail), (shift, shift_tail)) =
-                (row.as_chunks::<16>(), panels.shift.as_chunks::<16>());
-            let (to, to_tail) = to[..p].as_chunks_mut::<16>();
-            for ((to, x), s) in to.iter_mut().zip(row).zip(shift) {
-                for i in 0..16 {
-                    to[i] = x[i] - s[i];
-                    sums[i] += to[i] * to[i];
-                }
-            }
-            for ((to, x), s) in to_tail.iter_mut().zip(row_tail).zip(shift_tail) {
-                *to = x - s;
-                sums[0] += *to * *to;
-            }
+        let stays = !panels.moved && self.stride == p && rows.len().is_multiple_of(V::ROWS * p);
+        self.lying = stays.then_some(rows);
+        let mut copies = self.data.slice_mut().chunks_exact_mut(self.stride);
+        for row in rows.chunks_exact(p) {
+            let square = if stays {
+                square(row)
+            } else {
+                shift(row, &panels.shift, &mut copies.next().expect("there is room")[..p])
+            };
             // At most p + 4 roundings of a sum of squares, and squares that underflow to nothing.
-            let reach = f64::from(sum(sums)).sqrt() * (1.0 + 2.0 * (p as f64 + 8.0) * UNIT)
+            let reach = f64::from(square).sqrt() * (1.0 + 2.0 * (p as f64 + 8.0) * UNIT)
                 + (p as f64).sqrt() * 2f64.powi(-70);
             self.slack.push(panels.slack(reach));
         }
@@ -175,26 +171,61 @@ impl Rows {
         let count = self.slack.len().next_multiple_of(V::ROWS);
         let lines = (p + 1) * PANEL;
         assert!(which.end <= panels.len() && which.len() * PANEL <= stride && count * stride <= out.len());
-        assert!(count * self.stride <= self.data.slice().len() && p <= self.stride);
-        let (x, data, out) = (self.data.slice().as_ptr(), panels.data.slice().as_ptr(), out.as_mut_ptr());
+        let x = self.lying.unwrap_or(self.data.slice());
+        assert!(count * self.stride <= x.len() && p <= self.stride);
+        let (x, data, out) = (x.as_ptr(), panels.data.slice().as_ptr(), out.as_mut_ptr());
         for (place, panel) in which.enumerate() {
             for first in (0..count).step_by(V::ROWS) {
                 for part in (0..PANEL).step_by(2 * V::LANES) {
                     // SAFETY: by the assertions, `count` rows of x and out exist, panel and place lie inside.
                     unsafe {
-                        V::tile(
-                            x.add(first * self.stride),
-                            self.stride,
-                            p,
-                            data.add(panel * lines + part),
-                            out.add(first * stride + place * PANEL + part),
-                            stride,
-                        );
+                        let x = x.add(first * self.stride);
+                        let data = data.add(panel * lines + part);
+                        let out = out.add(first * stride + place * PANEL + part);
+                        // The rows of the next tile, once for every tile.
+                        if (place, part) == (0, 0) {
+                            V::tile::<true>(x, self.stride, p, data, out, stride);
+                        } else {
+                            V::tile::<false>(x, self.stride, p, data, out, stride);
+                        }
                     }
                 }
             }
         }
     }
+}
+
+/// Sum of squares, in lanes.
+#[inline(always)]
+fn square(row: &[f32]) -> f32 {
+    let mut sums = [0.0f32; 16];
+    let (row, tail) = row.as_chunks::<16>();
+    for x in row {
+        for i in 0..16 {
+            sums[i] += x[i] * x[i];
+        }
+    }
+    tail.iter().for_each(|x| sums[0] += x * x);
+    sum(sums)
+}
+
+/// `to = row - shift`; its sum of squares, in lanes.
+#[inline(always)]
+fn shift(row: &[f32], shift: &[f32], to: &mut [f32]) -> f32 {
+    let mut sums = [0.0f32; 16];
+    let ((row, row_tail), (shift, shift_tail)) = (row.as_chunks::<16>(), shift.as_chunks::<16>());
+    let (to, to_tail) = to.as_chunks_mut::<16>();
+    for ((to, x), s) in to.iter_mut().zip(row).zip(shift) {
+        for i in 0..16 {
+            to[i] = x[i] - s[i];
+            sums[i] += to[i] * to[i];
+        }
+    }
+    for ((to, x), s) in to_tail.iter_mut().zip(row_tail).zip(shift_tail) {
+        *to = x - s;
+        sums[0] += *to * *to;
+    }
+    sum(sums)
 }
 
 /// Halves first: shorter than one after the other.

@@ -167,7 +167,14 @@ impl Product<'_> {
                     // SAFETY: `from` has ROWS rows of `inputs` numbers (whole tiles of x, or `rest`), the panel has
                     // `inputs + 1` lines (asserted above), and the tile room for 16 rows of two vectors.
                     unsafe {
-                        V::tile(from.as_ptr(), stride, inputs, panel.as_ptr(), tile.as_mut_ptr(), width)
+                        V::tile::<false>(
+                            from.as_ptr(),
+                            stride,
+                            inputs,
+                            panel.as_ptr(),
+                            tile.as_mut_ptr(),
+                            width,
+                        )
                     };
                     for x in &mut tile[..V::ROWS * width] {
                         *x = then(*x);
