@@ -388,7 +388,7 @@ impl<'a> Deal<'a> {
         self.run(c..c + 1, k, into);
     }
 
-    /// Several batches, one after another: the same as [`Deal::batch`] of each, in a third of the time where a stratum has
+    /// Several batches, one after another: the same as [`Deal::batch`] of each, in half the time where a stratum has
     /// many rows in them.
     pub fn run(&self, batches: Range<u64>, k: u64, into: &mut Batch) {
         let units = batches.start * k..(batches.end * k).min(self.len);

@@ -227,7 +227,7 @@ class Epoch:
 
     def rows(self, start: int = 0, stop: int | None = None) -> Rows:
         """Batches start to stop (default: all) one after another, shape (n,), read-only: batch i is at
-        [(i - start) * batch_size : (i - start + 1) * batch_size]. A third of the time of `batch` a batch. Raises IndexError."""
+        [(i - start) * batch_size : (i - start + 1) * batch_size]. In long runs a batch costs half of `batch`. Raises IndexError."""
 
     def updates(self) -> Updates:
         """Scores of all batches and which update each belongs to. Scans an epoch that was not written once."""

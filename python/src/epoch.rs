@@ -289,7 +289,7 @@ impl Epoch {
     }
 
     /// Batches start to stop (default: all) one after another, shape (n,), read-only: batch i is at
-    /// [(i - start) * batch_size : (i - start + 1) * batch_size]. A third of the time of `batch` a batch. Raises IndexError.
+    /// [(i - start) * batch_size : (i - start + 1) * batch_size]. In long runs a batch costs half of `batch`. Raises IndexError.
     #[pyo3(signature = (start = 0, stop = None))]
     fn rows<'py>(slf: &Bound<'py, Self>, start: usize, stop: Option<usize>) -> Result<Bound<'py, PyAny>> {
         let (py, this) = (slf.py(), slf.get());
