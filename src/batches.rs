@@ -293,14 +293,14 @@ pub struct Batch {
 /// Draws of one or several batches, in tour order: all of a stratum lie together.
 #[derive(Clone, Debug, Default)]
 struct Draws {
-    /// Place of the stratum in the tour.
-    place: Vec<u32>,
+    /// Strata that were drawn from, and where the draws of each end.
+    groups: Vec<(u32, u32)>,
     /// Where the row goes in [`Batch::rows`].
     to: Vec<u32>,
     /// Number of the draw, then its row in the stratum, then its row in the dataset.
     row: Vec<u64>,
-    /// Draws that are not found yet.
-    walking: Vec<u32>,
+    /// Draws that are not found yet, and their strata.
+    walking: Vec<(u32, u32)>,
     walk: Walk,
 }
 
@@ -412,29 +412,40 @@ impl<'a> Deal<'a> {
             let (from, to) = (self.starts[place], self.starts[place + 1]);
             let mut rows = self.drawn_again(h);
             let kept = self.rest[h as usize];
-            let mut draw = |batch: usize, i: u64| {
-                let row = rows.as_mut().map_or(i, |rows| rows.draw(i));
-                draws.push(place as u32, positions[next[batch]], row);
-                next[batch] += 1;
+            // `count` draws for a batch, `step` apart.
+            let mut draw = |batch: usize, first: u64, step: u64, count: u64| {
+                let here = next[batch]..next[batch] + count as usize;
+                next[batch] = here.end;
+                draws.to.extend_from_slice(&positions[here]);
+                let numbers = (0..count).map(|i| first + i * step);
+                match &mut rows {
+                    None => draws.row.extend(numbers),
+                    Some(rows) => draws.row.extend(numbers.map(|i| rows.draw(i))),
+                }
             };
             for (batch, heads) in heads.chunks_mut(k as usize).enumerate() {
                 for at in heads {
-                    while *at < to {
-                        draw(batch, kept + *at - from);
-                        *at += self.full;
+                    if *at < to {
+                        // Most small strata have one row in a batch: no division for them.
+                        let count = if *at + self.full >= to { 1 } else { (to - *at).div_ceil(self.full) };
+                        draw(batch, kept + *at - from, self.full, count);
+                        *at += count * self.full;
                     }
                 }
             }
             if rest {
-                (0..kept).for_each(|i| draw(last, i));
+                draw(last, 0, 1, kept);
             }
+            draws.close(h);
         }
         if self.once {
             self.find(draws);
         }
-        for ((&place, &to), &row) in draws.place.iter().zip(&draws.to).zip(&draws.row) {
-            into.rows[to as usize] = row;
-            into.stratum[to as usize] = self.order[place as usize];
+        for (h, draws_of_it) in draws.groups() {
+            for (&to, &row) in draws.to[draws_of_it.clone()].iter().zip(&draws.row[draws_of_it]) {
+                into.rows[to as usize] = row;
+                into.stratum[to as usize] = h;
+            }
         }
     }
 
@@ -449,15 +460,18 @@ impl<'a> Deal<'a> {
         if draws.row.len() < MANY_DRAWS * self.order.len() {
             self.find_together(draws);
         } else {
-            let mut rest = &mut draws.row[..];
-            for group in draws.place.chunk_by(|a, b| a == b) {
-                let found;
-                (found, rest) = rest.split_at_mut(group.len());
-                index_all(&self.first_pass[self.order[group[0] as usize] as usize], found, &mut draws.walk);
+            let Draws { groups, row, walk, .. } = draws;
+            let mut from = 0;
+            for &mut (h, end) in groups {
+                index_all(&self.first_pass[h as usize], &mut row[from..end as usize], walk);
+                from = end as usize;
             }
         }
-        for (&place, row) in draws.place.iter().zip(&mut draws.row) {
-            *row += self.offsets[self.order[place as usize] as usize];
+        let mut from = 0;
+        for &(h, end) in &draws.groups {
+            let offset = self.offsets[h as usize];
+            draws.row[from..end as usize].iter_mut().for_each(|row| *row += offset);
+            from = end as usize;
         }
         self.members.gather(&mut draws.row);
     }
@@ -465,20 +479,22 @@ impl<'a> Deal<'a> {
     /// Permutations walk until they are back in their stratum: all draws take a step before any takes the next, so there
     /// is no branch to guess and the processor works on many at once.
     fn find_together(&self, draws: &mut Draws) {
-        let Draws { place, row, walking, .. } = draws;
+        let mut walking = std::mem::take(&mut draws.walking);
         walking.clear();
-        walking.extend(0..row.len() as u32);
+        walking.extend(draws.groups().flat_map(|(h, all)| all.map(move |draw| (draw as u32, h))));
         while !walking.is_empty() {
             let mut left = 0;
             for k in 0..walking.len() {
-                let draw = walking[k] as usize;
-                let permutation = &self.first_pass[self.order[place[draw] as usize] as usize];
-                row[draw] = permutation.step(row[draw]);
-                walking[left] = walking[k];
-                left += usize::from(row[draw] >= permutation.n());
+                let (draw, h) = walking[k];
+                let permutation = &self.first_pass[h as usize];
+                let row = &mut draws.row[draw as usize];
+                *row = permutation.step(*row);
+                walking[left] = (draw, h);
+                left += usize::from(*row >= permutation.n());
             }
             walking.truncate(left);
         }
+        draws.walking = walking;
     }
 }
 
@@ -501,15 +517,23 @@ impl Batch {
 
 impl Draws {
     fn clear(&mut self) {
-        self.place.clear();
+        self.groups.clear();
         self.to.clear();
         self.row.clear();
     }
 
-    fn push(&mut self, place: u32, to: u32, row: u64) {
-        self.place.push(place);
-        self.to.push(to);
-        self.row.push(row);
+    /// All draws since the last group are of this stratum.
+    fn close(&mut self, stratum: u32) {
+        let before = self.groups.last().map_or(0, |group| group.1);
+        if self.row.len() as u32 > before {
+            self.groups.push((stratum, self.row.len() as u32));
+        }
+    }
+
+    /// Strata and their draws.
+    fn groups(&self) -> impl Iterator<Item = (u32, Range<usize>)> {
+        let starts = std::iter::once(0).chain(self.groups.iter().map(|group| group.1 as usize));
+        self.groups.iter().zip(starts).map(|(&(h, end), start)| (h, start..end as usize))
     }
 }
 
