@@ -9,11 +9,11 @@
 //! averages per estimator. A dataset is a Parquet file with a vector column `embedding` and class columns whose names begin
 //! with `label`; of several labellings the nearest counts.
 //!
-//! In the place of `--data DIR`, or besides it: `--synthetic`, mixtures with a known number of modes; `--one`, data with a
-//! single mode; `--rows A,B,..`, one mixture at several numbers of rows, of which only the sample is made; `--coverage N`, N
-//! random mixtures, and how often the interval holds the true number. `--ablation` runs the default estimator with and
-//! without each of its steps. Other flags: `--seeds N` (5), `--estimators A,B`, `--only TEXT` (datasets whose name contains
-//! it), `--resolution A,B,..` (10000), `--threads N`.
+//! In the place of `--data DIR`, or besides it: `--synthetic`, mixtures with a known number of modes (`--draw N`: others of
+//! the same kind); `--one`, data with a single mode; `--rows A,B,..`, one mixture at several numbers of rows, of which only
+//! the sample is made; `--coverage N`, N random mixtures, and how often the interval holds the true number. `--ablation` runs
+//! the default estimator with and without each of its steps. Other flags: `--seeds N` (5), `--estimators A,B`, `--only TEXT`
+//! (datasets whose name contains it), `--resolution A,B,..` (10000), `--threads N`.
 
 #[path = "modalities/agreement.rs"]
 mod agreement;
@@ -41,6 +41,7 @@ struct Args {
     only: String,
     resolutions: Vec<u32>,
     synthetic: bool,
+    draw: u64,
     one: bool,
     rows: Vec<u64>,
     coverage: u64,
@@ -66,6 +67,7 @@ fn arguments() -> Args {
         only: String::new(),
         resolutions: vec![10_000],
         synthetic: false,
+        draw: 11,
         one: false,
         rows: Vec::new(),
         coverage: 0,
@@ -92,6 +94,7 @@ fn arguments() -> Args {
                 pool.build_global().expect("the pool is set up once");
             }
             "--synthetic" => args.synthetic = true,
+            "--draw" => args.draw = numbers(&flag, &value())[0],
             "--one" => args.one = true,
             "--rows" => args.rows = numbers(&flag, &value()),
             "--coverage" => args.coverage = numbers(&flag, &value())[0],
@@ -115,6 +118,7 @@ fn ablation() -> Vec<(&'static str, Consensus)> {
         ("five halvings of small data", Consensus { halvings: false, ..all }),
         ("one cell of one block", Consensus { medoid: false, ..all }),
         ("no finer view", Consensus { finer: false, ..all }),
+        ("no look at pairs", Consensus { pairs: false, ..all }),
         ("no modes within modes", Consensus { within: false, ..all }),
     ]
 }
@@ -180,7 +184,7 @@ fn main() {
     let args = arguments();
     let mut sets: Vec<Data> = args.data.iter().flat_map(|dir| data::files(dir)).collect();
     if args.synthetic {
-        sets.extend(data::mixtures());
+        sets.extend(data::mixtures(args.draw));
     }
     if args.one {
         sets.extend(data::one_mode());

@@ -133,10 +133,10 @@ fn exit_codes() {
 #[test]
 fn estimators_are_compared_on_one_sample() {
     let shell = Shell::new();
-    shell.ok(&["synth", "-o", "data.parquet", "--rows", "600", "--dims", "5", "--modalities", "3"]);
+    shell.ok(&["synth", "-o", "data.parquet", "--rows", "120", "--dims", "5", "--modalities", "3"]);
     let args = ["modalities", "data.parquet", "--features", "embedding", "--estimator", "all"];
     let text = shell.ok(&args);
-    contains(&text, &["600 rows", "like consensus", "consensus", "rim", "hdbscan", "kmeans", "optics"]);
+    contains(&text, &["120 rows", "like consensus", "consensus", "rim", "hdbscan", "kmeans", "optics"]);
     let compared: Value = serde_json::from_str(&shell.ok(&[&args[..], &["--json"]].concat())).unwrap();
     let estimators = compared["estimators"].as_array().unwrap();
     assert_eq!(estimators.len(), 11);

@@ -206,7 +206,7 @@ impl Mixture {
 }
 
 /// Mixtures of Gaussians, 60 000 rows each.
-pub fn mixtures() -> Vec<Data> {
+pub fn mixtures(word: u64) -> Vec<Data> {
     let cases = [
         (64, 5, 6.0, 0.0),
         (16, 50, 6.0, 1.0),
@@ -218,7 +218,7 @@ pub fn mixtures() -> Vec<Data> {
         (384, 100, 10.0, 0.5),
     ];
     let make = |(dims, modes, apart, skew): (usize, usize, f64, f64)| {
-        let mixture = Mixture { word: 11, dims, modes, apart, skew };
+        let mixture = Mixture { word, dims, modes, apart, skew };
         made(mixture.name(), move || mixture.open(60_000))
     };
     cases.into_iter().map(make).collect()

@@ -68,6 +68,29 @@ def test_separate_gaussians_are_counted_exactly(batchwright, tmp_path):
     assert [count(batchwright, path, "--seed", seed)["modalities"] for seed in (0, 1)] == [5, 5]
 
 
+def test_many_gaussians_of_unequal_size_are_counted_exactly(batchwright, plan, tmp_path_factory):
+    """d = 16, M = 50, shares 1 / rank, the nearest centres 6 standard deviations apart: exact in 4 of 5 seeds."""
+    draw = np.random.default_rng(0)
+    centers = np.zeros((0, 16))
+    radius, tries = 6.0, 0
+    while len(centers) < 50:
+        # On a sphere just large enough.
+        center = draw.standard_normal((1, 16)) * radius / 4
+        if (np.linalg.norm(centers - center, axis=1) >= 6).all():
+            centers = np.concatenate([centers, center])
+        tries += 1
+        radius *= 1.1 if tries % 200 == 0 else 1
+    shares = 1 / np.arange(1, 51)
+    truth = draw.choice(50, 60_000, p=shares / shares.sum())
+    path = written(tmp_path_factory.mktemp("many") / "many.parquet", centers[truth] + draw.standard_normal((60_000, 16)))
+    counts = [count(batchwright, path, "--seed", seed)["modalities"] for seed in SEEDS]
+    assert sum(m == 50 for m in counts) >= 4, counts
+    made = plan(path, "--features", "embedding", "--epochs", "0")
+    with pa.memory_map(str(made / "samples.arrow")) as file:
+        found = pa.ipc.open_file(file).read_all()["modality"].to_numpy()
+    assert adjusted_rand(found, truth) >= 0.98
+
+
 def one_mode(kind, dims, seed):
     """2 000 rows with a single mode."""
     draw = np.random.default_rng(seed)

@@ -21,7 +21,10 @@
 //!    they do not reproduce, the whole sample is looked at as one block with k <= 64, in the spaces where that was seen, and
 //!    its answer stands if its score is a fifth above that of the blocks. Otherwise the resolution stays what the user asked
 //!    for.
-//! 5. **Modes within modes.** The principal components of the whole need not show what parts a small mode from its
+//! 5. **Two modes or one?** A level that shows small modes in the whole sample cuts a larger one here and there. So where two
+//!    of its modes meet, the rows of both are looked at as if they were all there is, in their first four principal
+//!    components and in the space of the labelling: if step 1 finds no more than one mode, they are one.
+//! 6. **Modes within modes.** The principal components of the whole need not show what parts a small mode from its
 //!    neighbour; those of the two alone do. So each mode's own rows are looked at once more, in their first four principal
 //!    components, and split if halves agree on how to nearly perfectly (kappa >= 0.9); and so on with the parts.
 //!
@@ -31,7 +34,7 @@
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, object, one_mode};
+use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, least, object, one_mode};
 use super::information::Information;
 use super::modes::Joined;
 use crate::error::{Error, Result};
@@ -66,9 +69,9 @@ const FINER: f64 = 1.2;
 /// A dataset of fewer rows is halved so often, not once a block.
 const SMALL: usize = 1000;
 const SMALL_HALVINGS: usize = 15;
-/// Halvings of the whole sample in step 4, and of a mode in step 5.
+/// Halvings of the whole sample in step 4, of two modes in step 5 and of a mode in step 6.
 const HALVINGS: usize = 3;
-/// Step 5: principal components of a mode's rows, rows looked at (about, at most), and the kappa that splits it.
+/// Steps 5 and 6: principal components of some modes' rows, rows looked at (about, at most), and the kappa that splits one.
 const WITHIN: usize = 4;
 const WITHIN_ROWS: usize = 10_000;
 const CLEAR: f64 = 0.9;
@@ -93,6 +96,8 @@ pub struct Consensus {
     /// Step 4.
     pub finer: bool,
     /// Step 5.
+    pub pairs: bool,
+    /// Step 6.
     pub within: bool,
 }
 
@@ -105,6 +110,7 @@ impl Default for Consensus {
             halvings: true,
             medoid: true,
             finer: true,
+            pairs: true,
             within: true,
         }
     }
@@ -185,7 +191,7 @@ impl View {
                 let stand_in = self.grid.stand_in(sample, rows, components.as_ref(), p);
                 for &cell in levels.iter().filter(|c| c.p == p) {
                     progress.check()?;
-                    let found = stand_in.label(cell);
+                    let found = stand_in.label(cell, least(cell.k));
                     let projection = stand_in.space.projection.clone();
                     members.push(Member { block, cell, projection, found });
                 }
@@ -256,10 +262,10 @@ impl Consensus {
             let finer = finer.iter().find(|view| view.grid.components == grid.components);
             let finer = finer.expect("it was made if it was not there");
             if self.best(finer) > FINER * seen {
-                return self.answer(finer, sample, *seed, progress);
+                return self.answer(finer, true, sample, *seed, progress);
             }
         }
-        self.answer(view, sample, *seed, progress)
+        self.answer(view, false, sample, *seed, progress)
     }
 
     /// Whether halves agree on more than pieces of one-mode data would, and on more than they disagree about.
@@ -305,7 +311,15 @@ impl Consensus {
         view.cells.iter().filter(beyond).reduce(more)
     }
 
-    fn answer(&self, view: &View, sample: &Sample, seed: u64, progress: &Progress) -> Result<Fit> {
+    /// `whole`: the view is that of step 4.
+    fn answer(
+        &self,
+        view: &View,
+        whole: bool,
+        sample: &Sample,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<Fit> {
         let levels = self.levels(view);
         let Some(&best) = levels.first() else {
             return Ok(one_mode(sample, &view.blocks, evidence(&view.cells), seed));
@@ -314,21 +328,25 @@ impl Consensus {
         let mut ensemble = view.ensemble(sample, good, seed, progress)?;
         let chosen =
             if self.medoid { medoid(sample, &ensemble, |c| self.score(c)) } else { middle(best, &ensemble) };
-        let Member { block, cell, projection, found } = ensemble.swap_remove(chosen);
+        let Member { block, cell, projection, mut found } = ensemble.swap_remove(chosen);
         drop(ensemble);
-        let Labelled { mut labels, mut prominence } = found;
-        let level = prominence.len();
-        if self.within {
-            let z = pca::apply(projection.as_ref(), &sample.points);
-            self.split(sample, &z, (&mut labels, &mut prominence), seed, progress)?;
+        let z = pca::apply(projection.as_ref(), &sample.points);
+        let level = found.prominence.len();
+        if self.pairs && whole {
+            self.unite(sample, &z, &mut found, seed, progress)?;
         }
+        let apart = found.prominence.len();
+        if self.within {
+            self.split(sample, &z, &mut found, seed, progress)?;
+        }
+        let Labelled { mut labels, prominence, .. } = found;
         let modes = prominence.len();
         let old = renumber(&mut labels, modes);
         let of_blocks: Vec<usize> = view.table.iter().map(|block| block[cell.index].modes).collect();
         let details = json!({
             "p": cell.p, "k": cell.k, "tau": cell.tau, "dimension": cell.dimension, "I": cell.halves.mutual,
             "rho": cell.halves.share(), "kappa": self.kappa(cell), "levels": levels.len(), "block": block,
-            "blocks": of_blocks, "n_s": view.blocks[block].len(), "split": modes - level,
+            "blocks": of_blocks, "n_s": view.blocks[block].len(), "united": level - apart, "split": modes - apart,
         });
         Ok(Fit {
             labels,
@@ -336,23 +354,60 @@ impl Consensus {
             kind: vec!["mode".into(); modes],
             projection,
             confidence: cell.halves.share(),
-            interval: interval(view, &levels, modes as u32, (modes - level) as u32),
+            interval: interval(view, &levels, modes as u32, (modes - apart) as u32),
             details: object(details),
             curve: self.curve(&view.cells),
             evidence: evidence(&view.cells),
         })
     }
 
-    /// Step 5, in the space `z` of the labelling: the first of a mode's parts keeps its number, the others come last.
+    /// Step 5, in the space `z` of the labelling, over the highest passes first: of two modes that are one, the number of
+    /// the higher stays. O(modes rows + rows WITHIN_ROWS) if no mode meets many.
+    fn unite(
+        &self,
+        sample: &Sample,
+        z: &Matrix,
+        found: &mut Labelled,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<()> {
+        let Labelled { labels, prominence, passes } = found;
+        // Modes are numbered by the height of their peaks.
+        let mut now: Vec<u32> = (0..prominence.len() as u32).collect();
+        for (a, b) in std::mem::take(passes) {
+            progress.check()?;
+            let pair = [a, b].map(|m| now[m as usize]);
+            let rows = (0..labels.len()).filter(|&i| pair.contains(&now[labels[i] as usize]));
+            let spaces = &[WITHIN, z.cols()];
+            let Some(view) = self.alone(&part(sample, z, &rows.collect::<Vec<_>>()), spaces, seed)? else {
+                continue;
+            };
+            if self.levels(&view).is_empty() {
+                let (higher, lower) = (pair[0].min(pair[1]), pair[0].max(pair[1]));
+                now.iter_mut().filter(|m| **m == lower).for_each(|m| *m = higher);
+            }
+        }
+        let mut kept = now.clone();
+        kept.sort_unstable();
+        kept.dedup();
+        let new =
+            |m: u32| kept.binary_search(&now[m as usize]).expect("every mode that stays was kept") as u32;
+        labels.iter_mut().for_each(|m| *m = new(*m));
+        *prominence = kept.iter().map(|&m| prominence[m as usize]).collect();
+        Ok(())
+    }
+
+    /// Step 6, in the space `z` of the labelling: the first of a mode's parts keeps its number, the others come last.
     /// O(rows WITHIN_ROWS).
     fn split(
         &self,
         sample: &Sample,
         z: &Matrix,
-        (labels, prominence): (&mut [u32], &mut Vec<f64>),
+        found: &mut Labelled,
         seed: u64,
         progress: &Progress,
     ) -> Result<()> {
+        let Labelled { labels, prominence, .. } = found;
         if z.cols() <= WITHIN {
             return Ok(());
         }
@@ -364,12 +419,7 @@ impl Consensus {
         while mode < members.len() {
             progress.check()?;
             let rows = &members[mode];
-            let own = Sample {
-                rows: rows.iter().map(|&i| sample.rows[i]).collect(),
-                points: z.gather(rows.iter().copied()),
-                blocks: Vec::new(),
-            };
-            if let Some((parts, rise)) = self.parts(&own, seed)? {
+            if let Some((parts, rise)) = self.parts(&part(sample, z, rows), seed)? {
                 let first = members.len() as u32;
                 let mut split: Vec<Vec<usize>> = vec![Vec::new(); rise.len()];
                 for (&i, &part) in rows.iter().zip(&parts) {
@@ -394,6 +444,20 @@ impl Consensus {
     /// The parts of one mode, if halves of its rows agree on them nearly perfectly: part of every row, and how far each
     /// rises.
     fn parts(&self, own: &Sample, seed: u64) -> Result<Option<(Vec<u32>, Vec<f64>)>> {
+        let Some(view) = self.alone(own, &[WITHIN], seed)? else { return Ok(None) };
+        let Some(&best) = self.levels(&view).first() else { return Ok(None) };
+        if self.kappa(best) < CLEAR {
+            return Ok(None);
+        }
+        let components = view.grid.projection(&gather(own, &view.blocks[0]), seed);
+        let stand_in = view.grid.stand_in(own, &view.blocks[0], components.as_ref(), WITHIN);
+        // So few rows show no modes.
+        let found = stand_in.label(best, least(best.k).max(FEWEST));
+        Ok((found.prominence.len() > 1).then_some((found.labels, found.prominence)))
+    }
+
+    /// What some modes' rows show in their first components, as many as `spaces` says or there are; None: too few rows.
+    fn alone(&self, own: &Sample, spaces: &[usize], seed: u64) -> Result<Option<View>> {
         // By a hash of the row number, so that no order of the rows matters.
         let every = own.rows.len().div_ceil(WITHIN_ROWS) as u64;
         let some = (0..own.rows.len() as u32).filter(|&i| mix64(own.rows[i as usize]).is_multiple_of(every));
@@ -402,15 +466,9 @@ impl Consensus {
             return Ok(None);
         }
         let mut grid = self.grid(rows.len(), own.points.cols(), LONGEST * rows.len() as f64);
-        grid.components = vec![WITHIN];
-        let view = View::new(own, vec![rows; HALVINGS], grid, seed, &Progress::default())?;
-        let Some(&best) = self.levels(&view).first() else { return Ok(None) };
-        if self.kappa(best) < CLEAR {
-            return Ok(None);
-        }
-        let components = view.grid.projection(&gather(own, &view.blocks[0]), seed);
-        let found = view.grid.stand_in(own, &view.blocks[0], components.as_ref(), WITHIN).label(best);
-        Ok((found.prominence.len() > 1).then_some((found.labels, found.prominence)))
+        grid.components = spaces.iter().map(|&p| p.min(own.points.cols())).collect();
+        grid.components.dedup();
+        View::new(own, vec![rows; HALVINGS], grid, seed, &Progress::default()).map(Some)
     }
 
     /// For every k the best level: its score and its M.
@@ -430,6 +488,15 @@ impl Consensus {
             })
         };
         ladder.into_iter().filter_map(best).flat_map(numbers).collect()
+    }
+}
+
+/// These rows of the sample alone, in the space `z`.
+fn part(sample: &Sample, z: &Matrix, rows: &[usize]) -> Sample {
+    Sample {
+        rows: rows.iter().map(|&i| sample.rows[i]).collect(),
+        points: z.gather(rows.iter().copied()),
+        blocks: Vec::new(),
     }
 }
 
@@ -582,6 +649,38 @@ mod tests {
         let (labels, rise) = parts(2).unwrap();
         let truth: Vec<u32> = (0..900).map(|i| u32::from(i % 10 < 2)).collect();
         assert!(rise.len() == 2 && agreement(&labels, &truth) > 0.98, "{rise:?}");
+    }
+
+    #[test]
+    fn a_handful_of_far_rows_is_no_part_of_its_own() {
+        let parts = |far: usize| {
+            let shift = |i: usize| if i < far { 20.0 } else { 0.0 };
+            let number = |i: usize, j: usize| (normal(key(6, &[i as u64, j as u64])) + shift(i)) as f32;
+            let data = (0..900).flat_map(|i| (0..8).map(move |j| number(i, j))).collect();
+            let own =
+                Sample { rows: (0..900).collect(), points: Matrix::from_vec(900, 8, data), blocks: vec![] };
+            Consensus::default().parts(&own, 1).unwrap()
+        };
+        assert_eq!(parts(FEWEST / 2), None);
+        assert_eq!(parts(3 * FEWEST).unwrap().1.len(), 2);
+    }
+
+    #[test]
+    fn two_modes_that_look_like_one_alone_are_one() {
+        // Two Gaussians; the second is cut at its median.
+        let number = |i: usize, j: usize| {
+            normal(key(4, &[i as u64, j as u64])) + if j == 0 && i >= 400 { 8.0 } else { 0.0 }
+        };
+        let points: Vec<f32> = (0..1000).flat_map(|i| (0..8).map(move |j| number(i, j) as f32)).collect();
+        let points = Matrix::from_vec(1000, 8, points);
+        let labels: Vec<u32> =
+            (0..1000).map(|i| if i < 400 { 1 } else { 2 * u32::from(points.row(i)[1] > 0.0) }).collect();
+        let sample = Sample { rows: (0..1000).collect(), points, blocks: vec![] };
+        let mut found = Labelled { labels, prominence: vec![9.0, 3.0, 0.5], passes: vec![(2, 0), (2, 1)] };
+        let united = Consensus::default().unite(&sample, &sample.points, &mut found, 1, &Progress::default());
+        united.unwrap();
+        assert_eq!(found.prominence, [9.0, 3.0]);
+        assert_eq!(found.labels, (0..1000).map(|i| u32::from(i < 400)).collect::<Vec<_>>());
     }
 
     #[test]

@@ -264,14 +264,15 @@ pub struct StandIn {
 }
 
 impl StandIn {
-    /// The modes of one cell, as they were counted, on all rows of the sample.
-    pub fn label(&self, cell: &Cell) -> Labelled {
+    /// The modes of one cell with at least so many rows of the block, on all rows of the sample.
+    pub fn label(&self, cell: &Cell, least: usize) -> Labelled {
         let Space { points, neighbours, .. } = &self.space;
         let field = Field::new(neighbours, cell.k, cell.k.min(GRAPH), self.joined);
-        let modes = field.modes(cell.tau, least(cell.k), neighbours, points);
+        let modes = field.modes(cell.tau, least, neighbours, points);
         Labelled {
             labels: self.place.iter().map(|&j| modes.labels[j as usize]).collect(),
             prominence: field.prominence(&modes),
+            passes: field.passes(&modes),
         }
     }
 }
@@ -282,6 +283,8 @@ pub struct Labelled {
     pub labels: Vec<u32>,
     /// Of every mode, in nats.
     pub prominence: Vec<f64>,
+    /// Modes that meet, see [`Field::passes`].
+    pub passes: Vec<(u32, u32)>,
 }
 
 /// Rows that a block's mode has at least.

@@ -133,6 +133,25 @@ impl Field {
         modes.peaks.iter().map(|&peak| rise[peak as usize]).collect()
     }
 
+    /// The passes over which modes that meet become one, highest first, as the two modes that meet there: a spanning tree of
+    /// the modes. A dissolved tree is part of the mode its rows went to. O(n graph).
+    pub fn passes(&self, modes: &Modes) -> Vec<(u32, u32)> {
+        let mode = |t: usize| modes.labels[self.row[t] as usize];
+        let mut parent: Vec<u32> = (0..modes.count() as u32).collect();
+        let mut passes = Vec::new();
+        for t in 0..self.row.len() {
+            for &j in &self.denser[self.start[t] as usize..self.start[t + 1] as usize] {
+                let (here, there) = (mode(t), mode(j as usize));
+                let (a, b) = (find(&mut parent, here), find(&mut parent, there));
+                if a != b {
+                    parent[a.max(b) as usize] = a.min(b);
+                    passes.push((here, there));
+                }
+            }
+        }
+        passes
+    }
+
     /// Visits ranks in order; where two trees meet, `join(height of the lower peak above the pass, lower, higher)` says
     /// whether they become one. Returns each rank's root, the rank of its tree's peak.
     fn climb(&self, mut join: impl FnMut(f64, u32, u32) -> bool) -> Vec<u32> {
@@ -333,6 +352,29 @@ mod tests {
         let rise = field.prominence(&modes);
         assert!(modes.count() >= 2);
         assert!(rise.iter().all(|&x| x >= 0.5) && rise.iter().all(|&x| x <= rise[0]), "{rise:?}");
+    }
+
+    #[test]
+    fn passes_join_modes_as_a_lower_prominence_would() {
+        let (sample, _) = mixture(500, 2, 5, 3.0);
+        let neighbours = Neighbours::new(&sample.points, 40);
+        let field = Field::new(&neighbours, 16, 16, Joined::Either);
+        let modes = field.modes(0.35, 1, &neighbours, &sample.points);
+        let passes = field.passes(&modes);
+        // Joined over all passes, what is left are the pieces of the graph.
+        let pieces = field.modes(f64::INFINITY, 1, &neighbours, &sample.points);
+        assert_eq!(passes.len(), modes.count() - pieces.count());
+        let mut now: Vec<u32> = (0..modes.count() as u32).collect();
+        for (a, b) in passes {
+            let (a, b) = (now[a as usize], now[b as usize]);
+            assert_ne!(a, b, "no pass is within a mode");
+            now.iter_mut().filter(|m| **m == a.max(b)).for_each(|m| *m = a.min(b));
+        }
+        let joined: Vec<u32> = modes.labels.iter().map(|&m| now[m as usize]).collect();
+        for (i, j) in (0..500).flat_map(|i| (0..i).map(move |j| (i, j))) {
+            assert_eq!(joined[i] == joined[j], pieces.labels[i] == pieces.labels[j]);
+        }
+        assert!(modes.count() > pieces.count() + 1, "there is something to join");
     }
 
     #[test]

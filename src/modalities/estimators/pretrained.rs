@@ -20,7 +20,7 @@ pub mod network;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::grid::{Cell, FEWEST, Grid, Labelled, distinct, evidence, gather, object, one_mode};
+use super::grid::{Cell, FEWEST, Grid, Labelled, distinct, evidence, gather, least, object, one_mode};
 use super::information::Information;
 use crate::error::{Error, Result};
 use crate::modalities::{Criterion, Fit, ModalityEstimator, Projection, Sample, renumber};
@@ -99,7 +99,7 @@ impl View {
         let mut ensemble = self.ensemble(sample, grid, &levels, seed, progress)?;
         let Member { block, cell, projection, found } =
             ensemble.swap_remove(self.expected_best(sample, &ensemble));
-        let Labelled { mut labels, prominence } = found;
+        let Labelled { mut labels, prominence, .. } = found;
         let modes = prominence.len();
         let old = renumber(&mut labels, modes);
         let of_blocks: Vec<usize> = seen.iter().map(|block| block[cell.index].modes).collect();
@@ -158,7 +158,7 @@ impl View {
                 progress.check()?;
                 let stand_in = grid.stand_in(sample, rows, components.as_ref(), p);
                 for &cell in levels.iter().filter(|c| c.p == p) {
-                    let found = stand_in.label(cell);
+                    let found = stand_in.label(cell, least(cell.k));
                     let projection = stand_in.space.projection.clone();
                     members.push(Member { block, cell, projection, found });
                 }

@@ -11,7 +11,7 @@
 
 use serde_json::json;
 
-use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, object, one_mode};
+use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, least, object, one_mode};
 use super::modes::Joined;
 use crate::error::{Error, Result};
 use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample, renumber};
@@ -122,7 +122,7 @@ impl<'a> Choice<'a> {
         let block = self.block(table);
         let projection = grid.projection(&gather(sample, &blocks[block]), seed);
         let block_in_space = grid.stand_in(sample, &blocks[block], projection.as_ref(), p);
-        let Labelled { mut labels, prominence } = block_in_space.label(self.cell);
+        let Labelled { mut labels, prominence, .. } = block_in_space.label(self.cell, least(k));
         let modes = prominence.len();
         let old = renumber(&mut labels, modes);
         let of_blocks: Vec<usize> = table.iter().map(|block| block[self.cell.index].modes).collect();
