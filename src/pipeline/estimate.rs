@@ -50,6 +50,9 @@ pub fn estimate(
     let sample = sample_rows * (4 * dims + table + 40);
     // Neighbour lists of a block and its halves: up to .026 n neighbours each, and the margin that halves need.
     let neighbours = block * ((block as f64 * 0.026 * 1.25) as u64 + 48) * 26;
+    // Where the whole sample is one block, up to 64, and all of them stay for up to six spaces.
+    let whole = if sample_rows > block { sample_rows * (64 * 5 / 4 + 32) * (26 + 6 * 4) } else { 0 };
+    let neighbours = neighbours.max(whole);
     // Gathered by row groups, some thousand rows at a time, then joined: twice the sample.
     let gathering = 2 * sample + threads * 4096 * (4 * dims + table);
     let fit =

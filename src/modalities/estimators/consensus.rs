@@ -31,10 +31,14 @@
 //! docs/modalities.md measures it beside rim and beside peers, on datasets it was built on and on held-out ones, and what
 //! each of these steps is worth.
 
+use std::collections::BTreeMap;
+
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, least, object, one_mode};
+use super::grid::{
+    Cell, FEWEST, Grid, Labelled, Seen, StandIn, distinct, evidence, gather, least, object, one_mode,
+};
 use super::information::Information;
 use super::modes::Joined;
 use crate::error::{Error, Result};
@@ -143,6 +147,8 @@ struct View {
     grid: Grid,
     table: Vec<Vec<Seen>>,
     cells: Vec<Cell>,
+    /// Where all blocks are the same, its neighbour lists in every space: four bytes for each of about a hundred neighbours.
+    lists: BTreeMap<usize, Vec<u32>>,
 }
 
 impl View {
@@ -153,9 +159,15 @@ impl View {
         seed: u64,
         progress: &Progress,
     ) -> Result<View> {
-        let table = grid.look(sample, &blocks, seed, progress)?;
+        let mut lists = BTreeMap::new();
+        let one = blocks.iter().all(|block| *block == blocks[0]);
+        let table = grid.look_and_tell(sample, &blocks, seed, progress, |p, found| {
+            if one {
+                lists.insert(p, found);
+            }
+        })?;
         let cells = grid.summary(&table);
-        Ok(View { blocks, grid, table, cells })
+        Ok(View { blocks, grid, table, cells, lists })
     }
 
     /// The view of its first blocks alone.
@@ -167,7 +179,12 @@ impl View {
             grid: self.grid.clone(),
             table,
             cells,
+            lists: self.lists.clone(),
         }
+    }
+
+    fn stand_in(&self, sample: &Sample, block: &[u32], components: Option<&Projection>, p: usize) -> StandIn {
+        self.grid.stand_in(sample, block, components, p, self.lists.get(&p).map(Vec::as_slice))
     }
 
     /// The sample as every block labels it at the best levels. O(blocks rows n sum p).
@@ -188,7 +205,7 @@ impl View {
             let rows = &self.blocks[block];
             let components = self.grid.projection(&gather(sample, rows), seed);
             for &p in &spaces {
-                let stand_in = self.grid.stand_in(sample, rows, components.as_ref(), p);
+                let stand_in = self.stand_in(sample, rows, components.as_ref(), p);
                 for &cell in levels.iter().filter(|c| c.p == p) {
                     progress.check()?;
                     let found = stand_in.label(cell, least(cell.k));
@@ -450,7 +467,7 @@ impl Consensus {
             return Ok(None);
         }
         let components = view.grid.projection(&gather(own, &view.blocks[0]), seed);
-        let stand_in = view.grid.stand_in(own, &view.blocks[0], components.as_ref(), WITHIN);
+        let stand_in = view.stand_in(own, &view.blocks[0], components.as_ref(), WITHIN);
         // So few rows show no modes.
         let found = stand_in.label(best, least(best.k).max(FEWEST));
         Ok((found.prominence.len() > 1).then_some((found.labels, found.prominence)))

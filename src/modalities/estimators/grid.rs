@@ -115,6 +115,18 @@ impl Grid {
         seed: u64,
         progress: &Progress,
     ) -> Result<Vec<Vec<Seen>>> {
+        self.look_and_tell(sample, blocks, seed, progress, |_, _| {})
+    }
+
+    /// [`Grid::look`]; `lists` is told the neighbour lists of every block in every space (p), most of the work.
+    pub fn look_and_tell(
+        &self,
+        sample: &Sample,
+        blocks: &[Vec<u32>],
+        seed: u64,
+        progress: &Progress,
+        mut lists: impl FnMut(usize, Vec<u32>),
+    ) -> Result<Vec<Vec<Seen>>> {
         let groups: Vec<&[Vec<u32>]> = blocks.chunk_by(|a, b| a == b).collect();
         let stage =
             progress.stage("count modalities", "spaces", (groups.len() * self.components.len()) as u64);
@@ -132,7 +144,7 @@ impl Grid {
                 .collect();
             let mut seen = vec![Vec::new(); group.len()];
             for &p in &self.components {
-                let space = self.space(&points, projection.as_ref(), p);
+                let space = self.space(&points, projection.as_ref(), p, None);
                 let modes = self.modes(&space);
                 for (split, seen) in splits.iter().zip(&mut seen) {
                     progress.check()?;
@@ -145,6 +157,7 @@ impl Grid {
                         dimension,
                     }));
                 }
+                lists(p, space.neighbours.index);
                 stage.advance(1)?;
             }
             table.extend(seen);
@@ -158,11 +171,22 @@ impl Grid {
         pca::projection(points, most, seed)
     }
 
-    /// A block in its first `p` components, or as it is if `p` is the number of dimensions.
-    pub fn space(&self, points: &Matrix, projection: Option<&Projection>, p: usize) -> Space {
+    /// A block in its first `p` components, or as it is if `p` is the number of dimensions. `known` are its neighbour lists,
+    /// if they were found before.
+    pub fn space(
+        &self,
+        points: &Matrix,
+        projection: Option<&Projection>,
+        p: usize,
+        known: Option<&[u32]>,
+    ) -> Space {
         let projection = projection.filter(|_| p < self.dims).map(|all| all.first(p));
         let points = pca::apply(projection.as_ref(), points);
-        let neighbours = Neighbours::new(&points, self.lists().0.min(points.rows() - 1));
+        let k = self.lists().0.min(points.rows() - 1);
+        let neighbours = match known {
+            Some(index) => Neighbours::again(&points, k, index.to_vec()),
+            None => Neighbours::new(&points, k),
+        };
         Space { points, projection, neighbours }
     }
 
@@ -232,16 +256,18 @@ impl Grid {
         cells
     }
 
-    /// A block in its first `p` components as a stand-in for the whole sample. Made again: keeping all of them while
-    /// looking would cost more than the few that are asked for. O(rows n p).
+    /// A block in its first `p` components as a stand-in for the whole sample. Made again unless its neighbour lists are
+    /// `known`: keeping those of all blocks while looking would cost more memory than the few that are asked for are
+    /// worth. O(rows n p).
     pub fn stand_in(
         &self,
         sample: &Sample,
         block: &[u32],
         projection: Option<&Projection>,
         p: usize,
+        known: Option<&[u32]>,
     ) -> StandIn {
-        let space = self.space(&gather(sample, block), projection, p);
+        let space = self.space(&gather(sample, block), projection, p, known);
         let own = |i: usize| block.binary_search(&(i as u32)).ok();
         let others: Vec<usize> = (0..sample.rows.len()).filter(|&i| own(i).is_none()).collect();
         let mut place: Vec<u32> =

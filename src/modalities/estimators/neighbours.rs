@@ -45,6 +45,15 @@ impl Neighbours {
         Neighbours { k, index: found.index, log: found.distance.into_par_iter().map(log).collect() }
     }
 
+    /// Lists that were found before; only their logarithms are computed. O(n k d).
+    pub fn again(points: &Matrix, k: usize, index: Vec<u32>) -> Self {
+        let of = |(i, list): (usize, &[u32])| -> Vec<f64> {
+            list.iter().map(|&j| log(squared(points.row(i), points.row(j as usize)).sqrt())).collect()
+        };
+        let log = index.par_chunks(k.max(1)).enumerate().flat_map_iter(of).collect();
+        Neighbours { k, index, log }
+    }
+
     pub fn rows(&self) -> usize {
         self.index.len().checked_div(self.k).unwrap_or(0)
     }
@@ -131,6 +140,16 @@ fn log(distance: f64) -> f64 {
 mod tests {
     use super::*;
     use crate::rng::mix64;
+
+    #[test]
+    fn lists_can_be_completed_again() {
+        let data = (0..600u64).map(|i| (mix64(i) % 1000) as f32).collect();
+        let points = Matrix::from_vec(200, 3, data);
+        let found = Neighbours::new(&points, 12);
+        let again = Neighbours::again(&points, 12, found.index.clone());
+        assert!(again.log.iter().zip(&found.log).all(|(a, b)| a.to_bits() == b.to_bits()));
+        assert_eq!((again.log.len(), again.k), (2400, 12));
+    }
 
     #[test]
     fn halves_read_off_the_block_equal_halves_searched_alone() {

@@ -156,7 +156,7 @@ impl View {
             let components = grid.projection(&gather(sample, rows), seed);
             for &p in &spaces {
                 progress.check()?;
-                let stand_in = grid.stand_in(sample, rows, components.as_ref(), p);
+                let stand_in = grid.stand_in(sample, rows, components.as_ref(), p, None);
                 for &cell in levels.iter().filter(|c| c.p == p) {
                     let found = stand_in.label(cell, least(cell.k));
                     let projection = stand_in.space.projection.clone();

@@ -121,7 +121,7 @@ impl<'a> Choice<'a> {
         let &Cell { p, k, tau, halves, .. } = self.cell;
         let block = self.block(table);
         let projection = grid.projection(&gather(sample, &blocks[block]), seed);
-        let block_in_space = grid.stand_in(sample, &blocks[block], projection.as_ref(), p);
+        let block_in_space = grid.stand_in(sample, &blocks[block], projection.as_ref(), p, None);
         let Labelled { mut labels, prominence, .. } = block_in_space.label(self.cell, least(k));
         let modes = prominence.len();
         let old = renumber(&mut labels, modes);

@@ -85,7 +85,7 @@ impl Table {
             let mut found: Vec<Labelling> = Vec::new();
             for &p in &grid.components {
                 progress.check()?;
-                let space = grid.space(&points, projection.as_ref(), p);
+                let space = grid.space(&points, projection.as_ref(), p, None);
                 let at = |&k: &usize| {
                     let field = Field::new(&space.neighbours, k, k.min(GRAPH), Joined::Either);
                     let at = |&tau: &f64| Labelling::new(&space, &field, k, tau);
