@@ -14,8 +14,12 @@ use super::simd::{Aligned, Job, Level, PANEL, Vector, run_at};
 use crate::matrix::Matrix;
 use crate::rng::mix64;
 
-/// Rows scored together: four tiles of AVX-512.
-const BLOCK: usize = 56;
+/// Rows scored together, twelve tiles of AVX-512: all points pass them, from a far cache or from memory.
+const BLOCK: usize = 168;
+/// Rows whose thresholds are found together: their scores for the sampled points fill the L2 cache.
+const SOME: usize = 56;
+/// Candidates that are measured before one that was asked for.
+const SOON: usize = 8;
 /// One point in so many sets the thresholds.
 const STRIDE: usize = 16;
 
@@ -101,7 +105,7 @@ impl Job for Block<'_> {
         let rows = &queries.as_slice()[self.first * p..(self.first + count) * p];
         let mut prepared = Rows::new::<V>(panels, count);
         prepared.fill::<V>(panels, rows);
-        let thresholds = self.thresholds::<V>(&prepared);
+        let thresholds = self.thresholds::<V>(rows);
         let mut shortlists: Vec<Vec<(f32, u32)>> = vec![Vec::with_capacity(4 * k); count];
 
         // As many panels at a time as stay in the L2 cache.
@@ -132,7 +136,12 @@ impl Job for Block<'_> {
                 None => chosen.extend((0..points.rows()).filter(|&j| j != own).map(|j| j as u32)),
             }
             settled.clear();
-            for &j in &chosen {
+            for (t, &j) in chosen.iter().enumerate() {
+                // The rows lie anywhere: ask for one while others are measured.
+                if let Some(&soon) = chosen.get(t + SOON) {
+                    let row = points.row(soon as usize);
+                    row.chunks(16).for_each(|line| V::prefetch(line.as_ptr()));
+                }
                 // Of a distance >= 0, the bits are in the order of the numbers.
                 let distance = squared_inline(queries.row(i), points.row(j as usize)).sqrt();
                 settled.push((distance.to_bits(), j));
@@ -149,23 +158,29 @@ impl Job for Block<'_> {
 impl Block<'_> {
     /// For every row a score that probably a little more than `k` points reach, and the same plus the row's slack.
     #[inline(always)]
-    fn thresholds<V: Vector>(&self, rows: &Rows) -> Vec<(f32, f32)> {
-        let (sample, count) = (&self.shared.sample, rows.slack.len());
+    fn thresholds<V: Vector>(&self, rows: &[f32]) -> Vec<(f32, f32)> {
+        let Shared { queries, panels, sample, k, .. } = self.shared;
+        let p = queries.cols();
         // Expected rank in the sample, four standard deviations, and the row itself.
-        let rank = self.shared.k as f64 / STRIDE as f64;
+        let rank = *k as f64 / STRIDE as f64;
         let rank = (rank + 4.0 * rank.sqrt()) as usize + 3;
         if rank >= sample.points() {
-            return vec![(f32::INFINITY, f32::INFINITY); count];
+            return vec![(f32::INFINITY, f32::INFINITY); rows.len() / p];
         }
         let width = sample.len() * PANEL;
-        let mut scores = Aligned::zeros(count.next_multiple_of(V::ROWS) * width);
-        rows.scores::<V>(sample, 0..sample.len(), scores.slice_mut(), width);
-        let scores = scores.slice_mut().chunks_exact_mut(width);
-        let of_row = |(scores, slack): (&mut [f32], &Option<f64>)| {
-            let score = *scores[..sample.points()].select_nth_unstable_by(rank, f32::total_cmp).1;
-            (score, limit(score, slack.unwrap_or(0.0)))
-        };
-        scores.zip(&rows.slack).map(of_row).collect()
+        let mut scores = Aligned::zeros(SOME.next_multiple_of(V::ROWS) * width);
+        let mut out = Vec::with_capacity(rows.len() / p);
+        let mut prepared = Rows::new::<V>(panels, SOME);
+        for rows in rows.chunks(SOME * p) {
+            prepared.fill::<V>(panels, rows);
+            prepared.scores::<V>(sample, 0..sample.len(), scores.slice_mut(), width);
+            let scores = scores.slice_mut().chunks_exact_mut(width);
+            out.extend(scores.zip(&prepared.slack).map(|(scores, slack)| {
+                let score = *scores[..sample.points()].select_nth_unstable_by(rank, f32::total_cmp).1;
+                (score, limit(score, slack.unwrap_or(0.0)))
+            }));
+        }
+        out
     }
 }
 

@@ -247,17 +247,33 @@ pub(super) fn minimum<V: Vector>(scores: &[f32]) -> f32 {
     best.lowest()
 }
 
-/// Calls `found` with the place of every score `<= limit`, in order.
+/// Calls `found` with the place of every score `<= limit`, in order. No score may be NaN.
 #[inline(always)]
 pub(super) fn at_most<V: Vector>(scores: &[f32], limit: f32, mut found: impl FnMut(usize)) {
     let bound = V::splat(limit);
-    for (i, part) in scores.chunks_exact(V::LANES).enumerate() {
-        // SAFETY: a chunk has that many numbers.
+    let mut look = |first: usize, part: &[f32]| {
+        // SAFETY: a part has as many numbers as a vector.
         let mut bits = unsafe { V::load(part.as_ptr()) }.at_most(bound);
         while bits != 0 {
-            found(i * V::LANES + bits.trailing_zeros() as usize);
+            found(first + bits.trailing_zeros() as usize);
             bits &= bits - 1;
         }
+    };
+    // Few scores pass: four vectors are asked at once.
+    let fours = scores.chunks_exact(4 * V::LANES);
+    let rest = fours.remainder();
+    for (i, four) in fours.enumerate() {
+        // SAFETY: there are four vectors.
+        let [a, b, c, d] = [0, 1, 2, 3].map(|t| unsafe { V::load(four.as_ptr().add(t * V::LANES)) });
+        if a.min(b).min(c.min(d)).at_most(bound) != 0 {
+            for (t, part) in four.chunks_exact(V::LANES).enumerate() {
+                look((4 * i + t) * V::LANES, part);
+            }
+        }
+    }
+    let first = scores.len() - rest.len();
+    for (t, part) in rest.chunks_exact(V::LANES).enumerate() {
+        look(first + t * V::LANES, part);
     }
 }
 
