@@ -58,31 +58,11 @@ impl Field {
         for (t, &i) in row.iter().enumerate() {
             rank[i as usize] = t as u32;
         }
-        // Every edge once, at its less dense end.
-        let edge = |i: usize, j: u32| {
-            let (a, b) = (rank[i], rank[j as usize]);
-            u64::from(a.max(b)) << 32 | u64::from(a.min(b))
+        let (start, denser) = match joined {
+            Joined::Both => mutual(neighbours, graph, &row, &rank),
+            Joined::Either => either(neighbours, graph, &rank),
         };
-        let mut edges: Vec<u64> =
-            (0..n).flat_map(|i| neighbours.of(i)[..graph].iter().map(move |&j| edge(i, j))).collect();
-        edges.sort_unstable();
-        if joined == Joined::Both {
-            // Seen from both ends, an edge is there twice.
-            edges = edges
-                .chunk_by(|a, b| a == b)
-                .filter(|twins| twins.len() == 2)
-                .map(|twins| twins[0])
-                .collect();
-        }
-        edges.dedup();
-        let mut start = vec![0u32; n + 1];
-        for &e in &edges {
-            start[(e >> 32) as usize + 1] += 1;
-        }
-        for t in 0..n {
-            start[t + 1] += start[t];
-        }
-        Field { dimension, density, row, start, denser: edges.into_iter().map(|e| e as u32).collect() }
+        Field { dimension, density, row, start, denser }
     }
 
     /// Maximum-likelihood estimate (Levina & Bickel 2005); the density is this power of the distance.
@@ -179,6 +159,44 @@ impl Field {
     }
 }
 
+/// [`Field::start`] and [`Field::denser`] of the edges that are in both lists.
+fn mutual(neighbours: &Neighbours, graph: usize, row: &[u32], rank: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let list = |i: u32| &neighbours.of(i as usize)[..graph];
+    let mut start = Vec::with_capacity(row.len() + 1);
+    start.push(0);
+    let mut denser: Vec<u32> = Vec::new();
+    for (t, &i) in (0u32..).zip(row) {
+        let first = denser.len();
+        let edges = list(i).iter().filter(|&&j| rank[j as usize] < t && list(j).contains(&i));
+        denser.extend(edges.map(|&j| rank[j as usize]));
+        denser[first..].sort_unstable();
+        start.push(denser.len() as u32);
+    }
+    (start, denser)
+}
+
+/// The same of the edges that are in either list.
+fn either(neighbours: &Neighbours, graph: usize, rank: &[u32]) -> (Vec<u32>, Vec<u32>) {
+    let n = rank.len();
+    // Every edge once, at its less dense end.
+    let edge = |i: usize, j: u32| {
+        let (a, b) = (rank[i], rank[j as usize]);
+        u64::from(a.max(b)) << 32 | u64::from(a.min(b))
+    };
+    let mut edges: Vec<u64> =
+        (0..n).flat_map(|i| neighbours.of(i)[..graph].iter().map(move |&j| edge(i, j))).collect();
+    edges.sort_unstable();
+    edges.dedup();
+    let mut start = vec![0u32; n + 1];
+    for &e in &edges {
+        start[(e >> 32) as usize + 1] += 1;
+    }
+    for t in 0..n {
+        start[t + 1] += start[t];
+    }
+    (start, edges.into_iter().map(|e| e as u32).collect())
+}
+
 fn find(parent: &mut [u32], mut t: u32) -> u32 {
     while parent[t as usize] != t {
         let up = parent[parent[t as usize] as usize];
@@ -207,11 +225,13 @@ fn log_density(neighbours: &Neighbours, k: usize) -> (f64, Vec<f64>) {
     (dimension, (0..n).map(|i| -dimension * last(i).max(floor)).collect())
 }
 
-/// The mean of the two middle values where their number is even.
+/// The mean of the two middle values where their number is even. O(n); the order of the values changes.
 pub(crate) fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
     let n = values.len();
-    (values[(n - 1) / 2] + values[n / 2]) / 2.0
+    let (below, &mut upper, _) = values.select_nth_unstable_by(n / 2, f64::total_cmp);
+    let lower =
+        if n % 2 == 1 { upper } else { below.iter().copied().max_by(f64::total_cmp).unwrap_or(upper) };
+    (lower + upper) / 2.0
 }
 
 /// Values in descending order and their rows; ties go to the lower row.
