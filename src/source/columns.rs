@@ -279,15 +279,18 @@ impl Columns {
         let root = file.root(&vector.name).expect("all files have the vector columns");
         let element = dataset::element(file, file.metadata.schema().field(root)).expect("a vector column");
         let layout = Layout::new(file, root, element, vector.dims).filter(|_| self.way != Way::Arrow);
-        let mut faults = Vec::new();
-        let done = match layout {
+        let finite = match layout {
             Some(layout) => {
                 let maps = self.dataset.maps();
                 pages::read(maps, (place.file, file), reader, place.row_group, &layout, rows.clone(), out)?
             }
-            None => false,
+            None => None,
         };
-        if !done {
+        if finite == Some(true) {
+            return Ok(Vec::new());
+        }
+        let mut faults = Vec::new();
+        if finite.is_none() {
             assert!(self.way != Way::Pages, "`{}` cannot be read from the pages", vector.name);
             faults = through_arrow(file, reader, place.row_group, root, element, rows, out)?;
         }
