@@ -172,7 +172,7 @@ impl Case {
     }
 
     fn column(&self) -> (Field, ArrayRef) {
-        let mut field = |array: ArrayRef| (Field::new("v", array.data_type().clone(), self.nullable), array);
+        let field = |array: ArrayRef| (Field::new("v", array.data_type().clone(), self.nullable), array);
         match (self.shape, self.number) {
             (Shape::Binary, number) => {
                 let width = match number {
@@ -330,6 +330,12 @@ proptest! {
             }
         }
     }
+
+}
+
+proptest! {
+    // Every case is read 96 times.
+    #![proptest_config(ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whoever gives an answer gives the arrow reader's; where that one fails, the pages may still hold what was written.
     #[test]

@@ -30,7 +30,7 @@ use rayon::prelude::*;
 
 use super::blob::Reader;
 use super::dataset::{self, Dataset, Element, Opened};
-use super::pages::{self, Layout};
+use super::pages::{self, Fault, Layout};
 use super::{Bad, Kind, RawRows, width};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
@@ -102,9 +102,6 @@ impl Wanted<'_> {
         selectors.into()
     }
 }
-
-/// A row that cannot be used: its place among the rows read, and why.
-type Fault = (usize, String);
 
 impl Columns {
     /// `vectors` are read as matrices, `table` as one record batch; both may be empty. Err if a column does not exist or
@@ -279,21 +276,16 @@ impl Columns {
         let root = file.root(&vector.name).expect("all files have the vector columns");
         let element = dataset::element(file, file.metadata.schema().field(root)).expect("a vector column");
         let layout = Layout::new(file, root, element, vector.dims).filter(|_| self.way != Way::Arrow);
-        let finite = match layout {
-            Some(layout) => {
-                let maps = self.dataset.maps();
-                pages::read(maps, (place.file, file), reader, place.row_group, &layout, rows.clone(), out)?
-            }
-            None => None,
+        let maps = self.dataset.maps();
+        let read = |layout: Layout| {
+            pages::read(maps, (place.file, file), reader, place.row_group, &layout, rows.clone(), out)
         };
-        if finite == Some(true) {
-            return Ok(Vec::new());
-        }
-        let mut faults = Vec::new();
-        if finite.is_none() {
-            assert!(self.way != Way::Pages, "`{}` cannot be read from the pages", vector.name);
-            faults = through_arrow(file, reader, place.row_group, root, element, rows, out)?;
-        }
+        let mut faults = match layout.map(read).transpose()?.flatten() {
+            Some((true, faults)) => return Ok(faults),
+            Some((false, faults)) => faults,
+            None if self.way == Way::Pages => panic!("`{}` cannot be read from the pages", vector.name),
+            None => through_arrow(file, reader, place.row_group, root, element, rows, out)?,
+        };
         let mut known = faults.iter().map(|f| f.0).peekable();
         let mut strange = Vec::new();
         for (i, row) in out.chunks_exact_mut(vector.dims).enumerate() {
@@ -309,6 +301,7 @@ impl Columns {
             }
         }
         faults.extend(strange);
+        faults.sort_unstable_by_key(|fault| fault.0);
         Ok(faults)
     }
 
@@ -347,6 +340,33 @@ impl Columns {
     }
 }
 
+impl Columns {
+    /// Has the disk bring what a later read of these rows needs: about where they lie if all are of one size.
+    fn prefetch(&self, rows: Range<u64>) -> Result<()> {
+        let mut row = rows.start;
+        while row < rows.end.min(self.dataset.rows()) {
+            let place = &self.dataset.row_groups()[self.dataset.group_of(row)];
+            let file = self.dataset.opened(place.file);
+            let reader = file.blob.open()?;
+            let end = rows.end.min(place.first_row + place.rows);
+            let metadata = file.metadata.metadata().row_group(place.row_group);
+            let vectors = self.vectors.iter().map(|v| &v.name);
+            let names = vectors.chain(self.schema.fields().iter().map(|f| f.name()));
+            for leaf in names.filter_map(|name| file.root(name)).flat_map(|root| file.leaves(root)) {
+                let (start, length) = metadata.column(leaf).byte_range();
+                let at = |row: u64| {
+                    start
+                        + (u128::from(length) * u128::from(row - place.first_row) / u128::from(place.rows))
+                            as u64
+                };
+                reader.will_need(at(row)..at(end));
+            }
+            row = end;
+        }
+        Ok(())
+    }
+}
+
 impl Read for Columns {
     type Item = RawRows;
 
@@ -359,6 +379,8 @@ impl Read for Columns {
         for (vector, matrix) in self.vectors.iter().zip(&mut into.vectors) {
             matrix.reset(part.rows, vector.dims);
         }
+        // The disk works while this part is decoded and used.
+        self.prefetch(part.range().end..part.range().end + part.rows as u64)?;
         let mut faults = Vec::new();
         let mut columns = vec![Vec::new(); self.schema.fields().len()];
         let mut row = part.range().start;

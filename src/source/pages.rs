@@ -4,8 +4,8 @@
 //! null) and a block of numbers. When every row has the same length and nothing is null, the numbers of rows `a .. b` are
 //! one contiguous stretch, so reading them means: find the pages by counting ([`Map`], made once per column chunk from
 //! the offset index or from the page headers, without decoding), verify the levels, copy. The levels are *verified*,
-//! never assumed. Whatever is out of the ordinary, damage included, is left to the arrow reader, which also knows which
-//! row is at fault.
+//! never assumed. A page with nulls or rows of other lengths is taken apart level by level, which is slower and names the
+//! rows at fault. Whatever else is out of the ordinary, damage included, is left to the arrow reader.
 //!
 //! Numbers that are stored as they are wanted go from the file to their place in one read: no page of them is ever in
 //! memory as a whole. Everything else passes through two buffers that stay in the cache ([`Scratch`]): the page as it is
@@ -19,7 +19,7 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use bytes::Bytes;
-use parquet::basic::{Compression, Type as Physical};
+use parquet::basic::{Compression, Repetition, Type as Physical};
 use parquet::column::page::{Page, PageReader};
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::ColumnChunkMetaData;
@@ -58,6 +58,8 @@ pub(crate) struct Layout {
     max_repetition: u64,
     /// The type allows no row of another length (but perhaps nulls).
     fixed: bool,
+    /// Whether a row can be null.
+    nullable: bool,
 }
 
 impl Layout {
@@ -86,8 +88,32 @@ impl Layout {
                     field_type,
                     arrow_schema::DataType::List(_) | arrow_schema::DataType::LargeList(_)
                 ),
+                nullable: file.metadata.parquet_schema().get_column_root(leaf).get_basic_info().repetition()
+                    == Repetition::OPTIONAL,
             },
         )
+    }
+}
+
+impl Layout {
+    /// What is wrong with a row that has these definition levels, if anything. None if no such row can be.
+    fn fault(&self, levels: &[u8]) -> Option<Option<String>> {
+        let full = self.max_definition as u8;
+        let null = u8::from(self.nullable);
+        // Below `null` the row is null, at `null` a list is empty, above it there is a place, perhaps with a null.
+        if levels[0] < null {
+            return (levels.len() == 1).then(|| Some("is null".into()));
+        }
+        let empty = self.max_repetition > 0 && levels[0] == null;
+        if levels.len() > 1 && levels.iter().any(|&level| level <= null) {
+            return None;
+        }
+        let count = if empty { 0 } else { levels.len() };
+        if count != self.per_row {
+            let s = if count == 1 { "" } else { "s" };
+            return (!self.fixed).then(|| Some(format!("has {count} number{s}, not {}", self.dims)));
+        }
+        Some(levels.iter().position(|&level| level < full).map(|place| format!("has null at place {place}")))
     }
 }
 
@@ -106,7 +132,7 @@ pub(crate) struct Map {
 #[derive(Clone, Debug)]
 struct PageAt {
     bytes: Range<u64>,
-    /// Leaf values, counted from the beginning of the chunk.
+    /// Leaf values, counted from the beginning of the chunk as if every row had its full number.
     values: Range<u64>,
 }
 
@@ -166,9 +192,12 @@ impl Maps {
     }
 }
 
-/// Rows `rows` of a row group into `out`, `dims` numbers each; then, whether all of them are finite. None, and `out`
-/// unspecified, if anything is out of the ordinary: nulls, rows of other lengths, encodings that are not read here.
-/// `file` is the place of `opened`.
+/// A row that cannot be used: its place among the rows read, and why.
+pub(crate) type Fault = (usize, String);
+
+/// Rows `rows` of a row group into `out`, `dims` numbers each; then, whether all of them are finite, and which rows are
+/// null or have nulls or another length (ascending; zeros in `out`). None, and `out` unspecified, if anything else is out
+/// of the ordinary. `file` is the place of `opened`.
 pub(crate) fn read(
     maps: &Maps,
     (file, opened): (usize, &Opened),
@@ -177,15 +206,16 @@ pub(crate) fn read(
     layout: &Layout,
     rows: Range<u64>,
     out: &mut [f32],
-) -> Result<Option<bool>> {
+) -> Result<Option<(bool, Vec<Fault>)>> {
     assert_eq!(out.len() as u64, (rows.end - rows.start) * layout.dims as u64, "room for the rows");
     let chunk = opened.metadata.metadata().row_group(row_group).column(layout.leaf);
     let key = (file, row_group, layout.leaf);
     let failed = |e| opened.blob.error(e);
     let map = maps.get(key, || Map::new(opened, reader, row_group, layout)).map_err(failed)?;
     let Some(map) = map else { return Ok(None) };
-    match map.read(maps, key, reader, chunk, layout, rows, out).map_err(failed)? {
-        Outcome::Done { finite } => Ok(Some(finite)),
+    let mut faults = Vec::new();
+    match map.read(maps, key, reader, chunk, layout, rows, out, &mut faults).map_err(failed)? {
+        Outcome::Done { finite } => Ok(Some((finite, faults))),
         // Page borders were found by counting values, and the count was right in all. Rows that are too long must have
         // made up for rows that are too short, and rows between them may have been taken for their neighbours.
         Outcome::OtherLengths if map.counted => {
@@ -284,8 +314,35 @@ impl Map {
             pages.push(PageAt { bytes, values: at..at + values });
             at += values;
         }
+        let mut map = Map { dictionary, numbers: OnceLock::new(), pages, counted };
         let equal = at == rows * layout.per_row as u64;
-        Ok(equal.then_some(Map { dictionary, numbers: OnceLock::new(), pages, counted }))
+        // Over a network it would be many requests.
+        let known = equal || !reader.is_remote() && map.count_rows(reader, chunk, rows, layout)?;
+        Ok(known.then_some(map))
+    }
+
+    /// Counts the rows of every page by its levels, where counting values does not find them: O(bytes of the chunk) when
+    /// it is compressed, else O(bytes of levels). False if a page begins inside a row or cannot be read.
+    fn count_rows(
+        &mut self,
+        reader: &Reader,
+        chunk: &ColumnChunkMetaData,
+        rows: u64,
+        layout: &Layout,
+    ) -> ParquetResult<bool> {
+        let mut scratch = Scratch::default();
+        let mut row = 0;
+        for (number, page) in self.pages.iter_mut().enumerate() {
+            let Some((_, split)) = scratch.levels(reader, chunk, layout, ((0, 0, 0), number), &page.bytes)?
+            else {
+                return Ok(false);
+            };
+            let Some(begun) = split.rows(scratch.body(), layout) else { return Ok(false) };
+            page.values = row * layout.per_row as u64..(row + begun) * layout.per_row as u64;
+            row += begun;
+        }
+        self.counted = false;
+        Ok(row == rows)
     }
 
     #[expect(clippy::too_many_arguments, reason = "where to read from, what, and where to")]
@@ -298,6 +355,7 @@ impl Map {
         layout: &Layout,
         rows: Range<u64>,
         out: &mut [f32],
+        faults: &mut Vec<Fault>,
     ) -> ParquetResult<Outcome> {
         let per_row = layout.per_row as u64;
         let wanted = rows.start * per_row..rows.end * per_row;
@@ -325,8 +383,8 @@ impl Map {
             }
             let into = |value: u64| (value - wanted.start) as usize * layout.lanes;
             let out = &mut out[into(inside.start)..into(inside.end)];
-            let page = Wanted { place: (key, number), at, inside };
-            match self.page(&mut scratch, reader, chunk, layout, page, out)? {
+            let page = Wanted { place: (key, number), at, inside, first_row: rows.start };
+            match self.page(&mut scratch, reader, chunk, layout, page, out, faults)? {
                 Outcome::Done { finite: all } => finite &= all,
                 other => {
                     outcome = Some(other);
@@ -339,6 +397,7 @@ impl Map {
     }
 
     /// Some values of one page.
+    #[expect(clippy::too_many_arguments, reason = "where to read from, what, and where to")]
     fn page(
         &self,
         scratch: &mut Scratch,
@@ -347,30 +406,22 @@ impl Map {
         layout: &Layout,
         wanted: Wanted,
         out: &mut [f32],
+        faults: &mut Vec<Fault>,
     ) -> ParquetResult<Outcome> {
         let at = wanted.at;
-        let Some(header) = scratch.open(reader, chunk, wanted.place, &at.bytes)? else {
+        let Some((header, split)) = scratch.levels(reader, chunk, layout, wanted.place, &at.bytes)? else {
             return Ok(Outcome::Unusual);
-        };
-        let split = loop {
-            match Split::new(&header, scratch.body(), layout) {
-                Some(split) => break split,
-                None if scratch.more(reader)? => {}
-                None => return Ok(Outcome::Unusual),
-            }
         };
         let body = scratch.body();
-        if split.count as u64 != at.values.end - at.values.start
-            || !split.rows_begin_every(body, layout, at.values.start)
-        {
+        let equal = split.count as u64 == at.values.end - at.values.start
+            && split.rows_begin_every(body, layout, at.values.start);
+        if !equal && self.counted {
             return Ok(Outcome::OtherLengths);
         }
-        if !split.nothing_is_null(body, layout) {
-            return Ok(Outcome::Unusual);
-        }
+        let usual = equal && split.nothing_is_null(body, layout);
         // The next page is probably like this one.
         scratch.head = (header.length + split.values + 64).next_multiple_of(512);
-        let inside = wanted.inside;
+        let inside = &wanted.inside;
         let places = (inside.start - at.values.start) as usize..(inside.end - at.values.start) as usize;
         let numbers = match header.encoding {
             encoding::PLAIN => Numbers::Plain,
@@ -383,6 +434,13 @@ impl Map {
             }
             _ => return Ok(Outcome::Unusual),
         };
+        if !usual {
+            scratch.rest(reader)?;
+            return Ok(match split.odd_rows(scratch.body(), numbers, layout, &wanted, out, faults) {
+                Some(()) => Outcome::Done { finite: kernel::all_finite(out) },
+                None => Outcome::Unusual,
+            });
+        }
         let width = layout.element.width() * layout.lanes;
         let as_stored = matches!(numbers, Numbers::Plain) && layout.element == Element::F32;
         if as_stored && !scratch.packed {
@@ -440,6 +498,8 @@ struct Wanted<'a> {
     at: &'a PageAt,
     /// Counted from the beginning of the chunk.
     inside: Range<u64>,
+    /// Of all that is read, in the row group.
+    first_row: u64,
 }
 
 /// A page on its way from the file to numbers, in buffers that are used for one page after the other.
@@ -519,6 +579,10 @@ impl Scratch {
             Form::V2 { definition, repetition, .. } => definition.saturating_add(repetition),
             _ => 0,
         };
+        // A damaged header must not make room for more than the whole column chunk holds.
+        if header.full as i64 > chunk.uncompressed_size() {
+            return Ok(false);
+        }
         if self.full.len() < header.full {
             self.full.resize(header.full, 0);
         }
@@ -553,6 +617,26 @@ impl Scratch {
         };
         levels_to.copy_from_slice(levels_from);
         Ok(length == Some(header.full - levels))
+    }
+
+    /// Reads the page as far as its levels. None if it is damaged, or has levels in the encoding of 2013.
+    fn levels(
+        &mut self,
+        reader: &Reader,
+        chunk: &ColumnChunkMetaData,
+        layout: &Layout,
+        place: Place,
+        bytes: &Range<u64>,
+    ) -> ParquetResult<Option<(Header, Split)>> {
+        let Some(header) = self.open(reader, chunk, place, bytes)? else { return Ok(None) };
+        loop {
+            if let Some(split) = Split::new(&header, self.body(), layout) {
+                return Ok(Some((header, split)));
+            }
+            if self.packed || !self.more(reader)? {
+                return Ok(None);
+            }
+        }
     }
 
     /// The page after its header, as far as it has been read.
@@ -642,6 +726,63 @@ impl Split {
         };
         let values = definition.end;
         (values <= body.len()).then_some(Split { count: header.values, repetition, definition, values })
+    }
+
+    /// Rows that begin in the page; None if it does not begin with one, or its levels are damaged.
+    fn rows(&self, body: &[u8], layout: &Layout) -> Option<u64> {
+        if layout.max_repetition == 0 {
+            return Some(self.count as u64);
+        }
+        let levels = levels(&body[self.repetition.clone()], 1, self.count)?;
+        let begun = levels.iter().filter(|&&level| level == 0).count() as u64;
+        levels.first().is_none_or(|&level| level == 0).then_some(begun)
+    }
+
+    /// Rows of a page that has nulls or rows of other lengths, one by one. None if the page is damaged, or begins inside a row.
+    fn odd_rows(
+        &self,
+        body: &[u8],
+        numbers: Numbers,
+        layout: &Layout,
+        wanted: &Wanted,
+        out: &mut [f32],
+        faults: &mut Vec<Fault>,
+    ) -> Option<()> {
+        let per_row = layout.per_row as u64;
+        if !wanted.at.values.start.is_multiple_of(per_row) {
+            return None;
+        }
+        let width = u64::BITS - layout.max_definition.leading_zeros();
+        let definition = levels(&body[self.definition.clone()], width, self.count)?;
+        let repetition = levels(&body[self.repetition.clone()], layout.max_repetition as u32, self.count)?;
+        let full = layout.max_definition as u8;
+        let present = definition.iter().filter(|&&level| level == full).count();
+        let mut stored = vec![0.0; present.checked_mul(layout.lanes)?];
+        numbers.read(&body[self.values..], layout, present, 0..present, &mut stored)?;
+        let mut stored = &stored[..];
+        let mut row = wanted.at.values.start / per_row;
+        let mut at = 0;
+        while at < self.count {
+            let end =
+                repetition[at + 1..].iter().position(|&level| level == 0).map_or(self.count, |n| at + 1 + n);
+            let levels = &definition[at..end];
+            let here;
+            let taken = levels.iter().filter(|&&level| level == full).count() * layout.lanes;
+            (here, stored) = stored.split_at(taken);
+            if wanted.inside.contains(&(row * per_row)) {
+                let from = (row - wanted.inside.start / per_row) as usize * layout.dims;
+                let to = out.get_mut(from..from + layout.dims)?;
+                match layout.fault(levels)? {
+                    None => to.copy_from_slice(here),
+                    Some(reason) => {
+                        to.fill(0.0);
+                        faults.push(((row - wanted.first_row) as usize, reason));
+                    }
+                }
+            }
+            (row, at) = (row + 1, end);
+        }
+        (row * per_row == wanted.at.values.end).then_some(())
     }
 
     /// Whether repetition levels are 0 exactly where a row begins; the page's first value is number `first`.
@@ -781,6 +922,29 @@ impl<'a> Iterator for Runs<'a> {
             Some(Run::Packed { bytes, count: count.checked_mul(8)?.min(whole) })
         }
     }
+}
+
+/// All `count` levels of a hybrid block, none above 255; None if it is damaged.
+fn levels(block: &[u8], width: u32, count: usize) -> Option<Vec<u8>> {
+    if width == 0 {
+        return Some(vec![0; count]);
+    }
+    let mut out = Vec::with_capacity(count);
+    for run in Runs::new(block, width) {
+        let left = count - out.len();
+        match run {
+            Run::Same { value, count } => {
+                out.extend(std::iter::repeat_n(u8::try_from(value).ok()?, count.min(left)))
+            }
+            Run::Packed { bytes, count } => {
+                out.extend((0..count.min(left)).map(|i| packed(bytes, width, i) as u8))
+            }
+        }
+        if out.len() == count {
+            break;
+        }
+    }
+    (out.len() == count).then_some(out)
 }
 
 /// Value `i` of a bit-packed piece.
