@@ -6,8 +6,6 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
-use std::num::NonZeroU64;
-use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -157,16 +155,6 @@ impl Reader {
             }
             #[cfg(feature = "cloud")]
             Source::Remote(object) => object.range(start, into.len()).map(|b| into.copy_from_slice(&b)),
-        }
-    }
-
-    /// Says that these bytes of a local file are read soon, so that the disk brings them while others are worked on.
-    pub fn will_need(&self, bytes: Range<u64>) {
-        if let (Source::Local(file), Some(length)) =
-            (&self.source, NonZeroU64::new(bytes.end.saturating_sub(bytes.start)))
-        {
-            // Advice: a file system that cannot take it reads as well, later.
-            let _ = rustix::fs::fadvise(file, bytes.start, Some(length), rustix::fs::Advice::WillNeed);
         }
     }
 

@@ -340,33 +340,6 @@ impl Columns {
     }
 }
 
-impl Columns {
-    /// Has the disk bring what a later read of these rows needs: about where they lie if all are of one size.
-    fn prefetch(&self, rows: Range<u64>) -> Result<()> {
-        let mut row = rows.start;
-        while row < rows.end.min(self.dataset.rows()) {
-            let place = &self.dataset.row_groups()[self.dataset.group_of(row)];
-            let file = self.dataset.opened(place.file);
-            let reader = file.blob.open()?;
-            let end = rows.end.min(place.first_row + place.rows);
-            let metadata = file.metadata.metadata().row_group(place.row_group);
-            let vectors = self.vectors.iter().map(|v| &v.name);
-            let names = vectors.chain(self.schema.fields().iter().map(|f| f.name()));
-            for leaf in names.filter_map(|name| file.root(name)).flat_map(|root| file.leaves(root)) {
-                let (start, length) = metadata.column(leaf).byte_range();
-                let at = |row: u64| {
-                    start
-                        + (u128::from(length) * u128::from(row - place.first_row) / u128::from(place.rows))
-                            as u64
-                };
-                reader.will_need(at(row)..at(end));
-            }
-            row = end;
-        }
-        Ok(())
-    }
-}
-
 impl Read for Columns {
     type Item = RawRows;
 
@@ -379,8 +352,6 @@ impl Read for Columns {
         for (vector, matrix) in self.vectors.iter().zip(&mut into.vectors) {
             matrix.reset(part.rows, vector.dims);
         }
-        // The disk works while this part is decoded and used.
-        self.prefetch(part.range().end..part.range().end + part.rows as u64)?;
         let mut faults = Vec::new();
         let mut columns = vec![Vec::new(); self.schema.fields().len()];
         let mut row = part.range().start;

@@ -261,8 +261,8 @@ impl Map {
             let dictionary = (start < first.offset as u64).then_some(start..first.offset as u64);
             let ends = locations[1..].iter().map(|next| next.first_row_index as u64).chain([rows]);
             let page = |(at, end): (&parquet::file::page_index::offset_index::PageLocation, u64)| PageAt {
-                bytes: at.offset as u64..at.offset as u64 + at.compressed_page_size as u64,
-                values: at.first_row_index as u64 * per_row..end * per_row,
+                bytes: at.offset as u64..(at.offset as u64).saturating_add(at.compressed_page_size as u64),
+                values: (at.first_row_index as u64).saturating_mul(per_row)..end.saturating_mul(per_row),
             };
             let pages = locations.iter().zip(ends).map(page).collect();
             return Ok(Some(Map { dictionary, numbers: OnceLock::new(), pages, counted: false }));
@@ -361,8 +361,11 @@ impl Map {
         let wanted = rows.start * per_row..rows.end * per_row;
         let from = self.pages.partition_point(|p| p.values.end <= wanted.start);
         let to = self.pages.partition_point(|p| p.values.start < wanted.end);
-        if from >= to {
+        if wanted.is_empty() {
             return Ok(Outcome::Done { finite: true });
+        }
+        if from >= to {
+            return Ok(Outcome::Unusual);
         }
         // Over a network, all in one request.
         let held;
@@ -376,11 +379,17 @@ impl Map {
         let mut scratch = maps.scratch((key, from));
         let mut finite = true;
         let mut outcome = None;
+        let mut next = wanted.start;
         for (number, at) in (from..to).zip(&self.pages[from..to]) {
             let inside = wanted.start.max(at.values.start)..wanted.end.min(at.values.end);
             if inside.is_empty() {
                 continue;
             }
+            // A damaged index may leave rows out, or name them twice.
+            if inside.start != next {
+                break;
+            }
+            next = inside.end;
             let into = |value: u64| (value - wanted.start) as usize * layout.lanes;
             let out = &mut out[into(inside.start)..into(inside.end)];
             let page = Wanted { place: (key, number), at, inside, first_row: rows.start };
@@ -393,7 +402,8 @@ impl Map {
             }
         }
         maps.give_back(scratch);
-        Ok(outcome.unwrap_or(Outcome::Done { finite }))
+        let whole = if next == wanted.end { Outcome::Done { finite } } else { Outcome::Unusual };
+        Ok(outcome.unwrap_or(whole))
     }
 
     /// Some values of one page.
