@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod columns;
+mod decode;
 mod determinism;
 #[cfg(feature = "encoder")]
 mod encoder;

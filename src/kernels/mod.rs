@@ -5,6 +5,7 @@
 //! vectors the machine has, keep everything that a proven error bound cannot exclude, and settle what is left by the
 //! canonical rule. So AVX-512, AVX2, another architecture or none of them change speed and never a byte.
 //!
+//! - [`bytes`] stored values as numbers
 //! - [`distance`] the canonical squared distance and dot product
 //! - [`nearest`] the nearest of `k` centres for every row
 //! - [`knn`] the `k` nearest neighbours of every row of a sample
@@ -15,6 +16,7 @@
 //! - [`moments`] sums over rows
 //! - `transformer` (feature `encoder`) linear layers, attention and what stands between them
 
+pub mod bytes;
 pub mod distance;
 pub mod eigen;
 pub mod knn;

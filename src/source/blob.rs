@@ -141,6 +141,33 @@ impl Reader {
         self
     }
 
+    /// Fills `into` with the bytes from `start` on.
+    pub fn read_into(&self, start: u64, into: &mut [u8]) -> parquet::errors::Result<()> {
+        self.inside(start, into.len())?;
+        if let Some(bytes) = self.held(start, into.len()) {
+            into.copy_from_slice(&bytes);
+            return Ok(());
+        }
+        self.read.fetch_add(into.len() as u64, Ordering::Relaxed);
+        match &self.source {
+            Source::Local(file) => {
+                file.read_exact_at(into, start).map_err(|e| ParquetError::External(Box::new(e)))
+            }
+            #[cfg(feature = "cloud")]
+            Source::Remote(object) => object.range(start, into.len()).map(|b| into.copy_from_slice(&b)),
+        }
+    }
+
+    /// An error if there are no bytes `start .. start + length`.
+    pub fn inside(&self, start: u64, length: usize) -> parquet::errors::Result<()> {
+        let end = start.saturating_add(length as u64);
+        if end > self.length {
+            let text = format!("bytes {start} to {end} of a file of {}", self.length);
+            return Err(ParquetError::EOF(text));
+        }
+        Ok(())
+    }
+
     /// Whether a read costs a request over the network.
     pub fn is_remote(&self) -> bool {
         !matches!(self.source, Source::Local(_))
@@ -170,27 +197,18 @@ impl ChunkReader for Reader {
     }
 
     fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
-        if start.checked_add(length as u64).is_none_or(|end| end > self.length) {
-            let text = format!(
-                "bytes {start} to {} of a file of {}",
-                start.saturating_add(length as u64),
-                self.length
-            );
-            return Err(ParquetError::EOF(text));
-        }
+        self.inside(start, length)?;
         if let Some(bytes) = self.held(start, length) {
             return Ok(bytes);
         }
-        self.read.fetch_add(length as u64, Ordering::Relaxed);
-        match &self.source {
-            Source::Local(file) => {
-                let mut bytes = vec![0; length];
-                file.read_exact_at(&mut bytes, start).map_err(|e| ParquetError::External(Box::new(e)))?;
-                Ok(bytes.into())
-            }
-            #[cfg(feature = "cloud")]
-            Source::Remote(object) => object.range(start, length),
+        #[cfg(feature = "cloud")]
+        if let Source::Remote(object) = &self.source {
+            self.read.fetch_add(length as u64, Ordering::Relaxed);
+            return object.range(start, length);
         }
+        let mut bytes = vec![0; length];
+        self.read_into(start, &mut bytes)?;
+        Ok(bytes.into())
     }
 }
 

@@ -30,7 +30,7 @@ use rayon::prelude::*;
 
 use super::blob::Reader;
 use super::dataset::{self, Dataset, Element, Opened};
-use super::pages::{self, Layout};
+use super::pages::{self, Fault, Layout};
 use super::{Bad, Kind, RawRows, width};
 use crate::error::{Error, Result};
 use crate::matrix::Matrix;
@@ -102,9 +102,6 @@ impl Wanted<'_> {
         selectors.into()
     }
 }
-
-/// A row that cannot be used: its place among the rows read, and why.
-type Fault = (usize, String);
 
 impl Columns {
     /// `vectors` are read as matrices, `table` as one record batch; both may be empty. Err if a column does not exist or
@@ -279,18 +276,16 @@ impl Columns {
         let root = file.root(&vector.name).expect("all files have the vector columns");
         let element = dataset::element(file, file.metadata.schema().field(root)).expect("a vector column");
         let layout = Layout::new(file, root, element, vector.dims).filter(|_| self.way != Way::Arrow);
-        let mut faults = Vec::new();
-        let done = match layout {
-            Some(layout) => {
-                let maps = self.dataset.maps();
-                pages::read(maps, (place.file, file), reader, place.row_group, &layout, rows.clone(), out)?
-            }
-            None => false,
+        let maps = self.dataset.maps();
+        let read = |layout: Layout| {
+            pages::read(maps, (place.file, file), reader, place.row_group, &layout, rows.clone(), out)
         };
-        if !done {
-            assert!(self.way != Way::Pages, "`{}` cannot be read from the pages", vector.name);
-            faults = through_arrow(file, reader, place.row_group, root, element, rows, out)?;
-        }
+        let mut faults = match layout.map(read).transpose()?.flatten() {
+            Some((true, faults)) => return Ok(faults),
+            Some((false, faults)) => faults,
+            None if self.way == Way::Pages => panic!("`{}` cannot be read from the pages", vector.name),
+            None => through_arrow(file, reader, place.row_group, root, element, rows, out)?,
+        };
         let mut known = faults.iter().map(|f| f.0).peekable();
         let mut strange = Vec::new();
         for (i, row) in out.chunks_exact_mut(vector.dims).enumerate() {
@@ -306,6 +301,7 @@ impl Columns {
             }
         }
         faults.extend(strange);
+        faults.sort_unstable_by_key(|fault| fault.0);
         Ok(faults)
     }
 

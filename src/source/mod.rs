@@ -14,6 +14,7 @@ mod dataset;
 mod files;
 mod filter;
 mod fingerprint;
+mod header;
 mod pages;
 mod selection;
 mod values;

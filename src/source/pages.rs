@@ -3,32 +3,45 @@
 //! A row group of an embedding column is a run of pages, each a block of levels (which say where rows begin and what is
 //! null) and a block of numbers. When every row has the same length and nothing is null, the numbers of rows `a .. b` are
 //! one contiguous stretch, so reading them means: find the pages by counting ([`Map`], made once per column chunk from
-//! the offset index or from the page headers, without decoding), fetch their bytes in one read, verify the levels, copy.
-//! The levels are *verified*, never assumed. Whatever is out of the ordinary is left to the arrow reader, which also
-//! knows which row is at fault.
+//! the offset index or from the page headers, without decoding), verify the levels, copy. The levels are *verified*,
+//! never assumed. A page with nulls or rows of other lengths is taken apart level by level, which is slower and names the
+//! rows at fault. Whatever else is out of the ordinary, damage included, is left to the arrow reader.
 //!
-//! This is five to eight times as fast as decoding to Arrow lists first, and reading from the middle of a row group of a
-//! million rows costs no more than from its beginning.
+//! Numbers that are stored as they are wanted go from the file to their place in one read: no page of them is ever in
+//! memory as a whole. Everything else passes through two buffers that stay in the cache ([`Scratch`]): the page as it is
+//! stored, and the page without its compression. Whether numbers are finite is looked at while they are in the cache, too.
+//!
+//! This is many times as fast as decoding to Arrow lists first (docs/performance.md), and reading from the middle of a row
+//! group of a million rows costs no more than from its beginning.
 
 use std::collections::VecDeque;
 use std::ops::Range;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
-use half::f16;
-use parquet::basic::{Encoding, Type as Physical};
+use bytes::Bytes;
+use parquet::basic::{Compression, Repetition, Type as Physical};
 use parquet::column::page::{Page, PageReader};
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::ColumnChunkMetaData;
-use parquet::file::reader::{ChunkReader, Length};
+use parquet::file::reader::ChunkReader;
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::blob::Reader;
 use super::dataset::{Element, Opened};
+use super::header::{Form, Header, encoding};
 use crate::error::{Error, Result};
+use crate::kernels::bytes as kernel;
 
 /// Column chunks whose maps are kept; a pass over the data works on few at a time.
 const KEPT: usize = 256;
+/// Bytes read for a page header and what follows it, to begin with. Statistics can make a header longer.
+const HEAD: usize = 16 << 10;
+/// The same over a network, where a request costs milliseconds.
+const REMOTE_HEAD: usize = 64 << 10;
+/// Numbers brought to their place at a time: 256 KiB, so that they are in the cache when they are looked at.
+const BLOCK: usize = 64 << 10;
+/// Buffers larger than this are not kept.
+const LARGE: usize = 64 << 20;
 
 /// How the vectors of one column lie in one file.
 #[derive(Clone, Debug)]
@@ -45,6 +58,8 @@ pub(crate) struct Layout {
     max_repetition: u64,
     /// The type allows no row of another length (but perhaps nulls).
     fixed: bool,
+    /// Whether a row can be null.
+    nullable: bool,
 }
 
 impl Layout {
@@ -73,8 +88,32 @@ impl Layout {
                     field_type,
                     arrow_schema::DataType::List(_) | arrow_schema::DataType::LargeList(_)
                 ),
+                nullable: file.metadata.parquet_schema().get_column_root(leaf).get_basic_info().repetition()
+                    == Repetition::OPTIONAL,
             },
         )
+    }
+}
+
+impl Layout {
+    /// What is wrong with a row that has these definition levels, if anything. None if no such row can be.
+    fn fault(&self, levels: &[u8]) -> Option<Option<String>> {
+        let full = self.max_definition as u8;
+        let null = u8::from(self.nullable);
+        // Below `null` the row is null, at `null` a list is empty, above it there is a place, perhaps with a null.
+        if levels[0] < null {
+            return (levels.len() == 1).then(|| Some("is null".into()));
+        }
+        let empty = self.max_repetition > 0 && levels[0] == null;
+        if levels.len() > 1 && levels.iter().any(|&level| level <= null) {
+            return None;
+        }
+        let count = if empty { 0 } else { levels.len() };
+        if count != self.per_row {
+            let s = if count == 1 { "" } else { "s" };
+            return (!self.fixed).then(|| Some(format!("has {count} number{s}, not {}", self.dims)));
+        }
+        Some(levels.iter().position(|&level| level < full).map(|place| format!("has null at place {place}")))
     }
 }
 
@@ -93,22 +132,27 @@ pub(crate) struct Map {
 #[derive(Clone, Debug)]
 struct PageAt {
     bytes: Range<u64>,
-    /// Leaf values, counted from the beginning of the chunk.
+    /// Leaf values, counted from the beginning of the chunk as if every row had its full number.
     values: Range<u64>,
 }
 
-/// The maps of a dataset, the latest [`KEPT`] of them.
+/// The maps of a dataset, the latest [`KEPT`] of them, and buffers for as many threads as have read at a time.
 #[derive(Debug, Default)]
-pub(crate) struct Maps(Mutex<VecDeque<(Key, Slot)>>);
+pub(crate) struct Maps {
+    kept: Mutex<VecDeque<(Key, Slot)>>,
+    scratch: Mutex<Vec<Scratch>>,
+}
 
 /// File, row group in the file, leaf.
 type Key = (usize, usize, usize);
+/// A page: column chunk, number in it.
+type Place = (Key, usize);
 /// Locked while the map is made, so that it is made once. Outer None: not yet; inner None: there is none.
 type Slot = Arc<Mutex<Option<Option<Arc<Map>>>>>;
 
 impl Maps {
     fn slot(&self, key: Key) -> Slot {
-        let mut kept = self.0.lock().expect("no panic while holding");
+        let mut kept = self.kept.lock().expect("no panic while holding");
         if let Some((_, slot)) = kept.iter().find(|(k, _)| *k == key) {
             return slot.clone();
         }
@@ -132,10 +176,28 @@ impl Maps {
         }
         Ok(map.as_ref().expect("just made").clone())
     }
+
+    /// Buffers to read with, if there are any those that hold the page: rows that are read one stretch after the other
+    /// meet in the middle of pages.
+    fn scratch(&self, page: Place) -> Scratch {
+        let mut all = self.scratch.lock().expect("no panic while holding");
+        let place = all.iter().position(|s| s.place == Some(page)).or(all.len().checked_sub(1));
+        place.map(|place| all.swap_remove(place)).unwrap_or_default()
+    }
+
+    fn give_back(&self, scratch: Scratch) {
+        if scratch.stored.len() + scratch.full.len() <= LARGE {
+            self.scratch.lock().expect("no panic while holding").push(scratch);
+        }
+    }
 }
 
-/// Rows `rows` of a row group into `out`, `dims` numbers each. False, and `out` unspecified, if anything is out of the
-/// ordinary: nulls, rows of other lengths, encodings that are not read here. `file` is the place of `opened`.
+/// A row that cannot be used: its place among the rows read, and why.
+pub(crate) type Fault = (usize, String);
+
+/// Rows `rows` of a row group into `out`, `dims` numbers each; then, whether all of them are finite, and which rows are
+/// null or have nulls or another length (ascending; zeros in `out`). None, and `out` unspecified, if anything else is out
+/// of the ordinary. `file` is the place of `opened`.
 pub(crate) fn read(
     maps: &Maps,
     (file, opened): (usize, &Opened),
@@ -144,16 +206,16 @@ pub(crate) fn read(
     layout: &Layout,
     rows: Range<u64>,
     out: &mut [f32],
-) -> Result<bool> {
+) -> Result<Option<(bool, Vec<Fault>)>> {
     assert_eq!(out.len() as u64, (rows.end - rows.start) * layout.dims as u64, "room for the rows");
     let chunk = opened.metadata.metadata().row_group(row_group).column(layout.leaf);
+    let key = (file, row_group, layout.leaf);
     let failed = |e| opened.blob.error(e);
-    let map = maps
-        .get((file, row_group, layout.leaf), || Map::new(opened, reader, row_group, layout))
-        .map_err(failed)?;
-    let Some(map) = map else { return Ok(false) };
-    match map.read(reader, chunk, layout, rows, out).map_err(failed)? {
-        Outcome::Done => Ok(true),
+    let map = maps.get(key, || Map::new(opened, reader, row_group, layout)).map_err(failed)?;
+    let Some(map) = map else { return Ok(None) };
+    let mut faults = Vec::new();
+    match map.read(maps, key, reader, chunk, layout, rows, out, &mut faults).map_err(failed)? {
+        Outcome::Done { finite } => Ok(Some((finite, faults))),
         // Page borders were found by counting values, and the count was right in all. Rows that are too long must have
         // made up for rows that are too short, and rows between them may have been taken for their neighbours.
         Outcome::OtherLengths if map.counted => {
@@ -162,14 +224,16 @@ pub(crate) fn read(
                         (pyarrow: data_page_version='2.0') so that they can be told apart";
             Err(Error::input(&opened.blob.name, reason, help).column(chunk.column_path().parts()[0].as_str()))
         }
-        Outcome::OtherLengths | Outcome::Unusual => Ok(false),
+        Outcome::OtherLengths | Outcome::Unusual => Ok(None),
     }
 }
 
 /// How a page turned out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Outcome {
-    Done,
+    Done {
+        finite: bool,
+    },
     /// Rows do not begin where they should.
     OtherLengths,
     /// Nulls, or a form that is not read here.
@@ -197,8 +261,8 @@ impl Map {
             let dictionary = (start < first.offset as u64).then_some(start..first.offset as u64);
             let ends = locations[1..].iter().map(|next| next.first_row_index as u64).chain([rows]);
             let page = |(at, end): (&parquet::file::page_index::offset_index::PageLocation, u64)| PageAt {
-                bytes: at.offset as u64..at.offset as u64 + at.compressed_page_size as u64,
-                values: at.first_row_index as u64 * per_row..end * per_row,
+                bytes: at.offset as u64..(at.offset as u64).saturating_add(at.compressed_page_size as u64),
+                values: (at.first_row_index as u64).saturating_mul(per_row)..end.saturating_mul(per_row),
             };
             let pages = locations.iter().zip(ends).map(page).collect();
             return Ok(Some(Map { dictionary, numbers: OnceLock::new(), pages, counted: false }));
@@ -213,92 +277,202 @@ impl Map {
         rows: u64,
         layout: &Layout,
     ) -> ParquetResult<Option<Map>> {
-        let listener = Arc::new(Listener { reader: reader.clone(), last: AtomicU64::new(0) });
-        let mut headers = SerializedPageReader::new(listener.clone(), chunk, rows as usize, None)?;
-        let mut starts = Vec::new();
+        let (mut start, length) = chunk.byte_range();
+        let end = start.saturating_add(length);
+        let block = if reader.is_remote() { REMOTE_HEAD } else { HEAD / 8 };
         let mut dictionary = None;
         let mut pages = Vec::new();
         let mut at = 0;
         let mut counted = false;
-        while let Some(header) = headers.peek_next_page()? {
-            let start = listener.last.load(Ordering::Relaxed);
-            starts.push(start);
-            headers.skip_next_page()?;
-            if header.is_dict {
-                dictionary = Some(start..start);
-                continue;
-            }
-            // Version 2 counts rows, which are right whatever their lengths; version 1 counts values.
-            let values = match (header.num_rows, header.num_levels) {
-                (Some(rows), _) => (rows * layout.per_row) as u64,
-                (None, Some(levels)) => {
-                    counted |= !layout.fixed;
-                    levels as u64
+        while start < end {
+            let mut length = (block as u64).min(end - start);
+            let header = loop {
+                match Header::parse(&reader.get_bytes(start, length as usize)?) {
+                    Some(header) => break header,
+                    None if length == end - start => return Ok(None),
+                    None => length = (2 * length).min(end - start),
                 }
-                (None, None) => return Ok(None),
             };
-            pages.push(PageAt { bytes: start..start, values: at..at + values });
+            let bytes = start..start + (header.length + header.stored) as u64;
+            if bytes.end > end {
+                return Ok(None);
+            }
+            start = bytes.end;
+            // Version 2 counts rows, which are right whatever their lengths; version 1 counts values.
+            let values = match header.form {
+                Form::V1 { .. } => {
+                    counted |= !layout.fixed;
+                    header.values as u64
+                }
+                Form::V2 { rows, .. } => rows as u64 * layout.per_row as u64,
+                Form::Dictionary => {
+                    dictionary = Some(bytes);
+                    continue;
+                }
+                Form::Other => continue,
+            };
+            pages.push(PageAt { bytes, values: at..at + values });
             at += values;
         }
-        let (start, length) = chunk.byte_range();
-        let ends = starts.iter().skip(1).copied().chain([start + length]);
-        for (bytes, end) in dictionary.iter_mut().chain(pages.iter_mut().map(|p| &mut p.bytes)).zip(ends) {
-            bytes.end = end;
-        }
+        let mut map = Map { dictionary, numbers: OnceLock::new(), pages, counted };
         let equal = at == rows * layout.per_row as u64;
-        Ok(equal.then_some(Map { dictionary, numbers: OnceLock::new(), pages, counted }))
+        // Over a network it would be many requests.
+        let known = equal || !reader.is_remote() && map.count_rows(reader, chunk, rows, layout)?;
+        Ok(known.then_some(map))
     }
 
+    /// Counts the rows of every page by its levels, where counting values does not find them: O(bytes of the chunk) when
+    /// it is compressed, else O(bytes of levels). False if a page begins inside a row or cannot be read.
+    fn count_rows(
+        &mut self,
+        reader: &Reader,
+        chunk: &ColumnChunkMetaData,
+        rows: u64,
+        layout: &Layout,
+    ) -> ParquetResult<bool> {
+        let mut scratch = Scratch::default();
+        let mut row = 0;
+        for (number, page) in self.pages.iter_mut().enumerate() {
+            let Some((_, split)) = scratch.levels(reader, chunk, layout, ((0, 0, 0), number), &page.bytes)?
+            else {
+                return Ok(false);
+            };
+            let Some(begun) = split.rows(scratch.body(), layout) else { return Ok(false) };
+            page.values = row * layout.per_row as u64..(row + begun) * layout.per_row as u64;
+            row += begun;
+        }
+        self.counted = false;
+        Ok(row == rows)
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "where to read from, what, and where to")]
     fn read(
         &self,
+        maps: &Maps,
+        key: Key,
         reader: &Reader,
         chunk: &ColumnChunkMetaData,
         layout: &Layout,
         rows: Range<u64>,
         out: &mut [f32],
+        faults: &mut Vec<Fault>,
     ) -> ParquetResult<Outcome> {
         let per_row = layout.per_row as u64;
         let wanted = rows.start * per_row..rows.end * per_row;
         let from = self.pages.partition_point(|p| p.values.end <= wanted.start);
         let to = self.pages.partition_point(|p| p.values.start < wanted.end);
-        if from >= to {
-            return Ok(Outcome::Done);
+        if wanted.is_empty() {
+            return Ok(Outcome::Done { finite: true });
         }
-        let at = &self.pages[from..to];
-        let mut pages = pages(reader, chunk, at[0].bytes.start..at[at.len() - 1].bytes.end)?;
-        for at in at {
-            let Some(page) = pages.get_next_page()? else { return Ok(Outcome::Unusual) };
+        if from >= to {
+            return Ok(Outcome::Unusual);
+        }
+        // Over a network, all in one request.
+        let held;
+        let mut reader = reader;
+        if reader.is_remote() {
+            let (start, end) = (self.pages[from].bytes.start, self.pages[to - 1].bytes.end);
+            let bytes = reader.get_bytes(start, end.saturating_sub(start) as usize)?;
+            held = reader.clone().holding(start, bytes);
+            reader = &held;
+        }
+        let mut scratch = maps.scratch((key, from));
+        let mut finite = true;
+        let mut outcome = None;
+        let mut next = wanted.start;
+        for (number, at) in (from..to).zip(&self.pages[from..to]) {
             let inside = wanted.start.max(at.values.start)..wanted.end.min(at.values.end);
             if inside.is_empty() {
                 continue;
             }
+            // A damaged index may leave rows out, or name them twice.
+            if inside.start != next {
+                break;
+            }
+            next = inside.end;
             let into = |value: u64| (value - wanted.start) as usize * layout.lanes;
             let out = &mut out[into(inside.start)..into(inside.end)];
-            let places = (inside.start - at.values.start) as usize..(inside.end - at.values.start) as usize;
-            let Some(split) = Split::new(&page, layout) else { return Ok(Outcome::Unusual) };
-            if split.count as u64 != at.values.end - at.values.start
-                || !split.rows_begin_every(layout, at.values.start)
-            {
-                return Ok(Outcome::OtherLengths);
-            }
-            if !split.nothing_is_null(layout) {
-                return Ok(Outcome::Unusual);
-            }
-            let done = match page.encoding() {
-                Encoding::PLAIN => plain(split.values, layout, split.count, places, out),
-                Encoding::BYTE_STREAM_SPLIT => {
-                    byte_stream_split(split.values, layout, split.count, places, out)
+            let page = Wanted { place: (key, number), at, inside, first_row: rows.start };
+            match self.page(&mut scratch, reader, chunk, layout, page, out, faults)? {
+                Outcome::Done { finite: all } => finite &= all,
+                other => {
+                    outcome = Some(other);
+                    break;
                 }
-                Encoding::RLE_DICTIONARY | Encoding::PLAIN_DICTIONARY => self
-                    .dictionary(reader, chunk, layout)?
-                    .and_then(|numbers| dictionary(split.values, layout.lanes, numbers, places, out)),
-                _ => None,
-            };
-            if done.is_none() {
-                return Ok(Outcome::Unusual);
             }
         }
-        Ok(Outcome::Done)
+        maps.give_back(scratch);
+        let whole = if next == wanted.end { Outcome::Done { finite } } else { Outcome::Unusual };
+        Ok(outcome.unwrap_or(whole))
+    }
+
+    /// Some values of one page.
+    #[expect(clippy::too_many_arguments, reason = "where to read from, what, and where to")]
+    fn page(
+        &self,
+        scratch: &mut Scratch,
+        reader: &Reader,
+        chunk: &ColumnChunkMetaData,
+        layout: &Layout,
+        wanted: Wanted,
+        out: &mut [f32],
+        faults: &mut Vec<Fault>,
+    ) -> ParquetResult<Outcome> {
+        let at = wanted.at;
+        let Some((header, split)) = scratch.levels(reader, chunk, layout, wanted.place, &at.bytes)? else {
+            return Ok(Outcome::Unusual);
+        };
+        let body = scratch.body();
+        let equal = split.count as u64 == at.values.end - at.values.start
+            && split.rows_begin_every(body, layout, at.values.start);
+        if !equal && self.counted {
+            return Ok(Outcome::OtherLengths);
+        }
+        let usual = equal && split.nothing_is_null(body, layout);
+        // The next page is probably like this one.
+        scratch.head = (header.length + split.values + 64).next_multiple_of(512);
+        let inside = &wanted.inside;
+        let places = (inside.start - at.values.start) as usize..(inside.end - at.values.start) as usize;
+        let numbers = match header.encoding {
+            encoding::PLAIN => Numbers::Plain,
+            encoding::BYTE_STREAM_SPLIT => Numbers::Split,
+            encoding::RLE_DICTIONARY | encoding::PLAIN_DICTIONARY => {
+                match self.dictionary(reader, chunk, layout)? {
+                    Some(numbers) => Numbers::Dictionary(numbers),
+                    None => return Ok(Outcome::Unusual),
+                }
+            }
+            _ => return Ok(Outcome::Unusual),
+        };
+        if !usual {
+            scratch.rest(reader)?;
+            return Ok(match split.odd_rows(scratch.body(), numbers, layout, &wanted, out, faults) {
+                Some(()) => Outcome::Done { finite: kernel::all_finite(out) },
+                None => Outcome::Unusual,
+            });
+        }
+        let width = layout.element.width() * layout.lanes;
+        let as_stored = matches!(numbers, Numbers::Plain) && layout.element == Element::F32;
+        if as_stored && !scratch.packed {
+            let length = header.stored.checked_sub(split.values);
+            if length.is_none_or(|length| length / width < split.count) {
+                return Ok(Outcome::Unusual);
+            }
+            let mut start = at.bytes.start + (header.length + split.values + places.start * width) as u64;
+            let mut finite = true;
+            for block in out.chunks_mut(BLOCK) {
+                kernel::fill(block, |into| reader.read_into(start, into))?;
+                finite &= kernel::all_finite(block);
+                start += size_of_val(block) as u64;
+            }
+            return Ok(Outcome::Done { finite });
+        }
+        scratch.rest(reader)?;
+        let values = &scratch.body()[split.values..];
+        Ok(match numbers.read(values, layout, split.count, places, out) {
+            Some(finite) => Outcome::Done { finite },
+            None => Outcome::Unusual,
+        })
     }
 
     fn dictionary(
@@ -311,102 +485,318 @@ impl Map {
             return Ok(Some(numbers));
         }
         let Some(bytes) = &self.dictionary else { return Ok(None) };
-        let Some(Page::DictionaryPage { buf, num_values, .. }) =
-            pages(reader, chunk, bytes.clone())?.get_next_page()?
-        else {
+        let mut scratch = Scratch::default();
+        let place = ((0, 0, 0), 0);
+        let Some(header) = scratch.open(reader, chunk, place, bytes)? else { return Ok(None) };
+        if header.form != Form::Dictionary
+            || !matches!(header.encoding, encoding::PLAIN | encoding::PLAIN_DICTIONARY)
+        {
             return Ok(None);
-        };
-        let count = num_values as usize;
-        let mut numbers = vec![0.0; count * layout.lanes];
-        match plain(&buf, layout, count, 0..count, &mut numbers) {
-            Some(()) => Ok(Some(self.numbers.get_or_init(|| numbers))),
-            None => Ok(None),
         }
+        scratch.rest(reader)?;
+        let (width, count) = (layout.element.width() * layout.lanes, header.values);
+        let Some(stored) = scratch.body().get(..count.saturating_mul(width)) else { return Ok(None) };
+        let mut out = vec![0.0; count * layout.lanes];
+        numbers(stored, layout.element, &mut out);
+        Ok(Some(self.numbers.get_or_init(|| out)))
     }
 }
 
-/// A page reader over some pages of a chunk, fetched in one read.
-fn pages(
-    reader: &Reader,
-    chunk: &ColumnChunkMetaData,
+/// Some values of a page.
+struct Wanted<'a> {
+    place: Place,
+    at: &'a PageAt,
+    /// Counted from the beginning of the chunk.
+    inside: Range<u64>,
+    /// Of all that is read, in the row group.
+    first_row: u64,
+}
+
+/// A page on its way from the file to numbers, in buffers that are used for one page after the other.
+#[derive(Default)]
+struct Scratch {
+    place: Option<Place>,
     bytes: Range<u64>,
-) -> ParquetResult<SerializedPageReader<Reader>> {
-    let length = (bytes.end - bytes.start) as usize;
-    let held = reader.get_bytes(bytes.start, length)?;
+    header: Option<Header>,
+    /// The page as stored, from its header on, as far as it has been read.
+    stored: Vec<u8>,
+    have: usize,
+    /// Without compression and header, if it is compressed.
+    full: Vec<u8>,
+    packed: bool,
+    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    /// Bytes from the beginning of the page to its numbers, as they were in the last page.
+    head: usize,
+}
+
+impl std::fmt::Debug for Scratch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scratch")
+            .field("place", &self.place)
+            .field("have", &self.have)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Scratch {
+    /// Reads the page's header, and of a compressed page everything. None if the page is damaged.
+    fn open(
+        &mut self,
+        reader: &Reader,
+        chunk: &ColumnChunkMetaData,
+        place: Place,
+        bytes: &Range<u64>,
+    ) -> ParquetResult<Option<Header>> {
+        if self.place == Some(place) {
+            return Ok(self.header);
+        }
+        (self.place, self.header, self.packed) = (None, None, false);
+        (self.bytes, self.have) = (bytes.clone(), 0);
+        let whole = bytes.end.saturating_sub(bytes.start) as usize;
+        let stored_packed = chunk.compression() != Compression::UNCOMPRESSED;
+        let first = if stored_packed { whole } else { self.head.max(HEAD / 16) };
+        self.read(reader, first.min(whole))?;
+        let header = loop {
+            match Header::parse(&self.stored[..self.have]) {
+                Some(header) => break header,
+                None if self.more(reader)? => {}
+                None => return Ok(None),
+            }
+        };
+        if header.length.checked_add(header.stored).is_none_or(|length| length > whole) {
+            return Ok(None);
+        }
+        self.bytes.end = bytes.start + (header.length + header.stored) as u64;
+        self.have = self.have.min(header.length + header.stored);
+        let packed = !matches!(header.form, Form::V2 { compressed: false, .. });
+        if stored_packed && packed && !self.unpack(reader, chunk, &header)? {
+            return Ok(None);
+        }
+        self.packed = stored_packed && packed;
+        (self.place, self.header) = (Some(place), Some(header));
+        Ok(self.header)
+    }
+
+    /// Undoes the compression of the page, all of which has been read. False if it is damaged.
+    fn unpack(
+        &mut self,
+        reader: &Reader,
+        chunk: &ColumnChunkMetaData,
+        header: &Header,
+    ) -> ParquetResult<bool> {
+        let stored = &self.stored[header.length..self.have];
+        let levels = match header.form {
+            Form::V2 { definition, repetition, .. } => definition.saturating_add(repetition),
+            _ => 0,
+        };
+        // A damaged header must not make room for more than the whole column chunk holds.
+        if header.full as i64 > chunk.uncompressed_size() {
+            return Ok(false);
+        }
+        if self.full.len() < header.full {
+            self.full.resize(header.full, 0);
+        }
+        let full = &mut self.full[..header.full];
+        let (Some((levels_from, from)), Some((levels_to, to))) =
+            (stored.split_at_checked(levels), full.split_at_mut_checked(levels))
+        else {
+            return Ok(false);
+        };
+        // Of no values, some writers store no bytes at all.
+        let length = match chunk.compression() {
+            _ if to.is_empty() => Some(0),
+            Compression::SNAPPY => snap::raw::Decoder::new().decompress(from, to).ok(),
+            Compression::LZ4_RAW => lz4_flex::block::decompress_into(from, to).ok(),
+            Compression::ZSTD(_) => {
+                let zstd = match &mut self.zstd {
+                    Some(zstd) => zstd,
+                    none => none.insert(zstd::bulk::Decompressor::new()?),
+                };
+                zstd.decompress_to_buffer(from, to).ok()
+            }
+            _ => {
+                let Some(page) = page(reader, chunk, self.bytes.start, &self.stored[..self.have]) else {
+                    return Ok(false);
+                };
+                if page.len() != header.full {
+                    return Ok(false);
+                }
+                full.copy_from_slice(&page);
+                return Ok(true);
+            }
+        };
+        levels_to.copy_from_slice(levels_from);
+        Ok(length == Some(header.full - levels))
+    }
+
+    /// Reads the page as far as its levels. None if it is damaged, or has levels in the encoding of 2013.
+    fn levels(
+        &mut self,
+        reader: &Reader,
+        chunk: &ColumnChunkMetaData,
+        layout: &Layout,
+        place: Place,
+        bytes: &Range<u64>,
+    ) -> ParquetResult<Option<(Header, Split)>> {
+        let Some(header) = self.open(reader, chunk, place, bytes)? else { return Ok(None) };
+        loop {
+            if let Some(split) = Split::new(&header, self.body(), layout) {
+                return Ok(Some((header, split)));
+            }
+            if self.packed || !self.more(reader)? {
+                return Ok(None);
+            }
+        }
+    }
+
+    /// The page after its header, as far as it has been read.
+    fn body(&self) -> &[u8] {
+        match &self.header {
+            Some(header) if self.packed => &self.full[..header.full],
+            Some(header) => &self.stored[header.length..self.have],
+            None => &[],
+        }
+    }
+
+    /// Reads more of the page; false if there is no more.
+    fn more(&mut self, reader: &Reader) -> ParquetResult<bool> {
+        let whole = self.bytes.end.saturating_sub(self.bytes.start) as usize;
+        if self.have >= whole {
+            return Ok(false);
+        }
+        self.read(reader, (4 * self.have).max(HEAD).min(whole))?;
+        Ok(true)
+    }
+
+    /// Reads what is left of the page.
+    fn rest(&mut self, reader: &Reader) -> ParquetResult<()> {
+        self.read(reader, self.bytes.end.saturating_sub(self.bytes.start) as usize)
+    }
+
+    fn read(&mut self, reader: &Reader, to: usize) -> ParquetResult<()> {
+        if self.have < to {
+            let start = self.bytes.start + self.have as u64;
+            reader.inside(start, to - self.have)?;
+            if self.stored.len() < to {
+                self.stored.resize(to, 0);
+            }
+            reader.read_into(start, &mut self.stored[self.have..to])?;
+            self.have = to;
+        }
+        Ok(())
+    }
+}
+
+/// A page without its compression, through the parquet crate: for the codecs that are rare. `stored` is the page with its
+/// header, which begins at `start`. None if it is damaged.
+fn page(reader: &Reader, chunk: &ColumnChunkMetaData, start: u64, stored: &[u8]) -> Option<Bytes> {
     let window = chunk
         .clone()
         .into_builder()
         .set_dictionary_page_offset(None)
-        .set_data_page_offset(bytes.start as i64)
-        .set_total_compressed_size(length as i64)
-        .build()?;
-    SerializedPageReader::new(Arc::new(reader.clone().holding(bytes.start, held)), &window, 0, None)
+        .set_data_page_offset(i64::try_from(start).ok()?)
+        .set_total_compressed_size(i64::try_from(stored.len()).ok()?)
+        .build()
+        .ok()?;
+    let reader = reader.clone().holding(start, Bytes::copy_from_slice(stored));
+    let page = SerializedPageReader::new(Arc::new(reader), &window, 0, None).ok()?.get_next_page().ok()??;
+    let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) = page;
+    Some(buf)
 }
 
-/// Passes reads on and remembers where the last one began: at the page's header.
-struct Listener {
-    reader: Reader,
-    last: AtomicU64,
-}
-
-impl Length for Listener {
-    fn len(&self) -> u64 {
-        self.reader.len()
-    }
-}
-
-impl ChunkReader for Listener {
-    type T = <Reader as ChunkReader>::T;
-
-    fn get_read(&self, start: u64) -> ParquetResult<Self::T> {
-        self.last.store(start, Ordering::Relaxed);
-        self.reader.get_read(start)
-    }
-
-    fn get_bytes(&self, start: u64, length: usize) -> ParquetResult<bytes::Bytes> {
-        self.reader.get_bytes(start, length)
-    }
-}
-
-/// A data page taken apart.
-struct Split<'a> {
+/// Where in a data page what lies: in its body, which follows the header.
+struct Split {
     count: usize,
-    repetition: &'a [u8],
-    definition: &'a [u8],
-    values: &'a [u8],
+    repetition: Range<usize>,
+    definition: Range<usize>,
+    values: usize,
 }
 
-impl<'a> Split<'a> {
-    /// None for pages with the levels in the encoding of 2013, or cut off.
-    fn new(page: &'a Page, layout: &Layout) -> Option<Split<'a>> {
-        match page {
-            Page::DataPage { buf, num_values, def_level_encoding, rep_level_encoding, .. } => {
-                let mut rest = &buf[..];
-                let mut levels = |max: u64, encoding: &Encoding| {
+impl Split {
+    /// None for pages with the levels in the encoding of 2013, or if `body` ends before the values.
+    fn new(header: &Header, body: &[u8], layout: &Layout) -> Option<Split> {
+        let (repetition, definition) = match header.form {
+            Form::V1 { definition, repetition } => {
+                let levels = |at: usize, max: u64, encoding: i32| {
                     if max == 0 {
-                        return Some(&rest[..0]);
+                        return Some(at..at);
                     }
-                    let (length, after) =
-                        rest.split_first_chunk::<4>().filter(|_| *encoding == Encoding::RLE)?;
-                    let levels;
-                    (levels, rest) = after.split_at_checked(u32::from_le_bytes(*length) as usize)?;
-                    Some(levels)
+                    let length = body.get(at..)?.first_chunk::<4>().filter(|_| encoding == encoding::RLE)?;
+                    let start = at + 4;
+                    Some(start..start.checked_add(u32::from_le_bytes(*length) as usize)?)
                 };
-                let repetition = levels(layout.max_repetition, rep_level_encoding)?;
-                let definition = levels(layout.max_definition, def_level_encoding)?;
-                Some(Split { count: *num_values as usize, repetition, definition, values: rest })
+                let repetition = levels(0, layout.max_repetition, repetition)?;
+                let definition = levels(repetition.end, layout.max_definition, definition)?;
+                (repetition, definition)
             }
-            Page::DataPageV2 { buf, num_values, def_levels_byte_len, rep_levels_byte_len, .. } => {
-                let (repetition, rest) = buf.split_at_checked(*rep_levels_byte_len as usize)?;
-                let (definition, values) = rest.split_at_checked(*def_levels_byte_len as usize)?;
-                Some(Split { count: *num_values as usize, repetition, definition, values })
+            Form::V2 { definition, repetition, .. } => {
+                (0..repetition, repetition..repetition.checked_add(definition)?)
             }
-            Page::DictionaryPage { .. } => None,
+            Form::Dictionary | Form::Other => return None,
+        };
+        let values = definition.end;
+        (values <= body.len()).then_some(Split { count: header.values, repetition, definition, values })
+    }
+
+    /// Rows that begin in the page; None if it does not begin with one, or its levels are damaged.
+    fn rows(&self, body: &[u8], layout: &Layout) -> Option<u64> {
+        if layout.max_repetition == 0 {
+            return Some(self.count as u64);
         }
+        let levels = levels(&body[self.repetition.clone()], 1, self.count)?;
+        let begun = levels.iter().filter(|&&level| level == 0).count() as u64;
+        levels.first().is_none_or(|&level| level == 0).then_some(begun)
+    }
+
+    /// Rows of a page that has nulls or rows of other lengths, one by one. None if the page is damaged, or begins inside a row.
+    fn odd_rows(
+        &self,
+        body: &[u8],
+        numbers: Numbers,
+        layout: &Layout,
+        wanted: &Wanted,
+        out: &mut [f32],
+        faults: &mut Vec<Fault>,
+    ) -> Option<()> {
+        let per_row = layout.per_row as u64;
+        if !wanted.at.values.start.is_multiple_of(per_row) {
+            return None;
+        }
+        let width = u64::BITS - layout.max_definition.leading_zeros();
+        let definition = levels(&body[self.definition.clone()], width, self.count)?;
+        let repetition = levels(&body[self.repetition.clone()], layout.max_repetition as u32, self.count)?;
+        let full = layout.max_definition as u8;
+        let present = definition.iter().filter(|&&level| level == full).count();
+        let mut stored = vec![0.0; present.checked_mul(layout.lanes)?];
+        numbers.read(&body[self.values..], layout, present, 0..present, &mut stored)?;
+        let mut stored = &stored[..];
+        let mut row = wanted.at.values.start / per_row;
+        let mut at = 0;
+        while at < self.count {
+            let end =
+                repetition[at + 1..].iter().position(|&level| level == 0).map_or(self.count, |n| at + 1 + n);
+            let levels = &definition[at..end];
+            let here;
+            let taken = levels.iter().filter(|&&level| level == full).count() * layout.lanes;
+            (here, stored) = stored.split_at(taken);
+            if wanted.inside.contains(&(row * per_row)) {
+                let from = (row - wanted.inside.start / per_row) as usize * layout.dims;
+                let to = out.get_mut(from..from + layout.dims)?;
+                match layout.fault(levels)? {
+                    None => to.copy_from_slice(here),
+                    Some(reason) => {
+                        to.fill(0.0);
+                        faults.push(((row - wanted.first_row) as usize, reason));
+                    }
+                }
+            }
+            (row, at) = (row + 1, end);
+        }
+        (row * per_row == wanted.at.values.end).then_some(())
     }
 
     /// Whether repetition levels are 0 exactly where a row begins; the page's first value is number `first`.
-    fn rows_begin_every(&self, layout: &Layout, first: u64) -> bool {
+    fn rows_begin_every(&self, body: &[u8], layout: &Layout, first: u64) -> bool {
         let dims = layout.per_row;
         if layout.max_repetition == 0 {
             return true;
@@ -414,35 +804,44 @@ impl<'a> Split<'a> {
         // Place in its row of the next value.
         let mut place = (first % dims as u64) as usize;
         let mut left = self.count;
-        for run in Runs::new(self.repetition, 1) {
+        for run in Runs::new(&body[self.repetition.clone()], 1) {
             match run {
                 Run::Same { value: 1, count } => {
                     let count = count.min(left);
-                    if place == 0 || place + count > dims {
+                    if count > 0 && (place == 0 || place + count > dims) {
                         return false;
                     }
-                    place = (place + count) % dims;
+                    place += count;
+                    if place == dims {
+                        place = 0;
+                    }
                     left -= count;
                 }
-                Run::Same { count, .. } => {
+                Run::Same { count: 0, .. } => {}
+                Run::Same { value: 0, count } => {
                     let count = count.min(left);
-                    if count > 0 && (place != 0 || (count > 1 && dims > 1)) {
+                    if place != 0 || (count > 1 && dims > 1) {
                         return false;
                     }
-                    place = count % dims;
+                    place = 1 % dims;
                     left -= count;
                 }
+                Run::Same { .. } => return false,
                 Run::Packed { bytes, count } => {
                     let count = count.min(left);
-                    for i in 0..count {
-                        let begins = (bytes[i / 8] >> (i % 8)) & 1 == 0;
-                        if begins != (place == 0) {
+                    for (i, bytes) in bytes.chunks(8).enumerate().take(count.div_ceil(64)) {
+                        let count = (count - i * 64).min(64);
+                        // All ones, but where a row begins.
+                        let mut expected = u64::MAX;
+                        let mut begin = if place == 0 { 0 } else { dims - place };
+                        while begin < count {
+                            expected ^= 1 << begin;
+                            begin += dims;
+                        }
+                        if (word(bytes) ^ expected) << (64 - count) != 0 {
                             return false;
                         }
-                        place += 1;
-                        if place == dims {
-                            place = 0;
-                        }
+                        place = (dims - (begin - count) % dims) % dims;
                     }
                     left -= count;
                 }
@@ -454,13 +853,13 @@ impl<'a> Split<'a> {
         left == 0
     }
 
-    fn nothing_is_null(&self, layout: &Layout) -> bool {
+    fn nothing_is_null(&self, body: &[u8], layout: &Layout) -> bool {
         if layout.max_definition == 0 {
             return true;
         }
         let width = u64::BITS - layout.max_definition.leading_zeros();
         let mut left = self.count;
-        for run in Runs::new(self.definition, width) {
+        for run in Runs::new(&body[self.definition.clone()], width) {
             let count = match run {
                 Run::Same { value, count } if value == layout.max_definition => count.min(left),
                 Run::Same { count: 0, .. } => 0,
@@ -535,78 +934,127 @@ impl<'a> Iterator for Runs<'a> {
     }
 }
 
+/// All `count` levels of a hybrid block, none above 255; None if it is damaged.
+fn levels(block: &[u8], width: u32, count: usize) -> Option<Vec<u8>> {
+    if width == 0 {
+        return Some(vec![0; count]);
+    }
+    let mut out = Vec::with_capacity(count);
+    for run in Runs::new(block, width) {
+        let left = count - out.len();
+        match run {
+            Run::Same { value, count } => {
+                out.extend(std::iter::repeat_n(u8::try_from(value).ok()?, count.min(left)))
+            }
+            Run::Packed { bytes, count } => {
+                out.extend((0..count.min(left)).map(|i| packed(bytes, width, i) as u8))
+            }
+        }
+        if out.len() == count {
+            break;
+        }
+    }
+    (out.len() == count).then_some(out)
+}
+
 /// Value `i` of a bit-packed piece.
 #[inline]
 fn packed(bytes: &[u8], width: u32, i: usize) -> u64 {
     let bit = i * width as usize;
-    let rest = &bytes[bit / 8..];
-    let word = match rest.first_chunk::<8>() {
+    word(&bytes[bit / 8..]) >> (bit % 8) & ((1 << width) - 1)
+}
+
+/// The first eight bytes, the lowest first, zeros where there are fewer.
+#[inline]
+fn word(bytes: &[u8]) -> u64 {
+    match bytes.first_chunk::<8>() {
         Some(word) => u64::from_le_bytes(*word),
-        None => rest.iter().rev().fold(0, |v, &byte| v << 8 | u64::from(byte)),
-    };
-    word >> (bit % 8) & ((1 << width) - 1)
-}
-
-/// Numbers in little-endian order; f64 is rounded, f16 widened. None if there are too few bytes.
-fn plain(values: &[u8], layout: &Layout, count: usize, places: Range<usize>, out: &mut [f32]) -> Option<()> {
-    let width = layout.element.width() * layout.lanes;
-    if values.len() < count * width {
-        return None;
+        None => bytes.iter().rev().fold(0, |v, &byte| v << 8 | u64::from(byte)),
     }
-    numbers(&values[places.start * width..places.end * width], layout.element, out);
-    Some(())
 }
 
-/// All numbers in `bytes`.
-pub(crate) fn numbers(bytes: &[u8], element: Element, out: &mut [f32]) {
-    fn each<const W: usize>(bytes: &[u8], out: &mut [f32], number: impl Fn([u8; W]) -> f32) {
-        for (x, bytes) in out.iter_mut().zip(bytes.as_chunks::<W>().0) {
-            *x = number(*bytes);
+/// How a page stores its numbers.
+#[derive(Clone, Copy)]
+enum Numbers<'a> {
+    /// One after the other, little-endian.
+    Plain,
+    /// First bytes of all values, then second bytes, and so on.
+    Split,
+    /// Places among these.
+    Dictionary(&'a [f32]),
+}
+
+impl Numbers<'_> {
+    /// Values `places` of the `count` of a page, as f32 (f64 is rounded, f16 widened), and whether all are finite. None if
+    /// the bytes are too few, or wrong.
+    fn read(
+        self,
+        values: &[u8],
+        layout: &Layout,
+        count: usize,
+        places: Range<usize>,
+        out: &mut [f32],
+    ) -> Option<bool> {
+        let width = layout.element.width() * layout.lanes;
+        let length = count.checked_mul(width)?;
+        match self {
+            Numbers::Plain if values.len() < length => return None,
+            Numbers::Split if values.len() != length => return None,
+            Numbers::Dictionary(numbers) => {
+                dictionary(values, layout.lanes, numbers, places, out)?;
+                return Some(kernel::all_finite(out));
+            }
+            _ => {}
         }
-    }
-    match element {
-        Element::F16 => each(bytes, out, |b| f16::from_le_bytes(b).to_f32()),
-        Element::F32 => each(bytes, out, f32::from_le_bytes),
-        Element::F64 => each(bytes, out, |b| f64::from_le_bytes(b) as f32),
+        let step = (BLOCK / layout.lanes).max(1);
+        let mut finite = true;
+        for (start, out) in places.step_by(step).zip(out.chunks_mut(step * layout.lanes)) {
+            let end = start + out.len() / layout.lanes;
+            match self {
+                Numbers::Split => byte_stream_split(values, layout, count, start..end, out),
+                _ => numbers(&values[start * width..end * width], layout.element, out),
+            }
+            finite &= kernel::all_finite(out);
+        }
+        Some(finite)
     }
 }
 
-/// First bytes of all values, then second bytes, and so on.
-fn byte_stream_split(
-    values: &[u8],
-    layout: &Layout,
-    count: usize,
-    places: Range<usize>,
-    out: &mut [f32],
-) -> Option<()> {
-    let width = layout.element.width();
-    if values.len() != count * width * layout.lanes {
-        return None;
+/// All numbers in `bytes`, little-endian; f64 is rounded, f16 widened.
+pub(crate) fn numbers(bytes: &[u8], element: Element, out: &mut [f32]) {
+    assert_eq!(bytes.len(), out.len() * element.width(), "all of them");
+    match element {
+        Element::F16 => kernel::widen(bytes, out),
+        Element::F32 => {
+            let copied: std::result::Result<(), std::convert::Infallible> = kernel::fill(out, |into| {
+                into.copy_from_slice(bytes);
+                Ok(())
+            });
+            let Ok(()) = copied;
+        }
+        Element::F64 => kernel::narrow(bytes, out),
+    }
+}
+
+/// First bytes of all `count` values, then second bytes, and so on; `values` has them all.
+fn byte_stream_split(values: &[u8], layout: &Layout, count: usize, places: Range<usize>, out: &mut [f32]) {
+    fn streams<'a, const N: usize>(stream: impl Fn(usize) -> &'a [u8], lane: usize) -> [&'a [u8]; N] {
+        std::array::from_fn(|byte| stream(lane * N + byte))
     }
     let stream = |byte: usize| &values[byte * count..][places.clone()];
-    for lane in 0..layout.lanes {
-        let s = |byte: usize| stream(lane * width + byte);
-        let out = out[lane..].iter_mut().step_by(layout.lanes);
-        match layout.element {
-            Element::F16 => {
-                for ((x, a), b) in out.zip(s(0)).zip(s(1)) {
-                    *x = f16::from_le_bytes([*a, *b]).to_f32();
-                }
-            }
-            Element::F32 => {
-                for ((((x, a), b), c), d) in out.zip(s(0)).zip(s(1)).zip(s(2)).zip(s(3)) {
-                    *x = f32::from_le_bytes([*a, *b, *c, *d]);
-                }
-            }
-            Element::F64 => {
-                let streams: [&[u8]; 8] = std::array::from_fn(s);
-                for (i, x) in out.enumerate() {
-                    *x = f64::from_le_bytes(streams.map(|bytes| bytes[i])) as f32;
-                }
-            }
-        }
+    let join = |lane: usize, out: &mut [f32]| match layout.element {
+        Element::F16 => kernel::join_f16(streams(stream, lane), out),
+        Element::F32 => kernel::join_f32(streams(stream, lane), out),
+        Element::F64 => kernel::join_f64(streams(stream, lane), out),
+    };
+    if layout.lanes == 1 {
+        return join(0, out);
     }
-    Some(())
+    let mut column = vec![0.0; places.len()];
+    for lane in 0..layout.lanes {
+        join(lane, &mut column);
+        out[lane..].iter_mut().step_by(layout.lanes).zip(&column).for_each(|(to, from)| *to = *from);
+    }
 }
 
 /// Places in the dictionary, each of `lanes` numbers. None if one is out of range or the block is cut off.
