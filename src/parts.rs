@@ -51,6 +51,10 @@ pub trait Read: Sync {
     /// Buffers are reused from part to part; everything in them must be overwritten.
     type Item: Default + Send;
     fn read(&self, part: &Part, into: &mut Self::Item) -> Result<()>;
+    /// Bytes of a row as it is read, for the progress; 0 where they are too few to be told.
+    fn row_bytes(&self) -> u64 {
+        0
+    }
 }
 
 /// Summarises parts. `partial` looks at nothing but the item; it may write per-row results to their place in a file.
@@ -163,7 +167,7 @@ impl Engine for Local {
         let walk = Walk {
             read,
             pass,
-            stage: self.progress.stage(stage, "rows", rows),
+            stage: self.progress.stage(stage, "rows", rows).reading(rows * read.row_bytes()),
             buffers: Mutex::new(Vec::new()),
             failed: AtomicUsize::new(usize::MAX),
         };

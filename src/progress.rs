@@ -12,6 +12,8 @@ pub trait Observer: Send + Sync {
     /// `unit` names what is counted: "rows", "bytes", "blocks", "batches".
     fn begin(&self, stage: &'static str, unit: &'static str, total: u64);
     fn advance(&self, stage: &'static str, by: u64);
+    /// What all of a stage reads, for a rate in bytes beside that of its unit.
+    fn reads(&self, _stage: &'static str, _bytes: u64) {}
     fn end(&self, stage: &'static str);
     /// Something the user should know though the run goes on.
     fn warn(&self, message: &str);
@@ -60,6 +62,14 @@ pub struct Stage<'a> {
 }
 
 impl Stage<'_> {
+    /// Says how many bytes all of the stage reads; 0: unknown.
+    pub fn reading(self, bytes: u64) -> Self {
+        if let (Some(o), true) = (&self.progress.observer, bytes > 0) {
+            o.reads(self.name, bytes);
+        }
+        self
+    }
+
     pub fn advance(&self, by: u64) -> Result<()> {
         if let Some(o) = &self.progress.observer {
             o.advance(self.name, by);

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::IsTerminal;
 use std::io::Write;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
 
@@ -27,7 +28,7 @@ pub enum Show {
     /// Bars with rate and time left, if stderr is a terminal.
     #[default]
     Bar,
-    /// One JSON object a line: event, stage, done, total, rate, eta.
+    /// One JSON object a line: event, stage, done, total, bytes read, rate, eta.
     Json,
     /// Nothing.
     None,
@@ -69,11 +70,29 @@ impl Observer for Warnings {
     }
 }
 
+/// Bytes a stage has read by now, of `bytes` in all; 0 if nobody said.
+fn read_by_now(bytes: u64, done: u64, total: u64) -> f64 {
+    if total == 0 { 0.0 } else { bytes as f64 * (done as f64 / total as f64) }
+}
+
+/// What is done in a second, in the stage's unit and in bytes where these are known.
+fn rates(done: f64, unit: &str, read: f64) -> String {
+    let in_bytes = if read > 0.0 { format!(", {}/s", style::bytes(read as u64)) } else { String::new() };
+    format!("{}/s{in_bytes}", amount(done, unit))
+}
+
 /// One bar a stage; a finished stage of a second or more leaves a line.
 struct Bars {
     all: MultiProgress,
-    open: Mutex<BTreeMap<&'static str, (ProgressBar, &'static str)>>,
+    open: Mutex<BTreeMap<&'static str, Bar>>,
     verbosity: i8,
+}
+
+struct Bar {
+    bar: ProgressBar,
+    unit: &'static str,
+    /// What the stage reads.
+    bytes: Arc<AtomicU64>,
 }
 
 impl Bars {
@@ -95,8 +114,12 @@ impl Observer for Bars {
                 None => write!(w, "{}", amount(s.pos() as f64, unit)),
             };
         };
+        let bytes = Arc::new(AtomicU64::new(0));
+        let known = bytes.clone();
         let rate = move |s: &ProgressState, w: &mut dyn std::fmt::Write| {
-            let _ = write!(w, "{}/s", amount(s.per_sec(), unit));
+            let (bytes, all) = (known.load(Ordering::Relaxed), s.len().unwrap_or(0));
+            let read = if all == 0 { 0.0 } else { bytes as f64 / all as f64 * s.per_sec() };
+            let _ = write!(w, "{}", rates(s.per_sec(), unit, read));
         };
         let left = |s: &ProgressState, w: &mut dyn std::fmt::Write| {
             let _ = write!(w, "{} left", style::seconds(s.eta().as_secs_f64().ceil().max(0.0)));
@@ -113,24 +136,31 @@ impl Observer for Bars {
             .progress_chars("█▉▊▋▌▍▎▏ ");
         let bar = self.all.add(bar.with_style(style).with_prefix(stage));
         bar.enable_steady_tick(Duration::from_millis(200));
-        if let Some((old, _)) = lock(&self.open).insert(stage, (bar, unit)) {
-            old.finish_and_clear();
+        if let Some(old) = lock(&self.open).insert(stage, Bar { bar, unit, bytes }) {
+            old.bar.finish_and_clear();
+        }
+    }
+
+    fn reads(&self, stage: &'static str, bytes: u64) {
+        if let Some(open) = lock(&self.open).get(stage) {
+            open.bytes.store(bytes, Ordering::Relaxed);
         }
     }
 
     fn advance(&self, stage: &'static str, by: u64) {
-        if let Some((bar, _)) = lock(&self.open).get(stage) {
-            bar.inc(by);
+        if let Some(open) = lock(&self.open).get(stage) {
+            open.bar.inc(by);
         }
     }
 
     fn end(&self, stage: &'static str) {
-        if let Some((bar, unit)) = lock(&self.open).remove(stage) {
+        if let Some(Bar { bar, unit, bytes }) = lock(&self.open).remove(stage) {
             let took = bar.elapsed().as_secs_f64();
             let done = bar.position();
+            let read = read_by_now(bytes.load(Ordering::Relaxed), done, bar.length().unwrap_or(0));
             bar.finish_and_clear();
             if took >= 1.0 || self.verbosity > 0 {
-                let line = finished(stage, unit, done, took);
+                let line = finished(stage, unit, done, read, took);
                 // The terminal is gone: nothing to tell.
                 let _ = self.all.println(Look::stderr().dim(&line));
             }
@@ -142,9 +172,10 @@ impl Observer for Bars {
     }
 }
 
-fn finished(stage: &str, unit: &str, done: u64, seconds: f64) -> String {
-    let rate = done as f64 / seconds.max(1e-9);
-    format!("{stage:20} {}  {}  {}/s", style::seconds(seconds), amount(done as f64, unit), amount(rate, unit))
+fn finished(stage: &str, unit: &str, done: u64, read: f64, seconds: f64) -> String {
+    let second = seconds.max(1e-9);
+    let rates = rates(done as f64 / second, unit, read / second);
+    format!("{stage:20} {}  {}  {rates}", style::seconds(seconds), amount(done as f64, unit))
 }
 
 /// A line an event, without a terminal.
@@ -159,6 +190,7 @@ struct Open {
     unit: &'static str,
     done: u64,
     total: u64,
+    bytes: u64,
     begun: Instant,
     told: Instant,
 }
@@ -169,6 +201,7 @@ const PAUSE: Duration = Duration::from_millis(500);
 impl Lines {
     fn tell(&self, event: &str, stage: &str, open: &Open) {
         let seconds = open.begun.elapsed().as_secs_f64();
+        let read = read_by_now(open.bytes, open.done, open.total);
         if self.json {
             let rate = open.done as f64 / seconds.max(1e-9);
             let eta = match (open.total, open.done) {
@@ -176,10 +209,10 @@ impl Lines {
                 (total, done) => Some(total.saturating_sub(done) as f64 / rate),
             };
             let line = json!({"event": event, "stage": stage, "unit": open.unit, "done": open.done,
-                "total": open.total, "seconds": seconds, "rate": rate, "eta": eta});
+                "total": open.total, "bytes": read as u64, "seconds": seconds, "rate": rate, "eta": eta});
             say!("{line}");
         } else if event == "end" {
-            say!("{}", finished(stage, open.unit, open.done, seconds));
+            say!("{}", finished(stage, open.unit, open.done, read, seconds));
         }
     }
 }
@@ -187,7 +220,7 @@ impl Lines {
 impl Observer for Lines {
     fn begin(&self, stage: &'static str, unit: &'static str, total: u64) {
         let now = Instant::now();
-        let open = Open { unit, done: 0, total, begun: now, told: now };
+        let open = Open { unit, done: 0, total, bytes: 0, begun: now, told: now };
         self.tell("begin", stage, &open);
         lock(&self.open).insert(stage, open);
     }
@@ -199,6 +232,12 @@ impl Observer for Lines {
                 open.told = Instant::now();
                 self.tell("advance", stage, open);
             }
+        }
+    }
+
+    fn reads(&self, stage: &'static str, bytes: u64) {
+        if let Some(open) = lock(&self.open).get_mut(stage) {
+            open.bytes = bytes;
         }
     }
 

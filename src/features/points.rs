@@ -69,6 +69,10 @@ impl<'a, R: Read<Item = RawRows>> PointsReader<'a, R> {
 impl<R: Read<Item = RawRows>> Read for PointsReader<'_, R> {
     type Item = Points;
 
+    fn row_bytes(&self) -> u64 {
+        self.raw.row_bytes()
+    }
+
     fn read(&self, part: &Part, into: &mut Points) -> Result<()> {
         let mut raw = self.buffers.lock().expect("no panic while holding").pop().unwrap_or_default();
         self.raw.read(part, &mut raw)?;

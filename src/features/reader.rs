@@ -117,6 +117,10 @@ fn first_error<T>(results: Vec<Result<T>>) -> Result<Vec<T>> {
 impl Read for InputReader<'_> {
     type Item = RawRows;
 
+    fn row_bytes(&self) -> u64 {
+        self.columns.row_bytes()
+    }
+
     fn read(&self, part: &Part, into: &mut RawRows) -> Result<()> {
         // The reader below gives as many matrices back as it has columns: the embeddings' one is lost to it.
         let spare = match &self.encoding {

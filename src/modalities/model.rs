@@ -137,6 +137,10 @@ impl<'a, R> AssignedReader<'a, R> {
 impl<R: Read<Item = Points>> Read for AssignedReader<'_, R> {
     type Item = Assigned;
 
+    fn row_bytes(&self) -> u64 {
+        self.points.row_bytes()
+    }
+
     fn read(&self, part: &Part, into: &mut Assigned) -> Result<()> {
         self.points.read(part, &mut into.points)?;
         match (&self.index, &self.modality) {

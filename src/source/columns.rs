@@ -343,6 +343,11 @@ impl Columns {
 impl Read for Columns {
     type Item = RawRows;
 
+    /// Of the vectors, as `f32`.
+    fn row_bytes(&self) -> u64 {
+        self.vectors.iter().map(|vector| 4 * vector.dims as u64).sum()
+    }
+
     /// Reads a part, on one thread. A part may span row groups and files. O(rows) whatever its place.
     fn read(&self, part: &Part, into: &mut RawRows) -> Result<()> {
         into.rows.clear();

@@ -11,6 +11,7 @@ use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
 use parquet::basic::LogicalType;
+use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetStatisticsPolicy};
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
@@ -134,9 +135,25 @@ impl Opened {
         if let Some(selection) = selection {
             builder = builder.with_row_selection(selection);
         }
-        let batches = builder.build().map_err(|e| self.blob.error(e))?;
-        Ok(batches.map(|batch| batch.map_err(|e| self.blob.error(e.into()))))
+        let built = guarded(|| builder.build()).flatten();
+        let mut batches = Some(built.map_err(|e| self.blob.error(e))?);
+        let mut next = move || match guarded(|| batches.as_mut()?.next()) {
+            Ok(batch) => batch.map(|batch| batch.map_err(ParquetError::from)),
+            // What is left of the reader is in no known state.
+            Err(panic) => {
+                batches = None;
+                Some(Err(panic))
+            }
+        };
+        Ok(std::iter::from_fn(move || next().map(|batch| batch.map_err(|e| self.blob.error(e)))))
     }
+}
+
+/// The parquet crate panics at some damaged page headers (version 60: a page without a header of its own kind); to the
+/// user that is one more damaged file.
+fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ParquetError> {
+    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
+        .map_err(|_| ParquetError::General("the reader gave up on a page header".into()))
 }
 
 /// Where a row lies: `offset` counts inside the row group.

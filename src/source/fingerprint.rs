@@ -85,6 +85,7 @@ pub fn sample_pass(
 ) -> Result<(RawRows, Vec<(String, u64)>)> {
     let dataset = columns.dataset();
     let stage = engine.progress().stage("sample", "rows", dataset.rows());
+    let stage = stage.reading(dataset.bytes(fingerprint_columns));
     let one = |group: usize| {
         let place = &dataset.row_groups()[group];
         engine.progress().check()?;

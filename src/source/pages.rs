@@ -367,15 +367,7 @@ impl Map {
         if from >= to {
             return Ok(Outcome::Unusual);
         }
-        // Over a network, all in one request.
-        let held;
-        let mut reader = reader;
-        if reader.is_remote() {
-            let (start, end) = (self.pages[from].bytes.start, self.pages[to - 1].bytes.end);
-            let bytes = reader.get_bytes(start, end.saturating_sub(start) as usize)?;
-            held = reader.clone().holding(start, bytes);
-            reader = &held;
-        }
+        let reader = &at_hand(reader, self.pages[from].bytes.start..self.pages[to - 1].bytes.end)?;
         let mut scratch = maps.scratch((key, from));
         let mut finite = true;
         let mut outcome = None;
@@ -485,6 +477,7 @@ impl Map {
             return Ok(Some(numbers));
         }
         let Some(bytes) = &self.dictionary else { return Ok(None) };
+        let reader = &at_hand(reader, bytes.clone())?;
         let mut scratch = Scratch::default();
         let place = ((0, 0, 0), 0);
         let Some(header) = scratch.open(reader, chunk, place, bytes)? else { return Ok(None) };
@@ -500,6 +493,15 @@ impl Map {
         numbers(stored, layout.element, &mut out);
         Ok(Some(self.numbers.get_or_init(|| out)))
     }
+}
+
+/// The reader with these bytes at hand where reads cost requests over a network: one for all of them.
+fn at_hand(reader: &Reader, bytes: Range<u64>) -> ParquetResult<Reader> {
+    if !reader.is_remote() {
+        return Ok(reader.clone());
+    }
+    let held = reader.get_bytes(bytes.start, bytes.end.saturating_sub(bytes.start) as usize)?;
+    Ok(reader.clone().holding(bytes.start, held))
 }
 
 /// Some values of a page.
