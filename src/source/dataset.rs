@@ -151,7 +151,7 @@ impl Opened {
 
 /// The parquet crate panics at some damaged page headers (version 60: a page without a header of its own kind); to the
 /// user that is one more damaged file.
-fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ParquetError> {
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ParquetError> {
     std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
         .map_err(|_| ParquetError::General("the reader gave up on a page header".into()))
 }

@@ -27,7 +27,7 @@ use parquet::file::reader::ChunkReader;
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::blob::Reader;
-use super::dataset::{Element, Opened};
+use super::dataset::{Element, Opened, guarded};
 use super::header::{Form, Header, encoding};
 use crate::error::{Error, Result};
 use crate::kernels::bytes as kernel;
@@ -641,6 +641,10 @@ impl Scratch {
         bytes: &Range<u64>,
     ) -> ParquetResult<Option<(Header, Split)>> {
         let Some(header) = self.open(reader, chunk, place, bytes)? else { return Ok(None) };
+        // A damaged header must not make room for more than the chunk holds.
+        if header.values as i64 > chunk.num_values() {
+            return Ok(None);
+        }
         loop {
             if let Some(split) = Split::new(&header, self.body(), layout) {
                 return Ok(Some((header, split)));
@@ -701,7 +705,8 @@ fn page(reader: &Reader, chunk: &ColumnChunkMetaData, start: u64, stored: &[u8])
         .build()
         .ok()?;
     let reader = reader.clone().holding(start, Bytes::copy_from_slice(stored));
-    let page = SerializedPageReader::new(Arc::new(reader), &window, 0, None).ok()?.get_next_page().ok()??;
+    let read = || SerializedPageReader::new(Arc::new(reader), &window, 0, None)?.get_next_page();
+    let page = guarded(read).flatten().ok()??;
     let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) = page;
     Some(buf)
 }
@@ -768,6 +773,9 @@ impl Split {
         let definition = levels(&body[self.definition.clone()], width, self.count)?;
         let repetition = levels(&body[self.repetition.clone()], layout.max_repetition as u32, self.count)?;
         let full = layout.max_definition as u8;
+        if definition.iter().any(|&level| level > full) {
+            return None;
+        }
         let present = definition.iter().filter(|&&level| level == full).count();
         let mut stored = vec![0.0; present.checked_mul(layout.lanes)?];
         numbers.read(&body[self.values..], layout, present, 0..present, &mut stored)?;
