@@ -349,12 +349,12 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// Nothing panics, and where both ways give an answer it is the same one, or ours is what was written. Where only the arrow
+    /// One byte is wrong. Nothing panics, and where both ways give an answer it is the same one, or ours is what was written. Where only the arrow
     /// reader fails, which looks at pages before the rows too, nobody knows: numbers have no checksum.
     #[test]
     fn damaged_pages_never_give_other_numbers(
         case in case(2),
-        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..4),
+        damage in prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1),
         many in prop::collection::vec(any::<prop::sample::Index>(), 12),
     ) {
         let directory = tempfile::tempdir().unwrap();

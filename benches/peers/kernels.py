@@ -11,6 +11,7 @@ Every measurement is a process of its own that reads its data first; programs ta
   labels may differ where two centres are equally far in `f32` (the share that agrees is printed).
 - kmeans: 262 144 of these rows, k = 256. scikit-learn's `KMeans(n_init=1)` (lloyd, 20 iterations at most), `faiss.Kmeans` of all rows and
   as it is by default, both of 20 iterations; ours of 20 and of 1 step on the part that it trains on. `inertia` is of all rows.
+- limits: what the machine does at most: numpy's matrix product of 4096 x 4096 `f32`, and copying 400 MB of memory.
 - deal: an epoch of 100 000 000 rows in batches of 256, 50 strata of Zipf(1.1) sizes. numpy's and mosaicml-streaming's
   permutations know no strata.
 
@@ -87,6 +88,19 @@ def one(what, folder, threads):
             with threadpool_limits(threads):
                 more["inertia"] = float(KMeans(K, n_init=1, max_iter=20, random_state=1).fit(x).inertia_)
 
+    elif name == "numpy-product":
+        from threadpoolctl import threadpool_limits
+
+        x = np.ones((4096, 4096), "f4")
+
+        def work():
+            with threadpool_limits(threads):
+                x @ x
+
+    elif name == "numpy-copy":
+        x = np.ones(100_000_000, "f4")
+        y = np.zeros_like(x) + 1
+        work = lambda: np.copyto(y, x)
     elif name == "numpy-deal":
         work = lambda: np.random.default_rng(1).permutation(DEALT)
     elif name == "streaming-deal":
@@ -143,7 +157,7 @@ def table(what, ours, found, note=lambda name: ""):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", default="assign,kmeans,deal")
+    parser.add_argument("--only", default="limits,assign,kmeans,deal")
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
@@ -159,12 +173,17 @@ def main():
     program = benchmark(args.cargo.split())
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         folder = pathlib.Path(folder)
-        if only != ["deal"]:
+        if {"assign", "kmeans"} & set(only):
             make(folder, args.rows)
         threads = ["--threads", args.threads]
         peer = lambda what: [sys.executable, __file__, "--one", what, "--dir", folder, *threads]
         print(f"{args.threads} thread(s), medians of {args.rounds}\n")
         print("| | program | seconds | times ours | extra MiB | |\n|---|---|---|---|---|---|")
+        if "limits" in only:
+            found = compare({"product": peer("numpy-product"), "copy": peer("numpy-copy")}, args.rounds)
+            rate = 2 * 4096**3 / found["product"]["seconds"] / 1e9
+            print(f"| limits | numpy product | {found['product']['seconds']:.3f} | | | {rate:.0f} GFLOP/s |")
+            print(f"| limits | numpy copy | {found['copy']['seconds']:.3f} | | | {0.4 / found['copy']['seconds']:.1f} GB/s |", flush=True)
         if "assign" in only:
             for k in (64, 256, 1024):
                 command = [program, "assign", folder / "rows.f32", DIMS, folder / f"centers{k}.f32", *threads]
