@@ -10,7 +10,7 @@ Every measurement is a process of its own that reads its data first; programs ta
 - assign: --rows (1 000 000) rows of 384 `f32` to the nearest of k = 64, 256, 1024 of them. Beside `faiss.IndexFlatL2.search(x, 1)`;
   labels may differ where two centres are equally far in `f32` (the share that agrees is printed).
 - kmeans: 262 144 of these rows, k = 256. scikit-learn's `KMeans(n_init=1)` (lloyd, 20 iterations at most), `faiss.Kmeans` of all rows and
-  as it is by default, both of 20 iterations; ours of 20 and of 1 step on the part that it trains on. `inertia` is of all rows.
+  as it is by default, both of 20 iterations; ours of 20 and of 2 steps on the part that it trains on. `inertia` is of all rows.
 - limits: what the machine does at most: numpy's matrix product of 4096 x 4096 `f32`, and copying 400 MB of memory.
 - deal: an epoch of 100 000 000 rows in batches of 256, 50 strata of Zipf(1.1) sizes. numpy's and mosaicml-streaming's
   permutations know no strata.
@@ -195,7 +195,7 @@ def main():
                 table(f"assign, k = {k}", "batchwright", found, lambda name: note if name == "batchwright" else "")
         if "kmeans" in only:
             ours = [program, "kmeans", folder / "some.f32", DIMS, K, *threads]
-            programs = {"batchwright": ours, "batchwright, 1 step": [*ours, "--steps", 1]}
+            programs = {"batchwright": ours, "batchwright, 2 steps": [*ours, "--steps", 2]}
             programs |= {"faiss, all rows": peer("faiss-kmeans:all"), "faiss, default": peer("faiss-kmeans:some")}
             if args.slow:
                 programs["scikit-learn"] = peer("sklearn-kmeans")

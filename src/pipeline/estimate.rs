@@ -9,6 +9,7 @@ use crate::batch_size::Candidates;
 use crate::config::{Config, Run};
 use crate::error::{Error, Result};
 use crate::features::{ENCODED_ROWS, Transform};
+use crate::modalities::pca;
 use crate::parts::rows_per_part;
 use crate::plan;
 use crate::source::{Dataset, Kind};
@@ -50,8 +51,12 @@ pub fn estimate(
     let sample = sample_rows * (4 * dims + table + 40);
     // Neighbour lists of a block and its halves: up to .026 n neighbours each, and the margin that halves need.
     let neighbours = block * ((block as f64 * 0.026 * 1.25) as u64 + 48) * 26;
-    // Where the whole sample is one block, up to 64, and all of them stay for up to six spaces.
-    let whole = if sample_rows > block { sample_rows * (64 * 5 / 4 + 32) * (26 + 6 * 4) } else { 0 };
+    // Where the whole sample is one block, up to 64 (20 bytes each while they are found), and those of the other spaces stay
+    // (4 bytes).
+    let dims_of = |p: &&usize| (**p as u64) < dims;
+    let spaces = pca::COMPONENTS.iter().filter(dims_of).count() as u64 + u64::from(dims <= 128);
+    let each = sample_rows * (64 * 5 / 4 + 32);
+    let whole = if sample_rows > block { each * (20 + 4 * spaces.saturating_sub(1)) } else { 0 };
     let neighbours = neighbours.max(whole);
     // Gathered by row groups, some thousand rows at a time, then joined: twice the sample.
     let gathering = 2 * sample + threads * 4096 * (4 * dims + table);
