@@ -349,8 +349,9 @@ proptest! {
         ..ProptestConfig::default()
     })]
 
-    /// One byte is wrong. Nothing panics, and where both ways give an answer it is the same one, or ours is what was written. Where only the arrow
-    /// reader fails, which looks at pages before the rows too, nobody knows: numbers have no checksum.
+    /// One byte is wrong. Nothing panics, and where both ways give an answer it is the same one, or ours is what was
+    /// written. Where only the arrow reader fails, which looks at pages before the rows too, nobody knows: numbers have no
+    /// checksum.
     #[test]
     fn damaged_pages_never_give_other_numbers(
         case in case(2),

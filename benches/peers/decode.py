@@ -27,7 +27,8 @@ import sys
 import tempfile
 import time
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
+from shared import benchmark
+
 BATCH = 32_768
 # Rows of a row group, where the case says nothing else.
 GROUP = 32_768
@@ -106,14 +107,6 @@ def one(reader, path, column, threads):
     return {"seconds": seconds, "rows": rows, "peak_rss": peak}
 
 
-def benchmark(features):
-    """The compiled benchmark, as cargo names it."""
-    command = ["cargo", "bench", "--locked", "--bench", "decode", "--no-run", "--message-format=json", *features]
-    lines = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
-    made = [json.loads(line) for line in lines if line.startswith("{")]
-    return next(m["executable"] for m in made if m.get("executable") and m["target"]["name"] == "decode")
-
-
 def measure(reader, path, column, threads, program):
     if reader in ("page", "fallback", "arrow", "copy", "read"):
         command = [program, path, column, "--path", reader, "--threads", threads]
@@ -171,7 +164,7 @@ def main():
         print(json.dumps(one(args.one, args.file, args.column, args.threads)))
         return
     peers = args.readers.split(",")
-    program = benchmark(args.cargo.split())
+    program = benchmark("decode", args.cargo.split())
     print(f"{args.threads} thread(s), GB/s of f32, medians of {args.rounds}\n\n{header(peers)}", flush=True)
     readers = ["page", "copy", *peers]
     if args.file:

@@ -29,8 +29,8 @@ import tempfile
 import time
 
 import numpy as np
+from shared import benchmark
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 DIMS, ROWS_KMEANS, K = 384, 262_144, 256
 DEALT, STRATA, BATCH = 100_000_000, 50, 256
 
@@ -121,14 +121,6 @@ def one(what, folder, threads):
     return {"seconds": seconds, "extra": extra, "more": more}
 
 
-def benchmark(flags):
-    """The compiled benchmark, as cargo names it."""
-    command = ["cargo", "bench", "--locked", "--bench", "peers", "--no-run", "--message-format=json", *flags]
-    lines = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, check=True, text=True).stdout.splitlines()
-    made = [json.loads(line) for line in lines if line.startswith("{")]
-    return next(m["executable"] for m in made if m.get("executable") and m["target"]["name"] == "peers")
-
-
 def compare(programs, rounds):
     """Medians of every program; they take turns. A program that fails is left out, and said to be."""
     seen = {name: [] for name in programs}
@@ -170,7 +162,7 @@ def main():
         print(json.dumps(one(args.one, pathlib.Path(args.dir), args.threads)))
         return
     only = args.only.split(",")
-    program = benchmark(args.cargo.split())
+    program = benchmark("peers", args.cargo.split())
     with tempfile.TemporaryDirectory(dir=args.dir) as folder:
         folder = pathlib.Path(folder)
         if {"assign", "kmeans"} & set(only):
