@@ -406,7 +406,7 @@ impl<'a> Deal<'a> {
             key(self.seed, &[self.epoch.into(), 5, k, batches.start + i])
         });
         into.draws.clear();
-        let Batch { draws, heads, next, positions, .. } = into;
+        let Batch { rows: out, stratum, draws, heads, next, positions, .. } = into;
         let last = next.len() - 1;
         for (place, &h) in self.order.iter().enumerate() {
             let (from, to) = (self.starts[place], self.starts[place + 1]);
@@ -417,17 +417,19 @@ impl<'a> Deal<'a> {
                 let here = next[batch]..next[batch] + count as usize;
                 next[batch] = here.end;
                 draws.to.extend_from_slice(&positions[here]);
-                let numbers = (0..count).map(|i| first + i * step);
-                match &mut rows {
-                    None => draws.row.extend(numbers),
-                    Some(rows) => draws.row.extend(numbers.map(|i| rows.draw(i))),
+                let mut number = first;
+                for _ in 0..count {
+                    draws.row.push(rows.as_mut().map_or(number, |rows| rows.draw(number)));
+                    number += step;
                 }
             };
+            // Every head is less than `full` behind `from`: each batch takes so many rows, or one more.
+            let least = (to - from) / self.full.max(1);
+            let reach = least * self.full;
             for (batch, heads) in heads.chunks_mut(k as usize).enumerate() {
                 for at in heads {
-                    if *at < to {
-                        // Most small strata have one row in a batch: no division for them.
-                        let count = if *at + self.full >= to { 1 } else { (to - *at).div_ceil(self.full) };
+                    let count = least + u64::from(*at + reach < to);
+                    if count > 0 {
                         draw(batch, kept + *at - from, self.full, count);
                         *at += count * self.full;
                     }
@@ -441,10 +443,11 @@ impl<'a> Deal<'a> {
         if self.once {
             self.find(draws);
         }
+        let (out, stratum) = (out.as_mut_slice(), stratum.as_mut_slice());
         for (h, draws_of_it) in draws.groups() {
             for (&to, &row) in draws.to[draws_of_it.clone()].iter().zip(&draws.row[draws_of_it]) {
-                into.rows[to as usize] = row;
-                into.stratum[to as usize] = h;
+                out[to as usize] = row;
+                stratum[to as usize] = h;
             }
         }
     }
@@ -510,7 +513,7 @@ impl Batch {
         for (i, first) in (0..rows).step_by(size).enumerate() {
             self.next.push(first);
             self.layout.reset(size.min(rows - first));
-            self.positions.extend(self.layout.positions(shift(i as u64)).map(|p| (first + p) as u32));
+            self.layout.append(shift(i as u64), first as u32, &mut self.positions);
         }
     }
 }
@@ -616,11 +619,17 @@ impl Layout {
         }
     }
 
-    /// Positions by ascending sobol2(p) xor shift: where the elements go, in order.
-    fn positions(&self, shift: u64) -> impl Iterator<Item = usize> {
-        let mask = self.position.len() - 1;
+    /// Appends `first` + positions by ascending sobol2(p) xor shift: where the elements go, in order.
+    fn append(&self, shift: u64, first: u32, to: &mut Vec<u32>) {
+        let position = self.position.as_slice();
+        let mask = position.len() - 1;
         let shift = shift as usize & mask;
-        (0..=mask).map(move |rank| self.position[rank ^ shift]).filter(|&p| p != NONE).map(|p| p as usize)
+        let ranks = (0..position.len()).map(|rank| position[(rank ^ shift) & mask]);
+        if self.len == position.len() {
+            to.extend(ranks.map(|p| first + p));
+        } else {
+            to.extend(ranks.filter(|&p| p != NONE).map(|p| first + p));
+        }
     }
 }
 
@@ -889,7 +898,9 @@ mod tests {
                 }
                 let mut order: Vec<usize> = (0..len).collect();
                 order.sort_by_key(|&p| value[p]);
-                assert!(layout.positions(shift).eq(order), "{len} {shift}");
+                let (mut got, order) = (vec![7], order.iter().map(|&p| p as u32 + 100));
+                layout.append(shift, 100, &mut got);
+                assert!(got.into_iter().eq(std::iter::once(7).chain(order)), "{len} {shift}");
             }
         }
     }

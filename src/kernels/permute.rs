@@ -3,16 +3,17 @@
 use super::simd::{Job, Vector, dispatch};
 use crate::rng::{Permutation, mix32};
 
-/// Buffers of [`index_all`]: halves of the positions that still walk, and whose they are.
-#[derive(Clone, Debug, Default)]
-pub struct Walk {
-    left: Vec<u32>,
-    right: Vec<u32>,
-    of: Vec<u32>,
-}
+/// Positions that take a step together: four registers of AVX-512, because a round is a chain of ten instructions.
+const MANY: usize = 64;
+/// As many for the last few.
+const FEW: usize = 16;
 
-/// [`Permutation::index`] of every position. All take each round together, so the rounds are vectors: several times as
-/// fast for a dozen and more.
+/// Buffer of [`index_all`]: which positions still walk.
+#[derive(Clone, Debug, Default)]
+pub struct Walk(Vec<u32>);
+
+/// [`Permutation::index`] of every position. All take a step together, so the rounds are vectors: several times as fast
+/// for a dozen and more.
 pub fn index_all(permutation: &Permutation, positions: &mut [u64], walk: &mut Walk) {
     if permutation.n() <= 1 {
         positions.fill(0);
@@ -32,46 +33,68 @@ impl Job for IndexAll<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let IndexAll { permutation, positions, walk } = self;
-        let (even, odd) = permutation.masks();
-        let (right_bits, end) = (permutation.right_bits(), permutation.n());
-        walk.left.clear();
-        walk.left.extend(positions.iter().map(|&i| (i >> right_bits) as u32));
-        walk.right.clear();
-        walk.right.extend(positions.iter().map(|&i| i as u32 & odd));
-        walk.of.clear();
-        walk.of.extend(0..positions.len() as u32);
-        while !walk.of.is_empty() {
-            let n = walk.of.len();
-            let (left, right, of) = (&mut walk.left[..n], &mut walk.right[..n], &mut walk.of[..n]);
-            // All rounds of a few positions before the next few, in registers.
-            let (lefts, left_tail) = left.as_chunks_mut::<32>();
-            let (rights, right_tail) = right.as_chunks_mut::<32>();
-            for (l, r) in lefts.iter_mut().zip(rights) {
-                rounds(permutation.keys(), (even, odd), l, r);
+        let IndexAll { permutation, positions, walk: Walk(walking) } = self;
+        let end = permutation.n();
+        walking.resize(walking.len().max(positions.len()), 0);
+        let walking = walking.as_mut_slice();
+        // Which positions must take another step is found without a branch, for nobody can guess it.
+        let mut left = 0;
+        for (c, chunk) in positions.chunks_mut(MANY).enumerate() {
+            step(permutation, chunk);
+            for (i, &position) in chunk.iter().enumerate() {
+                walking[left] = (c * MANY + i) as u32;
+                left += usize::from(position >= end);
             }
-            for (l, r) in left_tail.iter_mut().zip(right_tail) {
-                let (mut a, mut b) = ([*l], [*r]);
-                rounds(permutation.keys(), (even, odd), &mut a, &mut b);
-                (*l, *r) = (a[0], b[0]);
+        }
+        while left > 0 {
+            let count = std::mem::take(&mut left);
+            for first in (0..count).step_by(MANY) {
+                let len = MANY.min(count - first);
+                let (mut which, mut some) = ([0; MANY], [0; MANY]);
+                which[..len].copy_from_slice(&walking[first..first + len]);
+                for (to, &i) in some.iter_mut().zip(&which[..len]) {
+                    *to = positions[i as usize];
+                }
+                step(permutation, &mut some[..len]);
+                for (&i, &position) in which[..len].iter().zip(&some) {
+                    positions[i as usize] = position;
+                    walking[left] = i;
+                    left += usize::from(position >= end);
+                }
             }
-            let mut again = 0;
-            for k in 0..n {
-                let i = (u64::from(left[k]) << right_bits) | u64::from(right[k]);
-                positions[of[k] as usize] = i;
-                (left[again], right[again], of[again]) = (left[k], right[k], of[k]);
-                again += usize::from(i >= end);
-            }
-            walk.of.truncate(again);
         }
     }
 }
 
-/// All rounds of `N` positions.
+/// [`Permutation::step`] of each of at most [`MANY`].
 #[inline(always)]
-fn rounds<const N: usize>(keys: &[u32], (even, odd): (u32, u32), left: &mut [u32; N], right: &mut [u32; N]) {
-    let (mut l, mut r) = (*left, *right);
-    for pair in keys.as_chunks::<2>().0 {
+fn step(permutation: &Permutation, positions: &mut [u64]) {
+    #[inline(always)]
+    fn padded<const N: usize>(permutation: &Permutation, positions: &mut [u64]) {
+        let mut all = [0; N];
+        all[..positions.len()].copy_from_slice(positions);
+        rounds(permutation, &mut all);
+        positions.copy_from_slice(&all[..positions.len()]);
+    }
+    if let Ok(all) = positions.try_into() {
+        rounds::<MANY>(permutation, all);
+    } else if positions.len() <= FEW {
+        padded::<FEW>(permutation, positions);
+    } else {
+        padded::<MANY>(permutation, positions);
+    }
+}
+
+/// [`Permutation::step`] of each.
+#[inline(always)]
+fn rounds<const N: usize>(permutation: &Permutation, positions: &mut [u64; N]) {
+    let ((even, odd), right_bits) = (permutation.masks(), permutation.right_bits());
+    let (mut l, mut r) = ([0; N], [0; N]);
+    for i in 0..N {
+        l[i] = (positions[i] >> right_bits) as u32;
+        r[i] = positions[i] as u32 & odd;
+    }
+    for pair in permutation.keys().as_chunks::<2>().0 {
         for i in 0..N {
             l[i] = (l[i] ^ mix32(r[i] ^ pair[0])) & even;
         }
@@ -79,7 +102,9 @@ fn rounds<const N: usize>(keys: &[u32], (even, odd): (u32, u32), left: &mut [u32
             r[i] = (r[i] ^ mix32(l[i] ^ pair[1])) & odd;
         }
     }
-    (*left, *right) = (l, r);
+    for i in 0..N {
+        positions[i] = (u64::from(l[i]) << right_bits) | u64::from(r[i]);
+    }
 }
 
 #[cfg(test)]
