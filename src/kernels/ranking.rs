@@ -14,7 +14,8 @@
 //! - The canonical `f64` distance (and its square root) is within `(p / 8 + 16) 2^-53 (X + C)^2` of the exact one.
 //!
 //! Let `e` be the sum. A point can be canonically nearest only if its score is at most the smallest plus `2 e`; it can be
-//! among the `k` nearest only if its score is at most the `k`-th smallest plus `2 e`. If `C^2 + 2 X C` comes near the
+//! among the `k` nearest only if its score is at most the `k`-th smallest plus `2 e`. A [`Screen`]'s bound has fewer
+//! coordinates, its last one up to 2^-22 too large, so it is within `e` of a number that is at most the exact score. If `C^2 + 2 X C` comes near the
 //! largest `f32` there is no bound, and the row is settled without scores.
 #![allow(unsafe_code)]
 
@@ -42,6 +43,11 @@ pub(super) struct Panels {
 impl Panels {
     /// Packs the points, moved if that makes them much shorter. O(n p).
     pub(super) fn new(points: &Matrix) -> Self {
+        Panels::ordered(points, 0..points.rows())
+    }
+
+    /// [`Panels::new`] of the points in another order.
+    pub(super) fn ordered(points: &Matrix, order: impl ExactSizeIterator<Item = usize>) -> Self {
         let zeros = vec![0.0; points.cols()];
         let mut mean = vec![0.0f64; points.cols()];
         for point in points.iter_rows() {
@@ -49,21 +55,28 @@ impl Panels {
         }
         let mean: Vec<f32> = mean.iter().map(|m| (m / points.rows().max(1) as f64) as f32).collect();
         let moved = largest(points, &mean) < 0.5 * largest(points, &zeros);
-        Panels::pack(points, if moved { mean } else { zeros }, moved)
+        let shift = if moved { mean } else { zeros };
+        Panels::pack(order.map(|i| points.row(i)), largest(points, &shift), shift, moved)
     }
 
     /// Some of the same points: their scores can be compared with those of all, and take the same [`Rows`].
     pub(super) fn sample(&self, points: &Matrix) -> Self {
-        Panels::pack(points, self.shift.clone(), self.moved)
+        Panels::pack(points.iter_rows(), largest(points, &self.shift), self.shift.clone(), self.moved)
     }
 
-    fn pack(points: &Matrix, shift: Vec<f32>, moved: bool) -> Self {
-        let (n, p) = (points.rows(), points.cols());
+    /// `c`: [`largest`] of the points.
+    fn pack<'a>(
+        points: impl ExactSizeIterator<Item = &'a [f32]>,
+        c: f64,
+        shift: Vec<f32>,
+        moved: bool,
+    ) -> Self {
+        let (n, p) = (points.len(), shift.len());
         let lines = (p + 1) * PANEL;
         let mut data = Aligned::zeros(n.div_ceil(PANEL) * lines);
         let panels = data.slice_mut();
         panels.chunks_exact_mut(lines).for_each(|panel| panel[..PANEL].fill(f32::INFINITY));
-        for (j, point) in points.iter_rows().enumerate() {
+        for (j, point) in points.enumerate() {
             let panel = &mut panels[j / PANEL * lines + j % PANEL..];
             let mut square = 0.0;
             for (t, (&c, &s)) in point.iter().zip(&shift).enumerate() {
@@ -73,7 +86,6 @@ impl Panels {
             }
             panel[0] = square as f32;
         }
-        let c = largest(points, &shift);
         // From C^2 + 2 X C < f32::MAX / 4; not a number, and so never, if C is infinite.
         let reach = (0.25 * f64::from(f32::MAX) - c * c) / (2.0 * c);
         Panels { points: n, p, slack: slack(p, c, moved), reach, shift, moved, data }
@@ -167,32 +179,123 @@ impl<'a> Rows<'a> {
         out: &mut [f32],
         stride: usize,
     ) {
-        let p = panels.p;
-        let count = self.slack.len().next_multiple_of(V::ROWS);
-        let lines = (p + 1) * PANEL;
-        assert!(which.end <= panels.len() && which.len() * PANEL <= stride && count * stride <= out.len());
-        let x = self.lying.unwrap_or(self.data.slice());
-        assert!(count * self.stride <= x.len() && p <= self.stride);
-        let (x, data, out) = (x.as_ptr(), panels.data.slice().as_ptr(), out.as_mut_ptr());
         for (place, panel) in which.enumerate() {
-            for first in (0..count).step_by(V::ROWS) {
-                for part in (0..PANEL).step_by(2 * V::LANES) {
-                    // SAFETY: by the assertions, `count` rows of x and out exist, panel and place lie inside.
-                    unsafe {
-                        let x = x.add(first * self.stride);
-                        let data = data.add(panel * lines + part);
-                        let out = out.add(first * stride + place * PANEL + part);
-                        // The rows of the next tile, once for every tile.
-                        if (place, part) == (0, 0) {
-                            V::tile::<true>(x, self.stride, p, data, out, stride);
-                        } else {
-                            V::tile::<false>(x, self.stride, p, data, out, stride);
-                        }
-                    }
+            for first in (0..self.slack.len()).step_by(V::ROWS) {
+                let out = &mut out[first * stride + place * PANEL..];
+                // The rows of the next tile, once for every tile.
+                if place == 0 {
+                    self.tile::<V, true>(panels, panel, first, out, stride);
+                } else {
+                    self.tile::<V, false>(panels, panel, first, out, stride);
                 }
             }
         }
     }
+
+    /// Scores of the tile of rows that starts at `first` for one panel: 32 numbers a row, `stride` apart.
+    #[inline(always)]
+    pub(super) fn tile<V: Vector, const AHEAD: bool>(
+        &self,
+        panels: &Panels,
+        panel: usize,
+        first: usize,
+        out: &mut [f32],
+        stride: usize,
+    ) {
+        let p = panels.p;
+        let lines = (p + 1) * PANEL;
+        let x = self.lying.unwrap_or(self.data.slice());
+        assert!(panel < panels.len() && PANEL <= stride && (V::ROWS - 1) * stride + PANEL <= out.len());
+        assert!((first + V::ROWS) * self.stride <= x.len() && p <= self.stride);
+        let (x, data, out) = (x.as_ptr(), panels.data.slice().as_ptr(), out.as_mut_ptr());
+        for part in (0..PANEL).step_by(2 * V::LANES) {
+            // SAFETY: by the assertions, a tile's rows of x and of out exist, and so does the panel.
+            unsafe {
+                let x = x.add(first * self.stride);
+                let data = data.add(panel * lines + part);
+                if AHEAD && part == 0 {
+                    V::tile::<true>(x, self.stride, p, data, out.add(part), stride);
+                } else {
+                    V::tile::<false>(x, self.stride, p, data, out.add(part), stride);
+                }
+            }
+        }
+    }
+}
+
+/// A lower bound of scores from a few coordinates: the others of a row and of a point count as if they were parallel
+/// (Cauchy & Schwarz), so each side needs only their length, which becomes one coordinate more. Where modes lie apart, most
+/// points are seen to be far from a row in those coordinates in which the points vary most.
+#[derive(Clone, Debug)]
+pub(super) struct Screen {
+    /// Coordinates that are looked at, and the others.
+    columns: [Vec<usize>; 2],
+    shift: Vec<f32>,
+    pub(super) panels: Panels,
+}
+
+impl Screen {
+    /// From so many coordinates on it is worth it.
+    const FROM: usize = 32;
+    /// Coordinates looked at: this share of them, and at most so many.
+    const SHARE: usize = 4;
+    const MOST: usize = 16;
+
+    /// Of the points of `panels`, in the same order. O(n p).
+    pub(super) fn new(
+        panels: &Panels,
+        points: &Matrix,
+        order: impl ExactSizeIterator<Item = usize>,
+    ) -> Option<Self> {
+        if panels.p < Screen::FROM {
+            return None;
+        }
+        let (mut sum, mut square) = (vec![0.0f64; panels.p], vec![0.0f64; panels.p]);
+        for point in points.iter_rows() {
+            for ((sum, square), &x) in sum.iter_mut().zip(&mut square).zip(point) {
+                *sum += f64::from(x);
+                *square += f64::from(x) * f64::from(x);
+            }
+        }
+        let n = points.rows() as f64;
+        let variance = |t: &usize| square[*t] - sum[*t] * sum[*t] / n;
+        let mut columns: Vec<usize> = (0..panels.p).collect();
+        columns.sort_by(|a, b| variance(b).total_cmp(&variance(a)));
+        let others = columns.split_off((panels.p / Screen::SHARE).min(Screen::MOST));
+        let width = columns.len() + 1;
+        let mut screen =
+            Screen { columns: [columns, others], shift: panels.shift.clone(), panels: panels.clone() };
+        let reduced = Matrix::from_vec(n as usize, width, screen.reduced(order.map(|i| points.row(i))));
+        let zeros = vec![0.0; width];
+        screen.panels = Panels::pack(reduced.iter_rows(), largest(&reduced, &zeros), zeros, false);
+        Some(screen)
+    }
+
+    /// The coordinates of rows that are looked at, after the move, and at least the length of the others.
+    pub(super) fn reduced<'a>(&self, rows: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
+        let [columns, others] = &self.columns;
+        let mut out = Vec::new();
+        for row in rows {
+            let moved = |&t: &usize| row[t] - self.shift[t];
+            out.extend(columns.iter().map(moved));
+            let length = others.iter().map(|t| f64::from(moved(t)).powi(2)).sum::<f64>().sqrt();
+            out.push((length * (1.0 + 1e-9)) as f32);
+            let last = out.last_mut().expect("one was pushed");
+            *last = last.next_up();
+        }
+        out
+    }
+}
+
+/// Whether a score, of a whole number of vectors, is at most the limit.
+#[inline(always)]
+pub(super) fn any_at_most<V: Vector>(scores: &[f32], limit: f32) -> bool {
+    let mut least = V::splat(f32::INFINITY);
+    for part in scores.chunks_exact(V::LANES) {
+        // SAFETY: a part has as many numbers as a vector.
+        least = least.min(unsafe { V::load(part.as_ptr()) });
+    }
+    least.at_most(V::splat(limit)) != 0
 }
 
 /// Sum of squares, in lanes.
@@ -274,6 +377,78 @@ pub(super) fn at_most<V: Vector>(scores: &[f32], limit: f32, mut found: impl FnM
     let first = scores.len() - rest.len();
     for (t, part) in rest.chunks_exact(V::LANES).enumerate() {
         look(first + t * V::LANES, part);
+    }
+}
+
+/// Scores that passed a threshold, and whose they are, ascending.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shortlist {
+    score: Vec<f32>,
+    place: Vec<u32>,
+    len: usize,
+}
+
+impl Shortlist {
+    pub(super) fn with_room(len: usize) -> Self {
+        Shortlist { score: vec![0.0; len], place: vec![0; len], len: 0 }
+    }
+
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
+    }
+
+    pub(super) fn scores(&self) -> &[f32] {
+        &self.score[..self.len]
+    }
+
+    pub(super) fn places(&self) -> &[u32] {
+        &self.place[..self.len]
+    }
+
+    /// Appends the scores `<= limit`, which have the places `first ..`. Without a branch for each: nobody can guess which
+    /// pass. There must be a whole number of vectors, and no NaN.
+    #[inline(always)]
+    pub(super) fn extend<V: Vector>(&mut self, scores: &[f32], limit: f32, first: u32) {
+        let most = self.len + scores.len() + V::LANES;
+        if most > self.score.len() {
+            self.score.resize(2 * most, 0.0);
+            self.place.resize(2 * most, 0);
+        }
+        let (bound, mut len, mut place) = (V::splat(limit), self.len, first);
+        for part in scores.chunks_exact(V::LANES) {
+            // SAFETY: a part is a vector; there is room for one more than all that are there.
+            unsafe {
+                let (score, places) = (self.score.as_mut_ptr().add(len), self.place.as_mut_ptr().add(len));
+                len += V::load(part.as_ptr()).keep(bound, place, score, places);
+            }
+            place += V::LANES as u32;
+        }
+        self.len = len;
+    }
+
+    /// Leaves out places that are not below `end`, and `other`.
+    #[inline(always)]
+    pub(super) fn leave_out(&mut self, end: u32, other: u32) {
+        self.retain(|_, place| place < end && place != other);
+    }
+
+    /// Leaves out scores above the limit.
+    #[inline(always)]
+    pub(super) fn cut(&mut self, limit: f32) {
+        self.retain(|score, _| score <= limit);
+    }
+
+    /// Without a branch, as above.
+    #[inline(always)]
+    fn retain(&mut self, stays: impl Fn(f32, u32) -> bool) {
+        let (scores, places) = (&mut self.score[..self.len], &mut self.place[..self.len]);
+        let mut kept = 0;
+        for i in 0..scores.len() {
+            let (score, place) = (scores[i], places[i]);
+            (scores[kept], places[kept]) = (score, place);
+            kept += usize::from(stays(score, place));
+        }
+        self.len = kept;
     }
 }
 

@@ -47,7 +47,10 @@ impl Level {
     pub(super) fn all() -> &'static [Level] {
         #[cfg(target_arch = "x86_64")]
         {
-            let avx2 = is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma");
+            let avx2 = is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("popcnt")
+                && is_x86_feature_detected!("bmi1");
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
@@ -126,6 +129,31 @@ pub(super) trait Vector: Copy {
     }
     /// Bit `i` says whether number `i` is at most that of `bound`.
     fn at_most(self, bound: Self) -> u32;
+    /// Writes the numbers that are at most those of `bound`, and their places counted from `first`, one after another, and
+    /// anything after them; returns how many there are.
+    ///
+    /// # Safety
+    /// `numbers` and `places` can be written for `LANES` numbers.
+    #[inline(always)]
+    unsafe fn keep(self, bound: Self, first: u32, numbers: *mut f32, places: *mut u32) -> usize {
+        let (mut kept, mut bits) = (0, self.at_most(bound));
+        if bits != 0 {
+            let mut lanes = [0.0; 16];
+            const { assert!(Self::LANES <= 16) };
+            // SAFETY: there are as many lanes, and no more than `LANES` bits.
+            unsafe {
+                self.store(lanes.as_mut_ptr());
+                while bits != 0 {
+                    let j = bits.trailing_zeros();
+                    *numbers.add(kept) = lanes[j as usize];
+                    *places.add(kept) = first + j;
+                    kept += 1;
+                    bits &= bits - 1;
+                }
+            }
+        }
+        kept
+    }
     /// Asks for a cache line soon. Any address will do.
     fn prefetch(at: *const f32);
     /// The register tile with as many rows as this machine has registers for.
@@ -326,12 +354,12 @@ mod x86 {
     use super::{Job, Vector, tile};
     use std::arch::x86_64::*;
 
-    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma")]
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma,popcnt,bmi1")]
     pub fn with_avx512<J: Job>(job: J) -> J::Output {
         job.run::<__m512>()
     }
 
-    #[target_feature(enable = "avx2,fma")]
+    #[target_feature(enable = "avx2,fma,popcnt,bmi1")]
     pub fn with_avx2<J: Job>(job: J) -> J::Output {
         job.run::<__m256>()
     }
@@ -398,6 +426,18 @@ mod x86 {
         fn at_most(self, bound: Self) -> u32 {
             // SAFETY: see the top of this module.
             unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(self, bound)) }
+        }
+        #[inline(always)]
+        unsafe fn keep(self, bound: Self, first: u32, numbers: *mut f32, places: *mut u32) -> usize {
+            // SAFETY: see the top of this module; both are written for 16 numbers.
+            unsafe {
+                let kept = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self, bound);
+                let lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
+                let all = _mm512_add_epi32(_mm512_set1_epi32(first as i32), lanes);
+                _mm512_storeu_ps(numbers, _mm512_maskz_compress_ps(kept, self));
+                _mm512_storeu_si512(places.cast(), _mm512_maskz_compress_epi32(kept, all));
+                kept.count_ones() as usize
+            }
         }
         #[inline(always)]
         fn prefetch(at: *const f32) {
