@@ -11,6 +11,7 @@
 //! - [`knn`] the `k` nearest neighbours of every row of a sample
 //! - [`project`] rows onto axes
 //! - [`eigen`] mean, covariance and eigenvectors of symmetric matrices
+//! - [`logarithm`] logarithms of many numbers
 //! - [`permute`] many positions of a keyed permutation
 //! - [`sketches`] many cosines at once, and the products of what they make
 //! - [`moments`] sums over rows
@@ -20,6 +21,7 @@ pub mod bytes;
 pub mod distance;
 pub mod eigen;
 pub mod knn;
+pub mod logarithm;
 pub mod moments;
 pub mod permute;
 #[cfg(test)]

@@ -29,6 +29,21 @@ pub struct Field {
     /// Denser neighbours of rank t: `denser[start[t]..start[t + 1]]`, ascending by rank, so the densest is first.
     start: Vec<u32>,
     denser: Vec<u32>,
+    /// Hill of every rank, and the hills, highest first.
+    hill: Vec<u32>,
+    hills: Vec<Hill>,
+}
+
+/// All ranks from which one peak is reached by going to the densest neighbour.
+#[derive(Clone, Copy, Debug)]
+struct Hill {
+    /// Rank of the peak.
+    peak: u32,
+    rows: u32,
+    /// How far the peak rises above the highest pass to a higher one, in nats; infinite if there is none.
+    rise: f64,
+    /// The hill on the other side of that pass.
+    beyond: u32,
 }
 
 /// The modes at one tau.
@@ -36,7 +51,7 @@ pub struct Field {
 pub struct Modes {
     /// Mode of every row; modes are numbered by descending density of their peaks.
     pub labels: Vec<u32>,
-    /// Rank of every mode's peak.
+    /// Hill of every mode's peak.
     peaks: Vec<u32>,
 }
 
@@ -62,7 +77,8 @@ impl Field {
             Joined::Both => mutual(neighbours, graph, &row, &rank),
             Joined::Either => either(neighbours, graph, &rank),
         };
-        Field { dimension, density, row, start, denser }
+        let (hill, hills) = climb(&density, &start, &denser);
+        Field { dimension, density, row, start, denser, hill, hills }
     }
 
     /// Maximum-likelihood estimate (Levina & Bickel 2005); the density is this power of the distance.
@@ -74,11 +90,11 @@ impl Field {
     /// row of a tree that is kept. O(n graph) and, for rows with no kept row in their list, O(n d) each.
     pub fn modes(&self, tau: f64, min_size: usize, neighbours: &Neighbours, points: &Matrix) -> Modes {
         let (root, peaks) = self.trees(tau, min_size);
-        let mut labels = vec![u32::MAX; root.len()];
-        for (t, &r) in root.iter().enumerate() {
-            if let Ok(mode) = peaks.binary_search(&r) {
-                labels[self.row[t] as usize] = mode as u32;
-            }
+        let mode = |&root: &u32| peaks.binary_search(&root).map_or(u32::MAX, |mode| mode as u32);
+        let of_hill: Vec<u32> = root.iter().map(mode).collect();
+        let mut labels = vec![u32::MAX; self.row.len()];
+        for (&row, &hill) in self.row.iter().zip(&self.hill) {
+            labels[row as usize] = of_hill[hill as usize];
         }
         dissolve(&mut labels, neighbours, points);
         Modes { labels, peaks }
@@ -89,15 +105,18 @@ impl Field {
         self.trees(tau, min_size).1.len()
     }
 
-    /// The root of every rank, and the roots of the trees that are kept.
+    /// The highest hill of the tree that every hill is in, and these hills of the trees that are kept. O(hills): whatever tau
+    /// is, a hill joins the first higher one that it meets or none, for it rises even more above every later pass.
     fn trees(&self, tau: f64, min_size: usize) -> (Vec<u32>, Vec<u32>) {
-        let root = self.climb(|height, _, _| height < tau);
+        let joins = |(h, hill): (u32, &Hill)| if hill.rise < tau { hill.beyond } else { h };
+        let mut parent: Vec<u32> = (0..).zip(&self.hills).map(joins).collect();
+        let root: Vec<u32> = (0..parent.len() as u32).map(|h| find(&mut parent, h)).collect();
         let mut size = vec![0usize; root.len()];
-        for &r in &root {
-            size[r as usize] += 1;
+        for (&r, hill) in root.iter().zip(&self.hills) {
+            size[r as usize] += hill.rows as usize;
         }
         let least = min_size.min(size.iter().copied().max().unwrap_or(0)).max(1);
-        let peaks = (0..root.len() as u32).filter(|&t| size[t as usize] >= least).collect();
+        let peaks = (0..root.len() as u32).filter(|&h| size[h as usize] >= least).collect();
         (root, peaks)
     }
 
@@ -105,12 +124,11 @@ impl Field {
     /// higher mode, above the lowest row.
     pub fn prominence(&self, modes: &Modes) -> Vec<f64> {
         let lowest = self.density.last().copied().unwrap_or(0.0);
-        let mut rise: Vec<f64> = self.density.iter().map(|f| f - lowest).collect();
-        self.climb(|height, lower, _| {
-            rise[lower as usize] = height;
-            true
-        });
-        modes.peaks.iter().map(|&peak| rise[peak as usize]).collect()
+        let rise = |&h: &u32| {
+            let Hill { peak, rise, .. } = self.hills[h as usize];
+            if rise.is_finite() { rise } else { self.density[peak as usize] - lowest }
+        };
+        modes.peaks.iter().map(rise).collect()
     }
 
     /// The passes over which modes that meet become one, highest first, as the two modes that meet there: a spanning tree of
@@ -131,32 +149,44 @@ impl Field {
         }
         passes
     }
+}
 
-    /// Visits ranks in order; where two trees meet, `join(height of the lower peak above the pass, lower, higher)` says
-    /// whether they become one. Returns each rank's root, the rank of its tree's peak.
-    fn climb(&self, mut join: impl FnMut(f64, u32, u32) -> bool) -> Vec<u32> {
-        let n = self.row.len();
-        let mut parent: Vec<u32> = (0..n as u32).collect();
-        for t in 0..n {
-            let denser = &self.denser[self.start[t] as usize..self.start[t + 1] as usize];
-            let Some((&first, _)) = denser.split_first() else { continue };
-            let mut mine = find(&mut parent, first);
-            parent[t] = mine;
-            // The first neighbour's own tree is mine already.
-            for &j in &denser[1..] {
-                let theirs = find(&mut parent, j);
-                if theirs != mine {
-                    // A tree's root is its densest row: the lower rank is the higher peak.
-                    let (higher, lower) = (mine.min(theirs), mine.max(theirs));
-                    if join(self.density[lower as usize] - self.density[t], lower, higher) {
-                        parent[lower as usize] = higher;
-                        mine = find(&mut parent, t as u32);
-                    }
-                }
+/// Visits ranks in order: the hill of each, and where each hill first meets a higher one. O(edges).
+fn climb(density: &[f64], start: &[u32], denser: &[u32]) -> (Vec<u32>, Vec<Hill>) {
+    let mut hill = vec![0u32; density.len()];
+    let mut hills: Vec<Hill> = Vec::new();
+    // Hills that have met; the highest of them is the root.
+    let mut parent: Vec<u32> = Vec::new();
+    for t in 0..density.len() {
+        let denser = &denser[start[t] as usize..start[t + 1] as usize];
+        let Some((&first, others)) = denser.split_first() else {
+            hill[t] = hills.len() as u32;
+            parent.push(hill[t]);
+            hills.push(Hill { peak: t as u32, rows: 1, rise: f64::INFINITY, beyond: hill[t] });
+            continue;
+        };
+        let own = hill[first as usize];
+        hill[t] = own;
+        hills[own as usize].rows += 1;
+        let mut mine = None;
+        for &j in others {
+            let other = hill[j as usize];
+            if other == own {
+                continue;
+            }
+            let here = *mine.get_or_insert_with(|| find(&mut parent, own));
+            let there = find(&mut parent, other);
+            if here != there {
+                let (higher, lower) = (here.min(there), here.max(there));
+                let Hill { peak, rise, beyond, .. } = &mut hills[lower as usize];
+                *rise = density[*peak as usize] - density[t];
+                *beyond = if lower == here { other } else { own };
+                parent[lower as usize] = higher;
+                mine = Some(higher);
             }
         }
-        (0..n as u32).map(|t| find(&mut parent, t)).collect()
     }
+    (hill, hills)
 }
 
 /// [`Field::start`] and [`Field::denser`] of the edges that are in both lists.

@@ -6,10 +6,13 @@ use rayon::prelude::*;
 
 use crate::kernels::distance::squared;
 use crate::kernels::knn;
+use crate::kernels::logarithm::log_all;
 use crate::matrix::Matrix;
 
 /// Distances are floored here before the logarithm is taken.
 const SMALLEST: f64 = 1e-30;
+/// Distances whose logarithms one thread takes at once.
+const MANY: usize = 4096;
 
 /// Each row's `k` nearest rows, self excluded, ascending by (distance, row).
 #[derive(Clone, Debug)]
@@ -41,16 +44,21 @@ pub struct HalfNeighbours {
 impl Neighbours {
     /// `k` must be below the number of rows. O(n^2 d).
     pub fn new(points: &Matrix, k: usize) -> Self {
-        let found = knn::knn(points, k);
-        Neighbours { k, index: found.index, log: found.distance.into_par_iter().map(log).collect() }
+        let knn::Neighbours { k, index, mut distance } = knn::knn(points, k);
+        distance.par_chunks_mut(MANY).for_each(logs);
+        Neighbours { k, index, log: distance }
     }
 
     /// Lists that were found before; only their logarithms are computed. O(n k d).
     pub fn again(points: &Matrix, k: usize, index: Vec<u32>) -> Self {
-        let of = |(i, list): (usize, &[u32])| -> Vec<f64> {
-            list.iter().map(|&j| log(squared(points.row(i), points.row(j as usize)).sqrt())).collect()
-        };
-        let log = index.par_chunks(k.max(1)).enumerate().flat_map_iter(of).collect();
+        let mut log = vec![0.0; index.len()];
+        let lists = index.par_chunks(k.max(1)).zip(log.par_chunks_mut(k.max(1)));
+        lists.enumerate().for_each(|(i, (list, log))| {
+            for (to, &j) in log.iter_mut().zip(list) {
+                *to = squared(points.row(i), points.row(j as usize)).sqrt();
+            }
+            logs(log);
+        });
         Neighbours { k, index, log }
     }
 
@@ -77,33 +85,39 @@ impl Neighbours {
         let rows = &halves.rows[usize::from(half)];
         let k = k.min(rows.len().saturating_sub(1));
         let place = |j: u32| halves.place[j as usize];
-        // For every row of the half: its neighbours in the half, and the nearest row of the other.
-        let found: Vec<(Vec<(u32, f64)>, u32)> = rows
-            .par_iter()
-            .with_min_len(64)
-            .map(|&i| {
-                let i = i as usize;
-                let list = || self.of(i).iter().zip(self.logs(i)).map(|(&j, &log)| (j, log));
-                let mut own = Vec::with_capacity(k);
-                own.extend(
-                    list()
-                        .filter(|&(j, _)| halves.half[j as usize] == half)
-                        .take(k)
-                        .map(|(j, l)| (place(j), l)),
-                );
-                if own.len() < k {
-                    own = nearest(points, i, rows, k).into_iter().map(|(j, l)| (place(j), l)).collect();
+        let (mut index, mut log) = (vec![0u32; rows.len() * k], vec![0.0; rows.len() * k]);
+        let mut across = vec![0u32; rows.len()];
+        // Chunks of no numbers are no chunks: without neighbours, only `across` is looked for.
+        let lists = |i: u32| self.of(i as usize).iter().zip(self.logs(i as usize));
+        let own = index.par_chunks_mut(k.max(1)).zip(log.par_chunks_mut(k.max(1))).zip(rows);
+        own.with_min_len(64).for_each_init(Vec::new, |kept: &mut Vec<(u32, f64)>, ((index, log), &i)| {
+            // Which rows are in the half is up to chance, so they are taken without a branch, some at a time.
+            kept.clear();
+            kept.resize(self.k + 1, (0, 0.0));
+            let mut found = 0;
+            for (n, (&j, &log)) in lists(i).enumerate() {
+                kept[found] = (j, log);
+                found += usize::from(halves.half[j as usize] == half);
+                if n % 16 == 15 && found >= k {
+                    break;
                 }
-                let other = list().find(|&(j, _)| halves.half[j as usize] != half).map(|(j, _)| j);
-                let other = other.or_else(|| {
-                    nearest(points, i, &halves.rows[usize::from(!half)], 1).first().map(|&(j, _)| j)
-                });
-                (own, other.map_or(0, place))
-            })
-            .collect();
-        let index = found.iter().flat_map(|(own, _)| own.iter().map(|x| x.0)).collect();
-        let log = found.iter().flat_map(|(own, _)| own.iter().map(|x| x.1)).collect();
-        (Neighbours { k, index, log }, found.iter().map(|x| x.1).collect())
+            }
+            kept.truncate(found);
+            if found < k {
+                *kept = nearest(points, i as usize, rows, k);
+            }
+            for ((index, log), &(j, l)) in index.iter_mut().zip(log).zip(kept.iter()) {
+                (*index, *log) = (place(j), l);
+            }
+        });
+        across.par_iter_mut().zip(rows).with_min_len(64).for_each(|(to, &i)| {
+            let other = lists(i).map(|(&j, _)| j).find(|&j| halves.half[j as usize] != half);
+            let other = other.or_else(|| {
+                nearest(points, i as usize, &halves.rows[usize::from(!half)], 1).first().map(|&(j, _)| j)
+            });
+            *to = other.map_or(0, place);
+        });
+        (Neighbours { k, index, log }, across)
     }
 }
 
@@ -129,11 +143,15 @@ fn nearest(points: &Matrix, i: usize, among: &[u32], k: usize) -> Vec<(u32, f64)
         others.map(|&j| (squared(points.row(i), points.row(j as usize)).sqrt(), j)).collect();
     all.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
     all.truncate(k);
-    all.into_iter().map(|(r, j)| (j, log(r))).collect()
+    let mut log: Vec<f64> = all.iter().map(|x| x.0).collect();
+    logs(&mut log);
+    all.iter().map(|x| x.1).zip(log).collect()
 }
 
-fn log(distance: f64) -> f64 {
-    libm::log(distance.max(SMALLEST))
+/// Puts logarithms in the place of distances.
+fn logs(distances: &mut [f64]) {
+    distances.iter_mut().for_each(|r| *r = r.max(SMALLEST));
+    log_all(distances);
 }
 
 #[cfg(test)]
