@@ -22,7 +22,7 @@ pub use encoder::Encoder;
 pub use inputs::Inputs;
 pub use points::PointsReader;
 pub use reader::{ENCODED_ROWS, InputReader};
-pub(crate) use scale::quantile;
+pub(crate) use scale::{quantile, quantile_of};
 pub use transform::{FeatureRow, Features, Operation};
 
 use arrow_array::RecordBatch;

@@ -5,10 +5,15 @@ use super::Operation;
 /// Quantile of ascending numbers by linear interpolation between order statistics (type 7 of Hyndman & Fan 1996, the
 /// default of numpy and R). `q` in [0, 1]; NaN for no numbers.
 pub(crate) fn quantile(sorted: &[f64], q: f64) -> f64 {
-    let Some(last) = sorted.len().checked_sub(1) else { return f64::NAN };
+    quantile_of(sorted.len(), q, |i| sorted[i])
+}
+
+/// [`quantile`] of `len` numbers, of which `at` tells those that would stand at a place if they were sorted.
+pub(crate) fn quantile_of(len: usize, q: f64, at: impl Fn(usize) -> f64) -> f64 {
+    let Some(last) = len.checked_sub(1) else { return f64::NAN };
     let place = q * last as f64;
     let low = place.floor();
-    let (a, b) = (sorted[low as usize], sorted[(low as usize + 1).min(last)]);
+    let (a, b) = (at(low as usize), at((low as usize + 1).min(last)));
     // Not `a + t (b - a)` where both are equal: the answer is then exactly one of the numbers.
     if a == b { a } else { a + (place - low) * (b - a) }
 }

@@ -12,6 +12,9 @@ use super::simd::{Job, Vector, dispatch};
 use crate::matrix::Matrix;
 use crate::rng::{Stream, mix64, normal};
 
+/// Rows that are summed up together: a tile of them fits the L1 cache.
+const SUMMED: usize = 128;
+
 /// Eigenvalues in descending order; row `j` of `vectors` (`d` numbers) is the unit eigenvector of `values[j]`, its entry
 /// of largest magnitude positive (ties: the first such entry).
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -40,7 +43,7 @@ pub fn covariance(points: &Matrix, mean: &[f64]) -> Vec<f64> {
     assert_eq!(mean.len(), d);
     let mut sums = vec![0.0; d * d];
     let mut centred = Vec::new();
-    for rows in points.as_slice().chunks((256 * d).max(1)) {
+    for rows in points.as_slice().chunks((SUMMED * d).max(1)) {
         centred.clear();
         rows.chunks_exact(d)
             .for_each(|row| centred.extend(row.iter().zip(mean).map(|(&x, m)| f64::from(x) - m)));
@@ -239,8 +242,8 @@ fn combine(weights: &[f64], width: usize, rows: &[f64], d: usize) -> Vec<f64> {
     let count = weights.len() / width;
     let mut out = vec![0.0; count * d];
     let mut turned = Vec::new();
-    for first in (0..width).step_by(256) {
-        let some = first..(first + 256).min(width);
+    for first in (0..width).step_by(SUMMED) {
+        let some = first..(first + SUMMED).min(width);
         turned.clear();
         some.clone().for_each(|t| turned.extend((0..count).map(|i| weights[i * width + t])));
         add_products(&turned, count, &rows[some.start * d..some.end * d], d, &mut out, false);
@@ -273,37 +276,68 @@ impl Job for AddProducts<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        // Four rows of two times eight sums stay in registers.
+        // AVX-512 has registers for 16 sums of four rows and more, AVX2 for those of two.
+        if V::LANES == 16 { self.tiles::<4>() } else { self.tiles::<2>() }
+    }
+}
+
+impl AddProducts<'_> {
+    /// `ROWS` rows of 16 sums stay in registers. What they are made of is packed first: rows of a matrix are often so far
+    /// apart that few of them fit the cache together.
+    #[inline(always)]
+    fn tiles<const ROWS: usize>(self) {
+        const WIDTH: usize = 16;
         let Self { a, m, b, n, out, first, lower } = self;
-        for (r, out) in out.chunks_mut(4 * n).enumerate() {
-            let i = first + 4 * r;
-            let rows = out.len() / n;
-            let end = if lower { (i + rows).min(n) } else { n };
-            for j in (0..end).step_by(16) {
-                if rows == 4 && j + 16 <= n {
-                    let mut sums: [[f64; 16]; 4] =
-                        std::array::from_fn(|r| std::array::from_fn(|s| out[r * n + j + s]));
-                    for (a, b) in a.chunks_exact(m).zip(b.chunks_exact(n)) {
-                        let (a, b) = (&a[i..i + 4], &b[j..j + 16]);
-                        for r in 0..4 {
-                            for s in 0..16 {
-                                sums[r][s] += a[r] * b[s];
-                            }
-                        }
-                    }
-                    for (r, sums) in sums.iter().enumerate() {
-                        out[r * n + j..][..16].copy_from_slice(sums);
-                    }
-                } else {
-                    for (r, out) in out.chunks_mut(n).enumerate() {
-                        for (a, b) in a.chunks_exact(m).zip(b.chunks_exact(n)) {
-                            add_scaled(&mut out[j..(j + 16).min(n)], &b[j..(j + 16).min(n)], a[i + r]);
-                        }
-                    }
+        let (count, rows) = (a.len() / m, out.len() / n);
+        let mut left = vec![[0.0; ROWS]; rows.div_ceil(ROWS) * count];
+        for (r, left) in left.chunks_exact_mut(count).enumerate() {
+            let i = r * ROWS;
+            let height = ROWS.min(rows - i);
+            for (left, a) in left.iter_mut().zip(a.chunks_exact(m)) {
+                left[..height].copy_from_slice(&a[first + i..][..height]);
+            }
+        }
+        let mut right = vec![[0.0; WIDTH]; count];
+        for j in (0..if lower { (first + rows).min(n) } else { n }).step_by(WIDTH) {
+            let width = WIDTH.min(n - j);
+            for (right, b) in right.iter_mut().zip(b.chunks_exact(n)) {
+                right[..width].copy_from_slice(&b[j..j + width]);
+            }
+            for (r, left) in left.chunks_exact(count).enumerate() {
+                let i = r * ROWS;
+                let height = ROWS.min(rows - i);
+                if lower && j >= first + i + height {
+                    continue;
+                }
+                let mut sums = [[0.0; WIDTH]; ROWS];
+                for (r, sums) in sums.iter_mut().enumerate().take(height) {
+                    sums[..width].copy_from_slice(&out[(i + r) * n + j..][..width]);
+                }
+                add_outer(left, &right, &mut sums);
+                for (r, sums) in sums.iter().enumerate().take(height) {
+                    out[(i + r) * n + j..][..width].copy_from_slice(&sums[..width]);
                 }
             }
         }
     }
+}
+
+/// `sums[r][s] += sum_t left[t][r] right[t][s]`, in the order of `t`.
+#[inline(always)]
+fn add_outer<const ROWS: usize, const WIDTH: usize>(
+    left: &[[f64; ROWS]],
+    right: &[[f64; WIDTH]],
+    sums: &mut [[f64; WIDTH]; ROWS],
+) {
+    let mut all = *sums;
+    for (a, b) in left.iter().zip(right) {
+        for r in 0..ROWS {
+            for s in 0..WIDTH {
+                all[r][s] += a[r] * b[s];
+            }
+        }
+    }
+    *sums = all;
 }
 
 /// Modified Gram-Schmidt on rows of `d` numbers, twice ("twice is enough": Giraud, Langou & Rozloznik 2005). A row that

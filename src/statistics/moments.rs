@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 
 use crate::error::Result;
-use crate::features::{State, quantile};
+use crate::features::{State, quantile_of};
 use crate::ids::NONE;
 use crate::kernels;
 use crate::matrix::Matrix;
@@ -129,8 +129,8 @@ impl Pass for Moments {
 /// The 0, 10, .. 100 % quantiles of every feature over the sample's rows `members`: of the *sample*, where the moments
 /// are of the full data. NaN without members. O(n) per feature and quantile at most, features in parallel.
 pub fn quantiles(points: &Matrix, members: &[u32]) -> Vec<[f64; 11]> {
-    // Neighbouring features share cache lines.
-    const TOGETHER: usize = 8;
+    // Features that are read together: four cache lines of a row.
+    const TOGETHER: usize = 64;
     let Some(last) = members.len().checked_sub(1) else { return vec![[f64::NAN; 11]; points.cols()] };
     // As `quantile` computes them.
     let place = |q: i32| (f64::from(q) / 10.0 * last as f64).floor() as usize;
@@ -140,31 +140,46 @@ pub fn quantiles(points: &Matrix, members: &[u32]) -> Vec<[f64; 11]> {
     let firsts: Vec<usize> = (0..points.cols()).step_by(TOGETHER).collect();
     let some = |first: usize| {
         let width = TOGETHER.min(points.cols() - first);
-        let mut columns = vec![Vec::with_capacity(members.len()); width];
-        for &i in members {
+        let n = members.len();
+        let mut columns = vec![0; width * n];
+        for (at, &i) in members.iter().enumerate() {
             let row = &points.row(i as usize)[first..first + width];
-            columns.iter_mut().zip(row).for_each(|(column, &x)| column.push(f64::from(x)));
+            row.iter().enumerate().for_each(|(j, &x)| columns[j * n + at] = ordered(x));
         }
-        let of = |mut x: Vec<f64>| {
-            settle(&mut x, 0, &places);
-            std::array::from_fn(|q| quantile(&x, q as f64 / 10.0))
+        let of = |x: &mut [u32]| {
+            settle(x, 0, &places);
+            std::array::from_fn(|q| quantile_of(n, q as f64 / 10.0, |i| f64::from(number(x[i]))))
         };
-        columns.into_iter().map(of).collect::<Vec<_>>()
+        columns.par_chunks_mut(n).map(of).collect::<Vec<_>>()
     };
     firsts.into_par_iter().map(some).collect::<Vec<_>>().concat()
 }
 
-/// Puts the numbers of the `places` (ascending; `x` begins at place `first`) where they would stand if `x` were sorted.
-fn settle(x: &mut [f64], first: usize, places: &[usize]) {
+/// Puts the words of the `places` (ascending; `x` begins at place `first`) where they would stand if `x` were sorted.
+fn settle(x: &mut [u32], first: usize, places: &[usize]) {
     let Some(&place) = places.get(places.len() / 2) else { return };
-    let (left, _, right) = x.select_nth_unstable_by(place - first, f64::total_cmp);
+    let (left, _, right) = x.select_nth_unstable(place - first);
     settle(left, first, &places[..places.len() / 2]);
     settle(right, place + 1, &places[places.len() / 2 + 1..]);
+}
+
+const SIGN: u32 = 1 << 31;
+
+/// A word in the order of `f32::total_cmp`: words are compared in half the time.
+fn ordered(x: f32) -> u32 {
+    let bits = x.to_bits();
+    bits ^ if bits & SIGN == 0 { SIGN } else { u32::MAX }
+}
+
+/// The number of an [`ordered`] word.
+fn number(word: u32) -> f32 {
+    f32::from_bits(word ^ if word & SIGN == 0 { u32::MAX } else { SIGN })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::features::quantile;
     use crate::statistics::fixtures::Data;
 
     #[test]
