@@ -84,7 +84,7 @@ fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool, level: L
     let order = by_cell(points, &pivots);
     let asked = if skip_self { order.clone() } else { by_cell(queries, &pivots) };
     let in_order = || order.iter().map(|&i| i as usize);
-    let panels = Panels::ordered(points, in_order());
+    let panels = Panels::ordered(level, points, in_order());
     let sample = panels.sample(&some(STRIDE));
     let screen = Screen::new(&panels, points, in_order());
     let shared = Shared { queries, points, order, asked, k, skip_self, panels, sample, screen };
@@ -149,12 +149,12 @@ impl Job for Block<'_, '_> {
             rows.fill::<V>(&screen.panels, reduced);
             (screen, rows)
         });
-        // The screen and the score are both within half the slack of what they stand for.
-        let bound: Vec<f32> = thresholds
-            .iter()
-            .zip(&prepared.slack)
-            .map(|(t, slack)| limit(t.1, slack.unwrap_or(0.0)))
-            .collect();
+        // What the screen must let through: both bounds more than the scores that pass, see `ranking.rs`.
+        let bound: Vec<f32> = screen.as_ref().map_or_else(Vec::new, |(_, rows)| {
+            let slack = rows.slack.iter().zip(&prepared.slack);
+            let both = slack.map(|(screen, score)| screen.zip(*score).map_or(f64::INFINITY, |(a, b)| a + b));
+            thresholds.iter().zip(both).map(|(threshold, slack)| limit(threshold.1, slack)).collect()
+        });
         let (mut tried, mut passed) = (0, 0);
         let mut scores = Aligned::zeros(V::ROWS * WIDTH);
         let scores = scores.slice_mut();
@@ -374,8 +374,11 @@ mod tests {
 
     #[test]
     fn duplicates_grids_and_far_points() {
-        let grid = Matrix::from_vec(600, 2, (0..1200).map(|i| (key(1, &[i]) % 9) as f32).collect());
-        check(&grid, &grid, 12, true);
+        for p in [2, 33] {
+            let of = (0..600 * p as u64).map(|i| (key(1, &[i]) % 9) as f32).collect();
+            let grid = Matrix::from_vec(600, p, of);
+            check(&grid, &grid, 12, true);
+        }
         let same = Matrix::zeros(400, 3);
         check(&same, &same, 5, true);
         let mut far = points(500, 6, 3);

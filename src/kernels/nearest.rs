@@ -2,12 +2,13 @@
 
 use super::distance::squared_inline;
 use super::ranking::{Panels, Rows, at_most, limit, minimum};
-use super::simd::{Aligned, Job, PANEL, Vector, dispatch};
+use super::simd::{Aligned, Job, Level, PANEL, Vector, run_at};
 use crate::matrix::Matrix;
 
 /// Centres prepared for many searches: packed once, O(k p) memory twice.
 #[derive(Clone, Debug)]
 pub struct Centers {
+    level: Level,
     centers: Matrix,
     panels: Panels,
 }
@@ -15,8 +16,13 @@ pub struct Centers {
 impl Centers {
     /// Panics if there is no centre.
     pub fn new(centers: &Matrix) -> Self {
+        Centers::at(Level::now(), centers)
+    }
+
+    /// For searches at this level.
+    fn at(level: Level, centers: &Matrix) -> Self {
         assert!(centers.rows() > 0, "at least one centre");
-        Centers { centers: centers.clone(), panels: Panels::new(centers) }
+        Centers { level, centers: centers.clone(), panels: Panels::new(level, centers) }
     }
 
     /// For each of the `n` rows (row-major, `n x p`) the centre with the smallest canonical squared distance, ties to the
@@ -39,7 +45,7 @@ impl Centers {
             distance.into_iter().for_each(|d| d.fill(0.0));
             return;
         }
-        dispatch(Search { centers: self, rows, out, distance });
+        run_at(self.level, Search { centers: self, rows, out, distance });
     }
 }
 
@@ -55,7 +61,7 @@ impl Job for Search<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(mut self) {
-        let Centers { centers, panels } = self.centers;
+        let Centers { centers, panels, .. } = self.centers;
         let p = centers.cols();
         let width = panels.len() * PANEL;
         // Panels that fit the L2 cache stay there while tiles of rows pass; larger ones are read once per block of tiles,
@@ -118,7 +124,7 @@ fn scan(row: &[f32], centers: &Matrix) -> (u32, f64) {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{naive, simd};
+    use super::super::naive;
     use super::*;
     use crate::rng::{key, normal};
 
@@ -128,17 +134,11 @@ mod tests {
 
     /// Against the slow twin, at every level this machine can run.
     fn check(rows: &Matrix, centers: &Matrix) {
-        let prepared = Centers::new(centers);
         let n = rows.rows();
-        for &level in simd::Level::all() {
+        for &level in Level::all() {
+            let prepared = Centers::at(level, centers);
             let (mut out, mut distance) = (vec![9; n], vec![0.0; n]);
-            let job = Search {
-                centers: &prepared,
-                rows: rows.as_slice(),
-                out: &mut out,
-                distance: Some(&mut distance),
-            };
-            simd::run_at(level, job);
+            prepared.nearest_with_distance(rows.as_slice(), &mut out, &mut distance);
             for i in 0..n {
                 let (best, squared) = naive::nearest(rows.row(i), centers);
                 assert_eq!((out[i], distance[i].to_bits()), (best, squared.to_bits()), "row {i}, {level:?}");
@@ -172,19 +172,21 @@ mod tests {
             Matrix::from_vec(n, p, (0..n * p).map(|i| (key(m, &[i as u64]) % 3) as f32).collect())
         };
         check(&grid(100, 4, 1), &grid(70, 4, 2));
+        check(&grid(100, 33, 1), &grid(70, 33, 2));
     }
 
     #[test]
     fn near_ties_far_from_the_origin() {
         // Here every f32 score is rounding noise; only the bound keeps the answers right.
-        for (offset, spread) in [(1e3, 1e-3), (1e4, 1e-2), (1e6, 1.0), (-300.0, 1e-4)] {
+        let offsets = [(1e3, 1e-3), (1e4, 1e-2), (1e6, 1.0), (-300.0, 1e-4)];
+        for ((offset, spread), (p, k)) in offsets.into_iter().flat_map(|o| [(o, (7, 40)), (o, (35, 90))]) {
             let far = |n, seed| {
-                let mut m = points(n, 7, seed);
+                let mut m = points(n, p, seed);
                 m.as_mut_slice().iter_mut().for_each(|x| *x = *x * spread + offset);
                 m
             };
-            check(&far(60, 5), &far(40, 6));
-            let mut two_sides = far(60, 5);
+            check(&far(60, 5), &far(k, 6));
+            let mut two_sides = far(k, 5);
             two_sides.as_mut_slice().iter_mut().step_by(2).for_each(|x| *x = -*x);
             check(&far(60, 5), &two_sides);
         }
@@ -192,18 +194,31 @@ mod tests {
 
     #[test]
     fn extreme_numbers() {
-        for scale in [1e19f32, 3e37, 1e-20, 1e-38, 1e-44] {
+        let scales = [1e19f32, 3e37, 1e-20, 1e-38, 1e-44];
+        for (scale, (p, k)) in scales.into_iter().flat_map(|s| [(s, (6, 9)), (s, (40, 80))]) {
             let scaled = |n, seed| {
-                let mut m = points(n, 6, seed);
+                let mut m = points(n, p, seed);
                 m.as_mut_slice().iter_mut().for_each(|x| *x *= scale);
                 m
             };
-            check(&scaled(20, 1), &scaled(9, 2));
-            check(&points(20, 6, 1), &scaled(9, 2));
-            check(&scaled(20, 1), &points(9, 6, 2));
+            check(&scaled(20, 1), &scaled(k, 2));
+            check(&points(20, p, 1), &scaled(k, 2));
+            check(&scaled(20, 1), &points(k, p, 2));
         }
-        check(&points(5, 3, 1), &Matrix::zeros(4, 3));
-        check(&Matrix::zeros(5, 3), &Matrix::zeros(4, 3));
+        for (p, k) in [(3, 4), (40, 80)] {
+            check(&points(5, p, 1), &Matrix::zeros(k, p));
+            check(&Matrix::zeros(5, p), &Matrix::zeros(k, p));
+            check(&Matrix::zeros(5, p), &points(k, p, 1));
+        }
+        // All of a row's length in one coordinate, and rows of very different length.
+        let mut spikes = points(90, 40, 7);
+        for (i, row) in spikes.as_mut_slice().chunks_mut(40).enumerate() {
+            row.iter_mut().for_each(|x| *x *= 10f32.powi(i as i32 % 9 - 4));
+            row[i % 40] = 1e3 * if i % 2 == 0 { 1.0 } else { -1.0 };
+        }
+        check(&spikes, &points(80, 40, 8));
+        check(&points(60, 40, 8), &spikes);
+        check(&spikes, &spikes);
     }
 
     #[test]

@@ -13,86 +13,112 @@
 //!   `2 u (X + C)^2`.
 //! - The canonical `f64` distance (and its square root) is within `(p / 8 + 16) 2^-53 (X + C)^2` of the exact one.
 //!
+//! **In words.** Where the machine multiplies 16-bit integers twice as fast as `f32`, longer rows and more than a few points
+//! are rounded to such integers (the points by one scale, a row by its own), and their products are exact. With `r` at
+//! least the length of what a row loses by that, `s` that of any point, a score is within `2 (r C + (X + r) s)` (Cauchy &
+//! Schwarz) and a few roundings, `8 u (C^2 + 2 (X + r)(C + s))`, of the exact one. Both lengths are measured, not assumed.
+//!
 //! Let `e` be the sum. A point can be canonically nearest only if its score is at most the smallest plus `2 e`; it can be
-//! among the `k` nearest only if its score is at most the `k`-th smallest plus `2 e`. A [`Screen`]'s bound has fewer
-//! coordinates, its last one up to 2^-22 too large, so it is within `e` of a number that is at most the exact score. If `C^2 + 2 X C` comes near the
+//! among the `k` nearest only if its score is at most the `k`-th smallest plus `2 e`. A [`Screen`]'s bound exceeds the
+//! exact score by less than its own `2 e`, one `e` for its chain and the other for its last coordinate, which is rounded up
+//! by at most 2^-22: more than six `u C^2` are left of it. If `C^2 + 2 X C` comes near the
 //! largest `f32` there is no bound, and the row is settled without scores.
 #![allow(unsafe_code)]
 
-use super::simd::{Aligned, PANEL, Vector};
+use super::simd::{Aligned, Level, PANEL, Vector, Words};
 use crate::matrix::Matrix;
 
 const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
+
+/// From so many coordinates and points on scores are computed in words.
+const WORDS_FROM: (usize, usize) = (32, 64);
+/// A row is asked for so many rows ahead.
+const SOON: usize = 8;
+/// Scaled rows and points are at most so long: every product of two is below 2^31.
+const WORD: f64 = 32766.0;
 
 /// Points prepared for ranking.
 #[derive(Clone, Debug)]
 pub(super) struct Panels {
     points: usize,
-    p: usize,
+    frame: Frame,
+    data: Data,
+}
+
+/// What all points of one search, and its rows, have in common.
+#[derive(Clone, Debug)]
+struct Frame {
     /// The move: zeros, or the mean of the points.
     shift: Vec<f32>,
     moved: bool,
-    /// Twice the error bound of a row, as a polynomial of its length.
-    slack: [f64; 3],
+    /// At least the length of the longest point, after the move.
+    longest: f64,
     /// Rows this long have no bound: their scores might overflow.
     reach: f64,
+    words: bool,
+}
+
+#[derive(Clone, Debug)]
+enum Data {
     /// Panel after panel: a line of `|c|^2` (infinity where there is no point), then `p` lines of `-2 c`.
-    data: Aligned<f32>,
+    Singles(Aligned<f32>),
+    /// Panel after panel of two coordinates of each point side by side, times the scale; `|c|^2` of all (infinity where there
+    /// is no point); and at least the length of what any point lost.
+    Words { pairs: Aligned<i16>, squares: Aligned<f32>, scale: f32, lost: f64 },
+}
+
+impl Frame {
+    fn new(points: &Matrix, shift: Vec<f32>, moved: bool, words: bool) -> Self {
+        let longest = largest(points, &shift);
+        // From C^2 + 2 X C < f32::MAX / 4; not a number, and so never, if C is infinite.
+        let reach = (0.25 * f64::from(f32::MAX) - longest * longest) / (2.0 * longest);
+        Frame { shift, moved, longest, reach, words }
+    }
 }
 
 impl Panels {
-    /// Packs the points, moved if that makes them much shorter. O(n p).
-    pub(super) fn new(points: &Matrix) -> Self {
-        Panels::ordered(points, 0..points.rows())
+    /// Packs the points for searches at this level, moved if that makes them much shorter. O(n p).
+    pub(super) fn new(level: Level, points: &Matrix) -> Self {
+        Panels::ordered(level, points, 0..points.rows())
     }
 
     /// [`Panels::new`] of the points in another order.
-    pub(super) fn ordered(points: &Matrix, order: impl ExactSizeIterator<Item = usize>) -> Self {
+    pub(super) fn ordered(
+        level: Level,
+        points: &Matrix,
+        order: impl ExactSizeIterator<Item = usize>,
+    ) -> Self {
         let zeros = vec![0.0; points.cols()];
         let mut mean = vec![0.0f64; points.cols()];
         for point in points.iter_rows() {
             mean.iter_mut().zip(point).for_each(|(m, &x)| *m += f64::from(x));
         }
         let mean: Vec<f32> = mean.iter().map(|m| (m / points.rows().max(1) as f64) as f32).collect();
-        let moved = largest(points, &mean) < 0.5 * largest(points, &zeros);
-        let shift = if moved { mean } else { zeros };
-        Panels::pack(order.map(|i| points.row(i)), largest(points, &shift), shift, moved)
+        let words = level.words() && points.cols() >= WORDS_FROM.0 && points.rows() >= WORDS_FROM.1;
+        // In words shorter is sharper, so nearly any gain counts.
+        let much = if words { 0.9 } else { 0.5 };
+        let moved = largest(points, &mean) < much * largest(points, &zeros);
+        let frame = Frame::new(points, if moved { mean } else { zeros }, moved, words);
+        Panels::pack(order.map(|i| points.row(i)), frame)
     }
 
     /// Some of the same points: their scores can be compared with those of all, and take the same [`Rows`].
     pub(super) fn sample(&self, points: &Matrix) -> Self {
-        Panels::pack(points.iter_rows(), largest(points, &self.shift), self.shift.clone(), self.moved)
+        Panels::pack(points.iter_rows(), self.frame.clone())
     }
 
-    /// `c`: [`largest`] of the points.
-    fn pack<'a>(
-        points: impl ExactSizeIterator<Item = &'a [f32]>,
-        c: f64,
-        shift: Vec<f32>,
-        moved: bool,
-    ) -> Self {
-        let (n, p) = (points.len(), shift.len());
-        let lines = (p + 1) * PANEL;
-        let mut data = Aligned::zeros(n.div_ceil(PANEL) * lines);
-        let panels = data.slice_mut();
-        panels.chunks_exact_mut(lines).for_each(|panel| panel[..PANEL].fill(f32::INFINITY));
-        for (j, point) in points.enumerate() {
-            let panel = &mut panels[j / PANEL * lines + j % PANEL..];
-            let mut square = 0.0;
-            for (t, (&c, &s)) in point.iter().zip(&shift).enumerate() {
-                let c = c - s;
-                panel[(t + 1) * PANEL] = -2.0 * c;
-                square += f64::from(c) * f64::from(c);
-            }
-            panel[0] = square as f32;
-        }
-        // From C^2 + 2 X C < f32::MAX / 4; not a number, and so never, if C is infinite.
-        let reach = (0.25 * f64::from(f32::MAX) - c * c) / (2.0 * c);
-        Panels { points: n, p, slack: slack(p, c, moved), reach, shift, moved, data }
+    fn pack<'a>(points: impl ExactSizeIterator<Item = &'a [f32]>, frame: Frame) -> Self {
+        let count = points.len();
+        let data = if frame.words { words(points, &frame) } else { singles(points, &frame) };
+        Panels { points: count, frame, data }
     }
 
     pub(super) fn points(&self) -> usize {
         self.points
+    }
+
+    fn p(&self) -> usize {
+        self.frame.shift.len()
     }
 
     /// Number of panels of 32 points.
@@ -102,26 +128,81 @@ impl Panels {
 
     /// Bytes of one panel.
     pub(super) fn panel_bytes(&self) -> usize {
-        (self.p + 1) * PANEL * 4
+        match self.data {
+            Data::Singles(_) => (self.p() + 1) * PANEL * 4,
+            Data::Words { .. } => (self.p().div_ceil(2) + 1) * PANEL * 4,
+        }
     }
 
-    /// Twice the bound `e` of the module doc for a row with `|x| <= reach`; `None` if there is none.
+    /// Twice the bound `e` of the module doc for a row with `|x| <= reach` that loses at most `lost` in words; `None` if there
+    /// is none.
     #[inline(always)]
-    fn slack(&self, reach: f64) -> Option<f64> {
-        let [a, b, c] = self.slack;
-        (reach < self.reach).then_some(a + reach * (b + reach * c))
+    fn slack(&self, reach: f64, lost: f64) -> Option<f64> {
+        let Frame { moved, longest: c, reach: most, .. } = self.frame;
+        let p = self.p() as f64;
+        let scores = match self.data {
+            Data::Singles(_) => {
+                let n = (p + 4.0) * UNIT;
+                n / (1.0 - n) * (c * c + 2.0 * reach * c)
+            }
+            Data::Words { lost: s, .. } => {
+                2.0 * (lost * c + (reach + lost) * s) + 8.0 * UNIT * (c * c + 2.0 * (reach + lost) * (c + s))
+            }
+        };
+        let square = (p / 8.0 + 16.0) * 0.5 * f64::EPSILON + if moved { 2.001 * UNIT } else { 0.0 };
+        let tiny = (4.0 * p + 8.0) * 2f64.powi(-149);
+        // A millionth more than needed: the bound is computed in f64 too.
+        (reach < most).then_some(2.000_001 * (scores + square * (reach + c) * (reach + c) + tiny))
     }
 }
 
-/// `2 e` of the module doc as a polynomial of `X`, for the longest point `c`.
-fn slack(p: usize, c: f64, moved: bool) -> [f64; 3] {
-    let p = p as f64;
-    let n = (p + 4.0) * UNIT;
-    let chain = n / (1.0 - n);
-    let square = (p / 8.0 + 16.0) * 0.5 * f64::EPSILON + if moved { 2.001 * UNIT } else { 0.0 };
-    let tiny = (4.0 * p + 8.0) * 2f64.powi(-149);
-    // A millionth more than needed: the bound is computed in f64 too.
-    [(chain + square) * c * c + tiny, 2.0 * (chain + square) * c, square].map(|x| 2.000_001 * x)
+fn singles<'a>(points: impl ExactSizeIterator<Item = &'a [f32]>, frame: &Frame) -> Data {
+    let lines = (frame.shift.len() + 1) * PANEL;
+    let mut data = Aligned::zeros(points.len().div_ceil(PANEL) * lines);
+    let panels = data.slice_mut();
+    panels.chunks_exact_mut(lines).for_each(|panel| panel[..PANEL].fill(f32::INFINITY));
+    for (j, point) in points.enumerate() {
+        let panel = &mut panels[j / PANEL * lines + j % PANEL..];
+        let mut square = 0.0;
+        for (t, (&c, &s)) in point.iter().zip(&frame.shift).enumerate() {
+            let c = c - s;
+            panel[(t + 1) * PANEL] = -2.0 * c;
+            square += f64::from(c) * f64::from(c);
+        }
+        panel[0] = square as f32;
+    }
+    Data::Singles(data)
+}
+
+fn words<'a>(points: impl ExactSizeIterator<Item = &'a [f32]>, frame: &Frame) -> Data {
+    let lines = frame.shift.len().div_ceil(2) * 2 * PANEL;
+    let panels = points.len().div_ceil(PANEL);
+    let (mut pairs, mut squares) = (Aligned::zeros(panels * lines), Aligned::zeros(panels * PANEL));
+    squares.slice_mut().fill(f32::INFINITY);
+    let (scale, mut lost) = (word_scale(frame.longest), 0.0f64);
+    for (j, point) in points.enumerate() {
+        let panel = &mut pairs.slice_mut()[j / PANEL * lines + j % PANEL * 2..];
+        let (mut square, mut rest) = (0.0, 0.0);
+        for (t, (&c, &s)) in point.iter().zip(&frame.shift).enumerate() {
+            let c = f64::from(c - s);
+            let scaled = c * f64::from(scale);
+            let word = scaled.round_ties_even();
+            panel[t / 2 * 2 * PANEL + t % 2] = word as i16;
+            square += c * c;
+            rest += (scaled - word).powi(2);
+        }
+        squares.slice_mut()[j] = square as f32;
+        lost = lost.max(rest.sqrt());
+    }
+    // The product of a coordinate and the scale is rounded in f64.
+    let lost = lost * (1.0 + 1e-9) / f64::from(scale) + frame.longest * 2f64.powi(-50);
+    Data::Words { pairs, squares, scale, lost }
+}
+
+/// Makes something of this length as long as words allow; within bounds, so that no product of two scales overflows. Short
+/// ones then lose much of their length, which is measured, and longer ones have no bound.
+fn word_scale(length: f64) -> f32 {
+    (WORD / length).clamp(2f64.powi(-60), 2f64.powi(60)) as f32
 }
 
 /// At least the length of the longest point, after the move.
@@ -136,6 +217,9 @@ pub(super) struct Rows<'a> {
     stride: usize,
     data: Aligned<f32>,
     lying: Option<&'a [f32]>,
+    words: Aligned<i16>,
+    /// What the products of words are worth.
+    weight: Vec<f32>,
     /// [`Panels::slack`] of every row.
     pub(super) slack: Vec<Option<f64>>,
 }
@@ -143,30 +227,60 @@ pub(super) struct Rows<'a> {
 impl<'a> Rows<'a> {
     /// Room for `count` rows.
     pub(super) fn new<V: Vector>(panels: &Panels, count: usize) -> Self {
-        // Rows 4 KiB apart would share a few cache sets.
-        let stride = if panels.p.is_multiple_of(256) { panels.p + 16 } else { panels.p };
-        let data = Aligned::zeros(count.next_multiple_of(V::ROWS) * stride);
-        Rows { stride, data, lying: None, slack: Vec::with_capacity(count) }
+        let (p, count) = (panels.p(), count.next_multiple_of(V::ROWS));
+        // Rows 4 KiB apart, or a small part of that, would share a few cache sets.
+        let stride = if panels.frame.words {
+            let whole = p.next_multiple_of(32);
+            if whole.is_multiple_of(512) { whole + 32 } else { whole }
+        } else if p.is_multiple_of(256) {
+            p + 16
+        } else {
+            p
+        };
+        let (singles, words) = if panels.frame.words { (p, count * stride) } else { (count * stride, 0) };
+        Rows {
+            stride,
+            data: Aligned::zeros(singles),
+            lying: None,
+            words: Aligned::zeros(words),
+            weight: vec![0.0; count],
+            slack: Vec::with_capacity(count),
+        }
     }
 
-    /// Takes the next rows; at most as many as there is room for.
+    /// Takes the next rows; at most as many as there is room for. O(rows p).
     #[inline(always)]
     pub(super) fn fill<V: Vector>(&mut self, panels: &Panels, rows: &'a [f32]) {
         self.slack.clear();
-        let p = panels.p;
-        let stays = !panels.moved && self.stride == p && rows.len().is_multiple_of(V::ROWS * p);
+        let (p, shifts) = (panels.p(), panels.frame.shift.as_slice());
+        if let Data::Words { scale: of_points, .. } = panels.data {
+            let words = self.words.slice_mut().chunks_exact_mut(self.stride);
+            for ((row, words), weight) in rows.chunks_exact(p).zip(words).zip(&mut self.weight) {
+                let moved = self.data.slice_mut();
+                let reach = length(shift::<V>(row, shifts, moved), p);
+                let scale = word_scale(reach);
+                *weight = (-2.0 / (f64::from(scale) * f64::from(of_points))) as f32;
+                // What rounding leaves is exact; scaling before it is one rounding of every coordinate.
+                let whole = p.next_multiple_of(16);
+                assert!(V::WORDS && whole <= moved.len() && whole <= words.len());
+                // SAFETY: both have so many numbers; after the row's own there are zeros.
+                let rest = unsafe { V::to_words(moved.as_ptr(), whole, scale, words.as_mut_ptr()) };
+                let lost = length(rest, p) / f64::from(scale) + 1.01 * UNIT * reach;
+                let fits = reach * f64::from(scale) <= WORD * (1.0 + 4.0 * UNIT);
+                self.slack.push(panels.slack(reach, lost).filter(|_| fits));
+            }
+            return;
+        }
+        let stays = !panels.frame.moved && self.stride == p && rows.len().is_multiple_of(V::ROWS * p);
         self.lying = stays.then_some(rows);
         let mut copies = self.data.slice_mut().chunks_exact_mut(self.stride);
         for row in rows.chunks_exact(p) {
             let square = if stays {
-                square(row)
+                square::<V>(row)
             } else {
-                shift(row, &panels.shift, &mut copies.next().expect("there is room")[..p])
+                shift::<V>(row, shifts, &mut copies.next().expect("there is room")[..p])
             };
-            // At most p + 4 roundings of a sum of squares, and squares that underflow to nothing.
-            let reach = f64::from(square).sqrt() * (1.0 + 2.0 * (p as f64 + 8.0) * UNIT)
-                + (p as f64).sqrt() * 2f64.powi(-70);
-            self.slack.push(panels.slack(reach));
+            self.slack.push(panels.slack(length(square, p), 0.0));
         }
     }
 
@@ -202,25 +316,55 @@ impl<'a> Rows<'a> {
         out: &mut [f32],
         stride: usize,
     ) {
-        let p = panels.p;
-        let lines = (p + 1) * PANEL;
-        let x = self.lying.unwrap_or(self.data.slice());
+        let p = panels.p();
         assert!(panel < panels.len() && PANEL <= stride && (V::ROWS - 1) * stride + PANEL <= out.len());
-        assert!((first + V::ROWS) * self.stride <= x.len() && p <= self.stride);
-        let (x, data, out) = (x.as_ptr(), panels.data.slice().as_ptr(), out.as_mut_ptr());
-        for part in (0..PANEL).step_by(2 * V::LANES) {
-            // SAFETY: by the assertions, a tile's rows of x and of out exist, and so does the panel.
-            unsafe {
-                let x = x.add(first * self.stride);
-                let data = data.add(panel * lines + part);
-                if AHEAD && part == 0 {
-                    V::tile::<true>(x, self.stride, p, data, out.add(part), stride);
-                } else {
-                    V::tile::<false>(x, self.stride, p, data, out.add(part), stride);
+        assert!(p <= self.stride && first + V::ROWS <= self.weight.len());
+        let out = out.as_mut_ptr();
+        match &panels.data {
+            Data::Singles(data) => {
+                let lines = (p + 1) * PANEL;
+                let x = self.lying.unwrap_or(self.data.slice());
+                assert!((first + V::ROWS) * self.stride <= x.len());
+                let (x, data) = (x.as_ptr(), data.slice().as_ptr());
+                for part in (0..PANEL).step_by(2 * V::LANES) {
+                    // SAFETY: by the assertions, a tile's rows of x and of out exist, and so does the panel.
+                    unsafe {
+                        let x = x.add(first * self.stride);
+                        let data = data.add(panel * lines + part);
+                        if AHEAD && part == 0 {
+                            V::tile::<true>(x, self.stride, p, data, out.add(part), stride);
+                        } else {
+                            V::tile::<false>(x, self.stride, p, data, out.add(part), stride);
+                        }
+                    }
+                }
+            }
+            Data::Words { pairs, squares, .. } => {
+                const { assert!(!V::WORDS || 2 * V::LANES == PANEL) };
+                assert!(V::WORDS && (first + V::ROWS) * self.stride <= self.words.slice().len());
+                let pairs_of_row = p.div_ceil(2);
+                // SAFETY: the panel exists, and by the assertions a tile's rows of words, weights and out do; a row has zeros
+                // up to an even number of words.
+                unsafe {
+                    let of = Words {
+                        x: self.words.slice().as_ptr().add(first * self.stride),
+                        stride: self.stride,
+                        pairs: pairs_of_row,
+                        panel: pairs.slice().as_ptr().add(panel * pairs_of_row * 2 * PANEL),
+                        square: squares.slice().as_ptr().add(panel * PANEL),
+                        weight: self.weight.as_ptr().add(first),
+                    };
+                    V::words(&of, out, stride);
                 }
             }
         }
     }
+}
+
+/// At least the length whose square was summed up in `f32`: at most p + 4 roundings, and squares that underflow to nothing.
+#[inline(always)]
+fn length(square: f32, p: usize) -> f64 {
+    f64::from(square).sqrt() * (1.0 + 2.0 * (p as f64 + 8.0) * UNIT) + (p as f64).sqrt() * 2f64.powi(-70)
 }
 
 /// A lower bound of scores from a few coordinates: the others of a row and of a point count as if they were parallel
@@ -247,10 +391,11 @@ impl Screen {
         points: &Matrix,
         order: impl ExactSizeIterator<Item = usize>,
     ) -> Option<Self> {
-        if panels.p < Screen::FROM {
+        let p = panels.p();
+        if p < Screen::FROM {
             return None;
         }
-        let (mut sum, mut square) = (vec![0.0f64; panels.p], vec![0.0f64; panels.p]);
+        let (mut sum, mut square) = (vec![0.0f64; p], vec![0.0f64; p]);
         for point in points.iter_rows() {
             for ((sum, square), &x) in sum.iter_mut().zip(&mut square).zip(point) {
                 *sum += f64::from(x);
@@ -259,32 +404,38 @@ impl Screen {
         }
         let n = points.rows() as f64;
         let variance = |t: &usize| square[*t] - sum[*t] * sum[*t] / n;
-        let mut columns: Vec<usize> = (0..panels.p).collect();
+        let mut columns: Vec<usize> = (0..p).collect();
         columns.sort_by(|a, b| variance(b).total_cmp(&variance(a)));
-        let others = columns.split_off((panels.p / Screen::SHARE).min(Screen::MOST));
+        let others = columns.split_off((p / Screen::SHARE).min(Screen::MOST));
         let width = columns.len() + 1;
-        let mut screen =
-            Screen { columns: [columns, others], shift: panels.shift.clone(), panels: panels.clone() };
-        let reduced = Matrix::from_vec(n as usize, width, screen.reduced(order.map(|i| points.row(i))));
-        let zeros = vec![0.0; width];
-        screen.panels = Panels::pack(reduced.iter_rows(), largest(&reduced, &zeros), zeros, false);
-        Some(screen)
+        let columns = [columns, others];
+        let shift = panels.frame.shift.clone();
+        let all = reduced(&columns, &shift, order.map(|i| points.row(i)));
+        let all = Matrix::from_vec(n as usize, width, all);
+        let frame = Frame::new(&all, vec![0.0; width], false, false);
+        Some(Screen { columns, shift, panels: Panels::pack(all.iter_rows(), frame) })
     }
 
     /// The coordinates of rows that are looked at, after the move, and at least the length of the others.
     pub(super) fn reduced<'a>(&self, rows: impl Iterator<Item = &'a [f32]>) -> Vec<f32> {
-        let [columns, others] = &self.columns;
-        let mut out = Vec::new();
-        for row in rows {
-            let moved = |&t: &usize| row[t] - self.shift[t];
-            out.extend(columns.iter().map(moved));
-            let length = others.iter().map(|t| f64::from(moved(t)).powi(2)).sum::<f64>().sqrt();
-            out.push((length * (1.0 + 1e-9)) as f32);
-            let last = out.last_mut().expect("one was pushed");
-            *last = last.next_up();
-        }
-        out
+        reduced(&self.columns, &self.shift, rows)
     }
+}
+
+/// [`Screen::reduced`].
+fn reduced<'a>(
+    [columns, others]: &[Vec<usize>; 2],
+    shift: &[f32],
+    rows: impl Iterator<Item = &'a [f32]>,
+) -> Vec<f32> {
+    let mut out = Vec::new();
+    for row in rows {
+        let moved = |&t: &usize| row[t] - shift[t];
+        out.extend(columns.iter().map(moved));
+        let length = others.iter().map(|t| f64::from(moved(t)).powi(2)).sum::<f64>().sqrt();
+        out.push(((length * (1.0 + 1e-9)) as f32).next_up());
+    }
+    out
 }
 
 /// Whether a score, of a whole number of vectors, is at most the limit.
@@ -300,43 +451,40 @@ pub(super) fn any_at_most<V: Vector>(scores: &[f32], limit: f32) -> bool {
 
 /// Sum of squares, in lanes.
 #[inline(always)]
-fn square(row: &[f32]) -> f32 {
-    let mut sums = [0.0f32; 16];
-    let (row, tail) = row.as_chunks::<16>();
-    for x in row {
-        for i in 0..16 {
-            sums[i] += x[i] * x[i];
-        }
+fn square<V: Vector>(row: &[f32]) -> f32 {
+    let mut sums = V::splat(0.0);
+    let parts = row.chunks_exact(V::LANES);
+    let tail: f32 = parts.remainder().iter().map(|x| x * x).sum();
+    for part in parts {
+        // SAFETY: a part is a vector.
+        let x = unsafe { V::load(part.as_ptr()) };
+        sums = sums.add_product(x, x);
     }
-    tail.iter().for_each(|x| sums[0] += x * x);
-    sum(sums)
+    sums.total() + tail
 }
 
 /// `to = row - shift`; its sum of squares, in lanes.
 #[inline(always)]
-fn shift(row: &[f32], shift: &[f32], to: &mut [f32]) -> f32 {
-    let mut sums = [0.0f32; 16];
-    let ((row, row_tail), (shift, shift_tail)) = (row.as_chunks::<16>(), shift.as_chunks::<16>());
-    let (to, to_tail) = to.as_chunks_mut::<16>();
-    for ((to, x), s) in to.iter_mut().zip(row).zip(shift) {
-        for i in 0..16 {
-            to[i] = x[i] - s[i];
-            sums[i] += to[i] * to[i];
+fn shift<V: Vector>(row: &[f32], shift: &[f32], to: &mut [f32]) -> f32 {
+    assert!(row.len() == shift.len() && row.len() <= to.len());
+    let whole = row.len() / V::LANES * V::LANES;
+    let (mut sums, minus) = (V::splat(0.0), V::splat(-1.0));
+    for t in (0..whole).step_by(V::LANES) {
+        // SAFETY: a vector from t on lies inside all three.
+        unsafe {
+            let x = V::load(row.as_ptr().add(t)).add_product(V::load(shift.as_ptr().add(t)), minus);
+            x.store(to.as_mut_ptr().add(t));
+            sums = sums.add_product(x, x);
+            // Where there are few points, waiting for rows is half the time.
+            V::prefetch(row.as_ptr().wrapping_add(SOON * row.len() + t));
         }
     }
-    for ((to, x), s) in to_tail.iter_mut().zip(row_tail).zip(shift_tail) {
-        *to = x - s;
-        sums[0] += *to * *to;
+    let mut tail = 0.0;
+    for t in whole..row.len() {
+        to[t] = row[t] - shift[t];
+        tail += to[t] * to[t];
     }
-    sum(sums)
-}
-
-/// Halves first: shorter than one after the other.
-#[inline(always)]
-fn sum(lanes: [f32; 16]) -> f32 {
-    let eight: [f32; 8] = std::array::from_fn(|i| lanes[i] + lanes[i + 8]);
-    let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
-    (four[0] + four[2]) + (four[1] + four[3])
+    sums.total() + tail
 }
 
 /// Smallest of a whole number of vectors.
@@ -354,29 +502,19 @@ pub(super) fn minimum<V: Vector>(scores: &[f32]) -> f32 {
 #[inline(always)]
 pub(super) fn at_most<V: Vector>(scores: &[f32], limit: f32, mut found: impl FnMut(usize)) {
     let bound = V::splat(limit);
-    let mut look = |first: usize, part: &[f32]| {
-        // SAFETY: a part has as many numbers as a vector.
-        let mut bits = unsafe { V::load(part.as_ptr()) }.at_most(bound);
-        while bits != 0 {
-            found(first + bits.trailing_zeros() as usize);
-            bits &= bits - 1;
-        }
-    };
     // Few scores pass: four vectors are asked at once.
-    let fours = scores.chunks_exact(4 * V::LANES);
-    let rest = fours.remainder();
-    for (i, four) in fours.enumerate() {
-        // SAFETY: there are four vectors.
-        let [a, b, c, d] = [0, 1, 2, 3].map(|t| unsafe { V::load(four.as_ptr().add(t * V::LANES)) });
-        if a.min(b).min(c.min(d)).at_most(bound) != 0 {
-            for (t, part) in four.chunks_exact(V::LANES).enumerate() {
-                look((4 * i + t) * V::LANES, part);
+    for (i, four) in scores.chunks(4 * V::LANES).enumerate() {
+        if !any_at_most::<V>(four, limit) {
+            continue;
+        }
+        for (t, part) in four.chunks_exact(V::LANES).enumerate() {
+            // SAFETY: a part has as many numbers as a vector.
+            let mut bits = unsafe { V::load(part.as_ptr()) }.at_most(bound);
+            while bits != 0 {
+                found((4 * i + t) * V::LANES + bits.trailing_zeros() as usize);
+                bits &= bits - 1;
             }
         }
-    }
-    let first = scores.len() - rest.len();
-    for (t, part) in rest.chunks_exact(V::LANES).enumerate() {
-        look(first + t * V::LANES, part);
     }
 }
 

@@ -1,7 +1,7 @@
 //! Vectors of `f32` and the choice of the widest ones this machine has.
 //!
-//! A [`Job`] is written once over [`Vector`] and compiled three times, for AVX-512, AVX2 and plain arrays; [`dispatch`]
-//! runs the best one. Everything on the way is `#[inline(always)]`, so the whole job, its `f64` loops included, is
+//! A [`Job`] is written once over [`Vector`] and compiled for AVX-512 with and without VNNI, AVX2 and plain arrays;
+//! [`dispatch`] runs the best one. Everything on the way is `#[inline(always)]`, so the whole job, its `f64` loops included, is
 //! compiled with the wide registers. Rust never contracts `a * b + c`, so those loops give the same bits everywhere.
 #![allow(unsafe_code)]
 
@@ -16,9 +16,11 @@ pub fn force_portable(portable: bool) {
     PORTABLE.store(portable, Ordering::Relaxed);
 }
 
-/// What the kernels run on: `avx512`, `avx2` or `portable`.
+/// What the kernels run on: `avx512-vnni`, `avx512`, `avx2` or `portable`.
 pub fn description() -> &'static str {
     match Level::now() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Vnni => "avx512-vnni",
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => "avx512",
         #[cfg(target_arch = "x86_64")]
@@ -30,6 +32,9 @@ pub fn description() -> &'static str {
 /// What a [`Job`] is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
+    /// AVX-512 and its products of 16-bit numbers.
+    #[cfg(target_arch = "x86_64")]
+    Vnni,
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -43,6 +48,14 @@ impl Level {
         if PORTABLE.load(Ordering::Relaxed) { Level::Portable } else { Level::all()[0] }
     }
 
+    /// Whether its vectors have [`Vector::words`].
+    pub(super) fn words(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Level::Vnni;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
     /// All that this machine can run, best first.
     pub(super) fn all() -> &'static [Level] {
         #[cfg(target_arch = "x86_64")]
@@ -54,6 +67,10 @@ impl Level {
             let avx512 = is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512dq")
                 && is_x86_feature_detected!("avx512vl");
+            let vnni = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
+            if avx2 && avx512 && vnni {
+                return &[Level::Vnni, Level::Avx512, Level::Avx2, Level::Portable];
+            }
             if avx2 && avx512 {
                 return &[Level::Avx512, Level::Avx2, Level::Portable];
             }
@@ -81,6 +98,9 @@ pub(super) fn run_at<J: Job>(level: Level, job: J) -> J::Output {
     assert!(Level::all().contains(&level), "{level:?} on a machine without it");
     match level {
         // SAFETY: this machine has the features (just checked).
+        #[cfg(target_arch = "x86_64")]
+        Level::Vnni => unsafe { x86::with_vnni(job) },
+        // SAFETY: as above.
         #[cfg(target_arch = "x86_64")]
         Level::Avx512 => unsafe { x86::with_avx512(job) },
         // SAFETY: as above.
@@ -110,6 +130,8 @@ pub(super) trait Vector: Copy {
     const ROWS: usize;
     /// Whether the machine has fused multiply-add (in software it would be slow).
     const FUSED: bool;
+    /// Whether it has [`Vector::words`].
+    const WORDS: bool = false;
     fn splat(x: f32) -> Self;
     /// # Safety
     /// `from` can be read for `LANES` numbers.
@@ -120,6 +142,17 @@ pub(super) trait Vector: Copy {
     /// `self + x y`, rounded once or twice.
     fn add_product(self, x: Self, y: Self) -> Self;
     fn min(self, other: Self) -> Self;
+    /// The sum, halves first.
+    #[inline(always)]
+    fn total(self) -> f32 {
+        const { assert!(Self::LANES <= 16) };
+        let mut all = [0.0f32; 16];
+        // SAFETY: there are at least as many numbers.
+        unsafe { self.store(all.as_mut_ptr()) };
+        let eight: [f32; 8] = std::array::from_fn(|i| all[i] + all[i + 8]);
+        let four: [f32; 4] = std::array::from_fn(|i| eight[i] + eight[i + 4]);
+        (four[0] + four[2]) + (four[1] + four[3])
+    }
     /// The smallest number.
     fn lowest(self) -> f32;
     /// [`total`] of each.
@@ -168,12 +201,43 @@ pub(super) trait Vector: Copy {
         out: *mut f32,
         out_stride: usize,
     );
+
+    /// As [`Vector::tile`], of products of 16-bit numbers, two coordinates at a time: exact integers, twice as fast.
+    /// `out[r][j] = square[j] + weight[r] * sum_t x[r][t] * panel[t / 2][j][t % 2]` for two vectors of points; the sums must
+    /// be below 2^31.
+    ///
+    /// # Safety
+    /// Only where there are [`Vector::WORDS`]. `x` is `ROWS` rows of `2 pairs` numbers, `stride` (even) apart, `panel` is
+    /// `pairs` lines of [`PANEL`] pairs, `square` two vectors, `weight` `ROWS` numbers, and `out` as in [`tile`].
+    #[inline(always)]
+    unsafe fn words(_: &Words, _: *mut f32, _: usize) {
+        unreachable!("asked for without WORDS")
+    }
+    /// The nearest integers (ties to even) of `len` numbers times `scale`, a whole number of vectors; returns the sum of
+    /// squares of what is left.
+    ///
+    /// # Safety
+    /// Only where there are [`Vector::WORDS`]. `row` can be read and `to` written for `len` numbers.
+    #[inline(always)]
+    unsafe fn to_words(_row: *const f32, _len: usize, _scale: f32, _to: *mut i16) -> f32 {
+        unreachable!("asked for without WORDS")
+    }
 }
 
-/// One cache line of `f32`, two of `f64`.
+/// What [`Vector::words`] multiplies.
+pub(super) struct Words {
+    pub(super) x: *const i16,
+    pub(super) stride: usize,
+    pub(super) pairs: usize,
+    pub(super) panel: *const i16,
+    pub(super) square: *const f32,
+    pub(super) weight: *const f32,
+}
+
+/// One cache line of `i16`, two of `f32`, four of `f64`.
 #[derive(Clone, Copy, Debug)]
 #[repr(C, align(64))]
-struct Line<T>([T; 16]);
+struct Line<T>([T; 32]);
 
 /// Numbers that start on a cache line, so that no vector load crosses one.
 #[derive(Clone, Debug)]
@@ -182,21 +246,21 @@ pub(super) struct Aligned<T>(Vec<Line<T>>);
 impl<T: Copy + Default> Aligned<T> {
     /// `len` zeros, and more up to a whole line.
     pub(super) fn zeros(len: usize) -> Self {
-        Aligned(vec![Line([T::default(); 16]); len.div_ceil(16)])
+        Aligned(vec![Line([T::default(); 32]); len.div_ceil(32)])
     }
 
     #[inline(always)]
     pub(super) fn slice(&self) -> &[T] {
-        const { assert!(size_of::<Line<T>>() == 16 * size_of::<T>()) };
-        // SAFETY: a `Line` is 16 numbers without padding (just checked), in the order of `repr(C)`.
-        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 16) }
+        const { assert!(size_of::<Line<T>>() == 32 * size_of::<T>()) };
+        // SAFETY: a `Line` is 32 numbers without padding (just checked), in the order of `repr(C)`.
+        unsafe { std::slice::from_raw_parts(self.0.as_ptr().cast(), self.0.len() * 32) }
     }
 
     #[inline(always)]
     pub(super) fn slice_mut(&mut self) -> &mut [T] {
-        const { assert!(size_of::<Line<T>>() == 16 * size_of::<T>()) };
+        const { assert!(size_of::<Line<T>>() == 32 * size_of::<T>()) };
         // SAFETY: as above.
-        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 16) }
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 32) }
     }
 }
 
@@ -351,13 +415,22 @@ impl Vector for Fused {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Job, Vector, tile};
+    use super::{Job, PANEL, Vector, Words, tile};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma,popcnt,bmi1")]
     pub fn with_avx512<J: Job>(job: J) -> J::Output {
-        job.run::<__m512>()
+        job.run::<Wide<false>>()
     }
+
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,avx2,fma,popcnt,bmi1")]
+    pub fn with_vnni<J: Job>(job: J) -> J::Output {
+        job.run::<Wide<true>>()
+    }
+
+    /// AVX-512, with or without its products of 16-bit numbers.
+    #[derive(Clone, Copy)]
+    pub struct Wide<const VNNI: bool>(__m512);
 
     #[target_feature(enable = "avx2,fma,popcnt,bmi1")]
     pub fn with_avx2<J: Job>(job: J) -> J::Output {
@@ -367,39 +440,40 @@ mod x86 {
     // SAFETY, for every `unsafe` of the two implementations: the instructions exist, because `run_at` alone names these
     // types after it has found the features; the pointers are the caller's promise.
 
-    impl Vector for __m512 {
+    impl<const VNNI: bool> Vector for Wide<VNNI> {
         const LANES: usize = 16;
         const ROWS: usize = 14;
         const FUSED: bool = true;
+        const WORDS: bool = VNNI;
         #[inline(always)]
         fn splat(x: f32) -> Self {
             // SAFETY: see the top of this module.
-            unsafe { _mm512_set1_ps(x) }
+            Wide(unsafe { _mm512_set1_ps(x) })
         }
         #[inline(always)]
         unsafe fn load(from: *const f32) -> Self {
             // SAFETY: see the top of this module.
-            unsafe { _mm512_loadu_ps(from) }
+            Wide(unsafe { _mm512_loadu_ps(from) })
         }
         #[inline(always)]
         unsafe fn store(self, to: *mut f32) {
             // SAFETY: see the top of this module.
-            unsafe { _mm512_storeu_ps(to, self) }
+            unsafe { _mm512_storeu_ps(to, self.0) }
         }
         #[inline(always)]
         fn add_product(self, x: Self, y: Self) -> Self {
             // SAFETY: see the top of this module.
-            unsafe { _mm512_fmadd_ps(x, y, self) }
+            Wide(unsafe { _mm512_fmadd_ps(x.0, y.0, self.0) })
         }
         #[inline(always)]
         fn min(self, other: Self) -> Self {
             // SAFETY: see the top of this module.
-            unsafe { _mm512_min_ps(self, other) }
+            Wide(unsafe { _mm512_min_ps(self.0, other.0) })
         }
         #[inline(always)]
         fn lowest(self) -> f32 {
             // SAFETY: see the top of this module.
-            unsafe { _mm512_reduce_min_ps(self) }
+            unsafe { _mm512_reduce_min_ps(self.0) }
         }
         #[inline(always)]
         fn totals(lanes: &[[f64; 8]; 8]) -> [f64; 8] {
@@ -425,16 +499,16 @@ mod x86 {
         #[inline(always)]
         fn at_most(self, bound: Self) -> u32 {
             // SAFETY: see the top of this module.
-            unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(self, bound)) }
+            unsafe { u32::from(_mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, bound.0)) }
         }
         #[inline(always)]
         unsafe fn keep(self, bound: Self, first: u32, numbers: *mut f32, places: *mut u32) -> usize {
             // SAFETY: see the top of this module; both are written for 16 numbers.
             unsafe {
-                let kept = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self, bound);
+                let kept = _mm512_cmp_ps_mask::<_CMP_LE_OQ>(self.0, bound.0);
                 let lanes = _mm512_set_epi32(15, 14, 13, 12, 11, 10, 9, 8, 7, 6, 5, 4, 3, 2, 1, 0);
                 let all = _mm512_add_epi32(_mm512_set1_epi32(first as i32), lanes);
-                _mm512_storeu_ps(numbers, _mm512_maskz_compress_ps(kept, self));
+                _mm512_storeu_ps(numbers, _mm512_maskz_compress_ps(kept, self.0));
                 _mm512_storeu_si512(places.cast(), _mm512_maskz_compress_epi32(kept, all));
                 kept.count_ones() as usize
             }
@@ -456,6 +530,69 @@ mod x86 {
             // SAFETY: see the top of this module.
             unsafe { tile::<Self, 14, AHEAD>(x, stride, p, panel, out, out_stride) }
         }
+
+        #[inline(always)]
+        unsafe fn words(of: &Words, out: *mut f32, out_stride: usize) {
+            const ROWS: usize = 14;
+            // SAFETY: see the top of this module, and `Vector::words`: only called with VNNI.
+            unsafe {
+                let mut left = [_mm512_setzero_si512(); ROWS];
+                let mut right = [_mm512_setzero_si512(); ROWS];
+                let mut line = of.panel;
+                for t in 0..of.pairs {
+                    let a = _mm512_loadu_si512(line.cast());
+                    let b = _mm512_loadu_si512(line.add(32).cast());
+                    line = line.add(2 * PANEL);
+                    for r in 0..ROWS {
+                        let pair: *const i32 = of.x.add(r * of.stride + 2 * t).cast();
+                        let x = _mm512_set1_epi32(pair.read_unaligned());
+                        left[r] = add_products(left[r], x, a);
+                        right[r] = add_products(right[r], x, b);
+                    }
+                }
+                let (a, b) = (_mm512_loadu_ps(of.square), _mm512_loadu_ps(of.square.add(16)));
+                for r in 0..ROWS {
+                    let weight = _mm512_set1_ps(*of.weight.add(r));
+                    let out = out.add(r * out_stride);
+                    _mm512_storeu_ps(out, _mm512_fmadd_ps(_mm512_cvtepi32_ps(left[r]), weight, a));
+                    _mm512_storeu_ps(out.add(16), _mm512_fmadd_ps(_mm512_cvtepi32_ps(right[r]), weight, b));
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn to_words(row: *const f32, len: usize, scale: f32, to: *mut i16) -> f32 {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            // SAFETY: see the top of this module, and `Vector::to_words`.
+            unsafe {
+                let (scale, mut sums) = (_mm512_set1_ps(scale), _mm512_setzero_ps());
+                for t in (0..len).step_by(16) {
+                    let scaled = _mm512_mul_ps(_mm512_loadu_ps(row.add(t)), scale);
+                    let word = _mm512_roundscale_ps::<NEAREST>(scaled);
+                    let rest = _mm512_sub_ps(scaled, word);
+                    sums = _mm512_fmadd_ps(rest, rest, sums);
+                    let words = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(word));
+                    _mm256_storeu_si256(to.add(t).cast(), words);
+                }
+                _mm512_reduce_add_ps(sums)
+            }
+        }
+    }
+
+    /// `sum + x y`, the products of both 16-bit halves added. Written out, because LLVM 22 makes two instructions of the
+    /// intrinsic to shorten the chain of sums: that halves the speed where many chains are under way.
+    #[inline]
+    #[target_feature(enable = "avx512f,avx512vnni")]
+    fn add_products(mut sum: __m512i, x: __m512i, y: __m512i) -> __m512i {
+        // SAFETY: see the top of this module; registers only.
+        unsafe {
+            std::arch::asm!(
+                "vpdpwssd {sum}, {x}, {y}",
+                sum = inout(zmm_reg) sum, x = in(zmm_reg) x, y = in(zmm_reg) y,
+                options(pure, nomem, nostack, preserves_flags),
+            );
+        }
+        sum
     }
 
     impl Vector for __m256 {
