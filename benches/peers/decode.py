@@ -48,6 +48,7 @@ CASES = {
     "zstd-v2": {"compression": "zstd", "data_page_version": "2.0"},
     "bss": {"bss": True},
     "zstd-bss": {"compression": "zstd", "bss": True},
+    "zstd3-bss": {"compression": "zstd", "compression_level": 3, "bss": True},
     "zstd-bss-v2": {"compression": "zstd", "bss": True, "data_page_version": "2.0"},
     "f16": {"number": "float16"},
     "f16-zstd-bss": {"number": "float16", "compression": "zstd", "bss": True},

@@ -341,8 +341,9 @@ impl<'a> Rows<'a> {
             }
             Data::Words { pairs, squares, .. } => {
                 const { assert!(!V::WORDS || 2 * V::LANES == PANEL) };
-                assert!(V::WORDS && (first + V::ROWS) * self.stride <= self.words.slice().len());
                 let pairs_of_row = p.div_ceil(2);
+                assert!(V::WORDS && 2 * pairs_of_row <= self.stride);
+                assert!((first + V::ROWS) * self.stride <= self.words.slice().len());
                 // SAFETY: the panel exists, and by the assertions a tile's rows of words, weights and out do; a row has zeros
                 // up to an even number of words.
                 unsafe {
