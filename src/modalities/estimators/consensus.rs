@@ -79,6 +79,8 @@ const HALVINGS: usize = 3;
 const WITHIN: usize = 4;
 const WITHIN_ROWS: usize = 10_000;
 const CLEAR: f64 = 0.9;
+/// Modes of fewer rows are looked into several at a time.
+const SMALL_MODE: usize = 2000;
 
 /// The default estimator. The fields switch steps off, for the ablation in docs/modalities.md; all are on by default.
 ///
@@ -432,11 +434,16 @@ impl Consensus {
         for (i, &m) in labels.iter().enumerate() {
             members[m as usize].push(i);
         }
+        let look = |rows: &Vec<usize>| self.parts(&part(sample, z, rows), seed);
+        // Small modes keep one thread busy each, and need little memory.
+        let small = members.par_iter().map(|rows| (rows.len() < SMALL_MODE).then(|| look(rows)).transpose());
+        let mut looked: Vec<Option<Option<Parts>>> = small.collect::<Result<_>>()?;
         let mut mode = 0;
         while mode < members.len() {
             progress.check()?;
             let rows = &members[mode];
-            if let Some((parts, rise)) = self.parts(&part(sample, z, rows), seed)? {
+            let known = looked.get_mut(mode).and_then(Option::take);
+            if let Some((parts, rise)) = known.map_or_else(|| look(rows), Ok)? {
                 let first = members.len() as u32;
                 let mut split: Vec<Vec<usize>> = vec![Vec::new(); rise.len()];
                 for (&i, &part) in rows.iter().zip(&parts) {
@@ -460,7 +467,7 @@ impl Consensus {
 
     /// The parts of one mode, if halves of its rows agree on them nearly perfectly: part of every row, and how far each
     /// rises.
-    fn parts(&self, own: &Sample, seed: u64) -> Result<Option<(Vec<u32>, Vec<f64>)>> {
+    fn parts(&self, own: &Sample, seed: u64) -> Result<Option<Parts>> {
         let Some(view) = self.alone(own, &[WITHIN], seed)? else { return Ok(None) };
         let Some(&best) = self.levels(&view).first() else { return Ok(None) };
         if self.kappa(best) < CLEAR {
@@ -507,6 +514,9 @@ impl Consensus {
         ladder.into_iter().filter_map(best).flat_map(numbers).collect()
     }
 }
+
+/// Part of every row of a mode, and how far each part rises.
+type Parts = (Vec<u32>, Vec<f64>);
 
 /// These rows of the sample alone, in the space `z`.
 fn part(sample: &Sample, z: &Matrix, rows: &[usize]) -> Sample {

@@ -209,7 +209,8 @@ impl Grid {
         }
         let points = [0, 1].map(|h| space.points.gather(split.rows[h].iter().map(|&i| i as usize)));
         let at = |&k: &usize| {
-            let fields = [0, 1].map(|h| Field::new(&near.halves[h], half_k(k), half_graph(k), self.joined));
+            let field = |h: usize| Field::new(&near.halves[h], half_k(k), half_graph(k), self.joined);
+            let fields: [Field; 2] = rayon::join(|| field(0), || field(1)).into();
             let at = |&tau: &f64| {
                 let [a, b] =
                     [0, 1].map(|h| fields[h].modes(tau, (k / 4).max(4), &near.halves[h], &points[h]));
