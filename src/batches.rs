@@ -625,6 +625,7 @@ impl Layout {
         let mask = position.len() - 1;
         let shift = shift as usize & mask;
         let ranks = (0..position.len()).map(|rank| position[(rank ^ shift) & mask]);
+        // A power of two has no gaps, and its copy no branch.
         if self.len == position.len() {
             to.extend(ranks.map(|p| first + p));
         } else {

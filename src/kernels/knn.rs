@@ -80,7 +80,7 @@ fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool, level: L
     let some = |stride: usize| {
         points.gather((0..points.rows() / stride).map(|i| i * stride + mix64(i as u64) as usize % stride))
     };
-    let pivots = Centers::new(&some((points.rows() / PIVOTS).max(CELL).min(points.rows())));
+    let pivots = Centers::at(level, &some((points.rows() / PIVOTS).max(CELL).min(points.rows())));
     let order = by_cell(points, &pivots);
     let asked = if skip_self { order.clone() } else { by_cell(queries, &pivots) };
     let in_order = || order.iter().map(|&i| i as usize);

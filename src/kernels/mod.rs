@@ -1,8 +1,8 @@
 //! The arithmetic that runs per row: distances, nearest centres, projections, neighbours, eigenvectors, cosines.
 //!
 //! Every answer is defined by a *canonical* rule (see [`distance`]): `f32` inputs, `f64` accumulation in eight fixed
-//! lanes, no fused multiply-add. The fast paths only *rank*: [`nearest`] and [`knn`] compute `f32` scores with whatever
-//! vectors the machine has, keep everything that a proven error bound cannot exclude, and settle what is left by the
+//! lanes, no fused multiply-add. The fast paths only *rank*: [`nearest`] and [`knn`] compute scores, in `f32` or 16-bit
+//! integers, with whatever vectors the machine has, keep everything that a proven error bound cannot exclude, and settle what is left by the
 //! canonical rule. So AVX-512, AVX2, another architecture or none of them change speed and never a byte.
 //!
 //! - [`bytes`] stored values as numbers

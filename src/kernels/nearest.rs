@@ -20,7 +20,7 @@ impl Centers {
     }
 
     /// For searches at this level.
-    fn at(level: Level, centers: &Matrix) -> Self {
+    pub(super) fn at(level: Level, centers: &Matrix) -> Self {
         assert!(centers.rows() > 0, "at least one centre");
         Centers { level, centers: centers.clone(), panels: Panels::new(level, centers) }
     }

@@ -25,7 +25,7 @@
 //! largest `f32` there is no bound, and the row is settled without scores.
 #![allow(unsafe_code)]
 
-use super::simd::{Aligned, Level, PANEL, Vector, Words};
+use super::simd::{Aligned, Level, PANEL, Vector, WordTile};
 use crate::matrix::Matrix;
 
 const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
@@ -68,8 +68,8 @@ enum Data {
 }
 
 impl Frame {
-    fn new(points: &Matrix, shift: Vec<f32>, moved: bool, words: bool) -> Self {
-        let longest = largest(points, &shift);
+    /// `longest`: at least the length of the longest point, after the move.
+    fn new(longest: f64, shift: Vec<f32>, moved: bool, words: bool) -> Self {
         // From C^2 + 2 X C < f32::MAX / 4; not a number, and so never, if C is infinite.
         let reach = (0.25 * f64::from(f32::MAX) - longest * longest) / (2.0 * longest);
         Frame { shift, moved, longest, reach, words }
@@ -97,8 +97,12 @@ impl Panels {
         let words = level.words() && points.cols() >= WORDS_FROM.0 && points.rows() >= WORDS_FROM.1;
         // In words shorter is sharper, so nearly any gain counts.
         let much = if words { 0.9 } else { 0.5 };
-        let moved = largest(points, &mean) < much * largest(points, &zeros);
-        let frame = Frame::new(points, if moved { mean } else { zeros }, moved, words);
+        let (about_mean, about_origin) = (largest(points, &mean), largest(points, &zeros));
+        let frame = if about_mean < much * about_origin {
+            Frame::new(about_mean, mean, true, words)
+        } else {
+            Frame::new(about_origin, zeros, false, words)
+        };
         Panels::pack(order.map(|i| points.row(i)), frame)
     }
 
@@ -349,7 +353,7 @@ impl<'a> Rows<'a> {
                 // SAFETY: the panel exists, and by the assertions a tile's rows of words, weights and out do; a row has zeros
                 // up to an even number of words.
                 unsafe {
-                    let of = Words {
+                    let of = WordTile {
                         x: self.words.slice().as_ptr().add(first * self.stride),
                         stride: self.stride,
                         pairs: pairs_of_row,
@@ -415,7 +419,8 @@ impl Screen {
         let shift = panels.frame.shift.clone();
         let all = reduced(&columns, &shift, order.map(|i| points.row(i)));
         let all = Matrix::from_vec(n as usize, width, all);
-        let frame = Frame::new(&all, vec![0.0; width], false, false);
+        let zeros = vec![0.0; width];
+        let frame = Frame::new(largest(&all, &zeros), zeros, false, false);
         Some(Screen { columns, shift, panels: Panels::pack(all.iter_rows(), frame) })
     }
 
@@ -439,17 +444,6 @@ fn reduced<'a>(
         out.push(((length * (1.0 + 1e-9)) as f32).next_up());
     }
     out
-}
-
-/// Whether a score, of a whole number of vectors, is at most the limit.
-#[inline(always)]
-pub(super) fn any_at_most<V: Vector>(scores: &[f32], limit: f32) -> bool {
-    let mut least = V::splat(f32::INFINITY);
-    for part in scores.chunks_exact(V::LANES) {
-        // SAFETY: a part has as many numbers as a vector.
-        least = least.min(unsafe { V::load(part.as_ptr()) });
-    }
-    least.at_most(V::splat(limit)) != 0
 }
 
 /// Sum of squares, in lanes.
@@ -490,15 +484,27 @@ fn shift<V: Vector>(row: &[f32], shift: &[f32], to: &mut [f32]) -> f32 {
     sums.total() + tail
 }
 
+/// The smallest of a whole number of vectors, lane by lane.
+#[inline(always)]
+fn least<V: Vector>(scores: &[f32]) -> V {
+    let mut least = V::splat(f32::INFINITY);
+    for part in scores.chunks_exact(V::LANES) {
+        // SAFETY: a part has as many numbers as a vector.
+        least = least.min(unsafe { V::load(part.as_ptr()) });
+    }
+    least
+}
+
 /// Smallest of a whole number of vectors.
 #[inline(always)]
 pub(super) fn minimum<V: Vector>(scores: &[f32]) -> f32 {
-    let mut best = V::splat(f32::INFINITY);
-    for part in scores.chunks_exact(V::LANES) {
-        // SAFETY: a chunk has that many numbers.
-        best = best.min(unsafe { V::load(part.as_ptr()) });
-    }
-    best.lowest()
+    least::<V>(scores).lowest()
+}
+
+/// Whether a score, of a whole number of vectors, is at most the limit.
+#[inline(always)]
+pub(super) fn any_at_most<V: Vector>(scores: &[f32], limit: f32) -> bool {
+    least::<V>(scores).at_most(V::splat(limit)) != 0
 }
 
 /// Calls `found` with the place of every score `<= limit`, in order. No score may be NaN.

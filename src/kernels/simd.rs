@@ -210,7 +210,7 @@ pub(super) trait Vector: Copy {
     /// Only where there are [`Vector::WORDS`]. `x` is `ROWS` rows of `2 pairs` numbers, `stride` (even) apart, `panel` is
     /// `pairs` lines of [`PANEL`] pairs, `square` two vectors, `weight` `ROWS` numbers, and `out` as in [`tile`].
     #[inline(always)]
-    unsafe fn words(_: &Words, _: *mut f32, _: usize) {
+    unsafe fn words(_: &WordTile, _: *mut f32, _: usize) {
         unreachable!("asked for without WORDS")
     }
     /// The nearest integers (ties to even) of `len` numbers times `scale`, a whole number of vectors; returns the sum of
@@ -225,7 +225,8 @@ pub(super) trait Vector: Copy {
 }
 
 /// What [`Vector::words`] multiplies.
-pub(super) struct Words {
+#[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nothing else has such products"))]
+pub(super) struct WordTile {
     pub(super) x: *const i16,
     pub(super) stride: usize,
     pub(super) pairs: usize,
@@ -415,7 +416,7 @@ impl Vector for Fused {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Job, PANEL, Vector, Words, tile};
+    use super::{Job, PANEL, Vector, WordTile, tile};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma,popcnt,bmi1")]
@@ -532,7 +533,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn words(of: &Words, out: *mut f32, out_stride: usize) {
+        unsafe fn words(of: &WordTile, out: *mut f32, out_stride: usize) {
             const ROWS: usize = 14;
             // SAFETY: see the top of this module, and `Vector::words`: only called with VNNI.
             unsafe {

@@ -92,7 +92,6 @@ impl Neighbours {
         let own = index.par_chunks_mut(k.max(1)).zip(log.par_chunks_mut(k.max(1))).zip(rows);
         own.with_min_len(64).for_each_init(Vec::new, |kept: &mut Vec<(u32, f64)>, ((index, log), &i)| {
             // Which rows are in the half is up to chance, so they are taken without a branch, some at a time.
-            kept.clear();
             kept.resize(self.k + 1, (0, 0.0));
             let mut found = 0;
             for (n, (&j, &log)) in lists(i).enumerate() {
@@ -102,11 +101,9 @@ impl Neighbours {
                     break;
                 }
             }
-            kept.truncate(found);
-            if found < k {
-                *kept = nearest(points, i as usize, rows, k);
-            }
-            for ((index, log), &(j, l)) in index.iter_mut().zip(log).zip(kept.iter()) {
+            let alone = (found < k).then(|| nearest(points, i as usize, rows, k));
+            let own = alone.as_ref().unwrap_or(kept);
+            for ((index, log), &(j, l)) in index.iter_mut().zip(log).zip(own) {
                 (*index, *log) = (place(j), l);
             }
         });
