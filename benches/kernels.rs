@@ -41,10 +41,11 @@ fn neighbours(c: &mut Criterion) {
 fn projections(c: &mut Criterion) {
     let mut group = c.benchmark_group(format!("project, {}", description()));
     for (d, p) in [(384, 8), (384, 64), (768, 128)] {
-        let (rows, axes, mut out) = (points(4096, d, 1), points(p, d, 2), Matrix::default());
+        let (rows, axes, mut out) = (points(4096, d, 1), points(p, d, 2), Matrix::zeros(4096, p));
         group.throughput(Throughput::Elements((4096 * d * p) as u64));
         group.bench_function(BenchmarkId::from_parameter(format!("d {d}, p {p}")), |b| {
-            b.iter(|| project::project(&axes, &vec![0.0; p], black_box(&rows), &mut out));
+            let offset = vec![0.0; p];
+            b.iter(|| project::project(&axes, &offset, black_box(rows.as_slice()), out.as_mut_slice()));
         });
     }
 }

@@ -6,8 +6,6 @@
 //! *coefficient*; they sum to 1 in each update. An update is forced after 8 ceil(threshold / batch size) batches, and at
 //! the epoch's end.
 
-use std::collections::VecDeque;
-
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, Result};
@@ -121,49 +119,57 @@ pub struct Update {
     pub ends_update: bool,
 }
 
-/// Gives each (batch, n_eff, n) of an epoch, in order, its [`Update`]. Looks ahead by at most one update.
+/// Gives each batch of an epoch its [`Update`]. Holds the batches of one update.
 #[derive(Clone, Debug)]
-pub struct Updates<T, I> {
-    batches: I,
+pub struct Updates<T> {
     accumulator: Accumulator,
     /// The batches of the current update.
     window: Vec<T>,
-    ready: VecDeque<(T, Update)>,
     next: u32,
 }
 
-impl<T, I: Iterator<Item = (T, f64, u64)>> Updates<T, I> {
+impl<T> Updates<T> {
     /// `threshold` and `batch_size` as for [`Accumulator::new`].
-    pub fn new(batches: impl IntoIterator<IntoIter = I>, threshold: f64, batch_size: u64) -> Self {
-        Updates {
-            batches: batches.into_iter(),
-            accumulator: Accumulator::new(threshold, batch_size),
-            window: Vec::new(),
-            ready: VecDeque::new(),
-            next: 0,
-        }
+    pub fn new(threshold: f64, batch_size: u64) -> Self {
+        Updates { accumulator: Accumulator::new(threshold, batch_size), window: Vec::new(), next: 0 }
     }
-}
 
-impl<T, I: Iterator<Item = (T, f64, u64)>> Iterator for Updates<T, I> {
-    type Item = (T, Update);
-
-    fn next(&mut self) -> Option<(T, Update)> {
-        if self.ready.is_empty() {
-            for (batch, n_eff, n) in self.batches.by_ref() {
-                self.window.push(batch);
-                if self.accumulator.feed(n_eff, n).1 {
-                    break;
-                }
-            }
-            let last = self.window.len().wrapping_sub(1);
-            let (update, coefficients) = (self.next, self.accumulator.coefficients());
-            self.ready.extend(self.window.drain(..).zip(coefficients).enumerate().map(
-                |(i, (batch, coefficient))| (batch, Update { update, coefficient, ends_update: i == last }),
-            ));
-            self.next += 1;
+    /// Those of a whole epoch, given as (batch, n_eff, n).
+    pub fn of(
+        batches: impl IntoIterator<Item = (T, f64, u64)>,
+        threshold: f64,
+        batch_size: u64,
+    ) -> Vec<(T, Update)> {
+        let mut updates = Updates::new(threshold, batch_size);
+        let mut all = Vec::new();
+        for (batch, n_eff, n) in batches {
+            all.extend(updates.push(batch, n_eff, n));
         }
-        self.ready.pop_front()
+        all.extend(updates.finish());
+        all
+    }
+
+    /// Takes the next batch, of `n` rows. Gives the batches of its update in order if it is the last of them, else nothing.
+    pub fn push(&mut self, batch: T, n_eff: f64, n: u64) -> impl Iterator<Item = (T, Update)> {
+        self.window.push(batch);
+        let complete = self.accumulator.feed(n_eff, n).1;
+        self.take(complete)
+    }
+
+    /// The epoch ends: gives the batches that still wait.
+    pub fn finish(&mut self) -> impl Iterator<Item = (T, Update)> {
+        let waiting = self.accumulator.finish();
+        self.take(waiting)
+    }
+
+    fn take(&mut self, complete: bool) -> impl Iterator<Item = (T, Update)> {
+        let count = if complete { self.window.len() } else { 0 };
+        let update = self.next;
+        self.next += u32::from(complete);
+        let coefficients = self.accumulator.coefficients();
+        self.window.drain(..count).zip(coefficients).enumerate().map(move |(i, (batch, coefficient))| {
+            (batch, Update { update, coefficient, ends_update: i + 1 == count })
+        })
     }
 }
 
@@ -173,7 +179,7 @@ mod tests {
 
     fn updates(n_eff: &[f64], n: u64, threshold: f64, batch_size: u64) -> Vec<Update> {
         let batches = n_eff.iter().map(|&n_eff| ((), n_eff, n));
-        Updates::new(batches, threshold, batch_size).map(|(_, update)| update).collect()
+        Updates::of(batches, threshold, batch_size).into_iter().map(|(_, update)| update).collect()
     }
 
     /// Batches that score 0.2, 0.25, 0.2 and 0.35 of the threshold make one update with these coefficients.

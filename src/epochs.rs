@@ -5,7 +5,7 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
-use crate::accumulation::Updates;
+use crate::accumulation::{Update, Updates};
 use crate::batches::{Batch, Deal, loss_weights};
 use crate::error::Result;
 use crate::ids::RowIds;
@@ -34,7 +34,7 @@ pub struct Epochs<'a> {
     pub information_threshold: f64,
 }
 
-/// One batch as written to `batches/size-<B>/epoch-<e>.arrow`.
+/// One batch as written to `batches/size-<B>/epoch-<e>.arrow`, without its place in the updates.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Record {
     /// Number of the batch in its epoch.
@@ -49,10 +49,6 @@ pub struct Record {
     pub x: f64,
     /// `n_eff` / information threshold.
     pub score: f64,
-    pub update: u32,
-    /// Weight of this batch's mean gradient in its update; they sum to 1.
-    pub coefficient: f64,
-    pub ends_update: bool,
 }
 
 /// Rows whose batches are computed at once before they are handed on: bounds memory and keeps all threads busy.
@@ -139,7 +135,7 @@ impl Epoch<'_> {
         let (n_eff, x) = self.score.n_eff(&histogram);
         let score = n_eff / self.all.information_threshold;
         let (rows, stratum) = (rows.to_vec(), stratum.to_vec());
-        Record { index, rows, stratum, n_eff, x, score, ..Record::default() }
+        Record { index, rows, stratum, n_eff, x, score }
     }
 
     /// All rows, batch after batch. Runs on the current rayon pool; memory is the result.
@@ -156,39 +152,54 @@ impl Epoch<'_> {
         Ok(runs.concat())
     }
 
-    /// All batches in order, complete. Runs on the current rayon pool; memory is one chunk of batches and the batches of
-    /// one update.
-    pub fn scan(&self, progress: &Progress, mut each: impl FnMut(&Record) -> Result<()>) -> Result<()> {
+    /// All batches in order: `prepare` is called in parallel; `each` one after the other, with the batch's place in the
+    /// updates, while the next batches are dealt. Runs on the current rayon pool; memory is two chunks of batches and the
+    /// batches of one update.
+    pub fn scan<T: Send>(
+        &self,
+        progress: &Progress,
+        prepare: impl Fn(Record) -> T + Sync,
+        mut each: impl FnMut(T, Update) -> Result<()> + Send,
+    ) -> Result<()> {
         let chunk = (CHUNK_ROWS / self.size).max(RUNS);
-        let records = (0..self.len()).step_by(chunk as usize).flat_map(|first| {
+        let deal = |first: u64| -> Vec<Scored<T>> {
             let run = |r: u64| {
                 let of_run = first + r * chunk / RUNS..(first + (r + 1) * chunk / RUNS).min(self.len());
-                let (mut records, mut work) = (Vec::new(), Batch::default());
                 if of_run.is_empty() {
-                    return records;
+                    return Vec::new();
                 }
+                let mut work = Batch::default();
                 self.run(of_run.clone(), &mut work);
                 let size = self.size as usize;
-                for ((i, rows), stratum) in of_run.zip(work.rows.chunks(size)).zip(work.stratum.chunks(size))
-                {
-                    records.push(self.record_of(i, rows, stratum));
-                }
-                records
+                (of_run.zip(work.rows.chunks(size)).zip(work.stratum.chunks(size)))
+                    .map(|((i, rows), stratum)| {
+                        let record = self.record_of(i, rows, stratum);
+                        Scored { n_eff: record.n_eff, rows: rows.len() as u64, batch: prepare(record) }
+                    })
+                    .collect()
             };
-            let records: Vec<Vec<Record>> = (0..RUNS).into_par_iter().map(run).collect();
-            records.into_iter().flatten()
-        });
-        let scored = records.map(|record| {
-            let (n_eff, n) = (record.n_eff, record.rows.len() as u64);
-            (record, n_eff, n)
-        });
-        for (mut record, place) in Updates::new(scored, self.all.information_threshold, self.size) {
-            progress.check()?;
-            record.update = place.update;
-            record.coefficient = place.coefficient;
-            record.ends_update = place.ends_update;
-            each(&record)?;
+            (0..RUNS).into_par_iter().map(run).collect::<Vec<_>>().into_iter().flatten().collect()
+        };
+        let mut updates = Updates::new(self.all.information_threshold, self.size);
+        let mut dealt = deal(0);
+        for first in (0..self.len()).step_by(chunk as usize) {
+            let hand_on = || {
+                dealt.into_iter().try_for_each(|Scored { batch, n_eff, rows }| {
+                    progress.check()?;
+                    updates.push(batch, n_eff, rows).try_for_each(|(batch, update)| each(batch, update))
+                })
+            };
+            let (done, next) = rayon::join(hand_on, || deal(first + chunk));
+            done?;
+            dealt = next;
         }
-        Ok(())
+        updates.finish().try_for_each(|(batch, update)| each(batch, update))
     }
+}
+
+/// A batch that waits for its place in the updates.
+struct Scored<T> {
+    batch: T,
+    n_eff: f64,
+    rows: u64,
 }

@@ -79,7 +79,8 @@ fn worked_example(plan: &Plan) {
     let size = u64::from(manifest.batch_size);
     let threshold = manifest.information_threshold;
     let batches = list("scores").into_iter().map(|score| ((), score * threshold, size));
-    let updates: Vec<_> = Updates::new(batches, threshold, size).map(|(_, update)| update).collect();
+    let updates: Vec<_> =
+        Updates::of(batches, threshold, size).into_iter().map(|(_, update)| update).collect();
     assert_eq!(updates.iter().map(|u| u.update).collect::<Vec<_>>(), [0; 4]);
     assert_eq!(
         serde_json::json!(updates.iter().map(|u| u.ends_update).collect::<Vec<_>>()),

@@ -4,8 +4,9 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use batchwright::Error;
+use batchwright::accumulation::Update;
 use batchwright::batches::Batch as Dealing;
-use batchwright::epochs::Epoch as Computed;
+use batchwright::epochs::{Epoch as Computed, Record};
 use batchwright::ids::RowType;
 use batchwright::plan::batches::{Batch, Batches};
 use numpy::{IntoPyArray, PyArray1};
@@ -185,13 +186,13 @@ impl Epoch {
                 let dealt = self.dealt.clone();
                 long(py, move |engine| {
                     let mut scan = Scan::default();
-                    let mut push = |r: &batchwright::epochs::Record| {
-                        let [n_eff, x, score, coefficient] =
-                            [r.n_eff, r.x, r.score, r.coefficient].map(|x| x as f32);
-                        scan.push(n_eff, x, score, r.update, coefficient, r.ends_update);
+                    let scores = |r: Record| [r.n_eff, r.x, r.score].map(|x| x as f32);
+                    let push = |[n_eff, x, score]: [f32; 3], place: Update| {
+                        let coefficient = place.coefficient as f32;
+                        scan.push(n_eff, x, score, place.update, coefficient, place.ends_update);
                         Ok(())
                     };
-                    engine.install(|| dealt.borrow_dependent().scan(engine.progress(), &mut push))?;
+                    engine.install(|| dealt.borrow_dependent().scan(engine.progress(), scores, push))?;
                     Ok(scan)
                 })?
             }

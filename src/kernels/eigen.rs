@@ -14,6 +14,8 @@ use crate::rng::{Stream, mix64, normal};
 
 /// Rows that are summed up together: a tile of them fits the L1 cache.
 const SUMMED: usize = 128;
+/// Rows that are converted together: threads wait for each other once for so many.
+const CENTRED: usize = 8 * SUMMED;
 
 /// Eigenvalues in descending order; row `j` of `vectors` (`d` numbers) is the unit eigenvector of `values[j]`, its entry
 /// of largest magnitude positive (ties: the first such entry).
@@ -23,14 +25,18 @@ pub struct Eigen {
     pub vectors: Vec<f64>,
 }
 
-/// Mean of every column: one sequential sum over the rows each. Zeros for no rows. O(n d).
+/// Mean of every column: one sequential sum over the rows each. Zeros for no rows. O(n d), parallel over columns.
 pub fn mean(points: &Matrix) -> Vec<f64> {
+    // Two cache lines of every row.
+    const COLUMNS: usize = 32;
     let mut sums = vec![0.0; points.cols()];
-    for row in points.iter_rows() {
-        for (sum, &x) in sums.iter_mut().zip(row) {
-            *sum += f64::from(x);
+    sums.par_chunks_mut(COLUMNS).enumerate().for_each(|(c, sums)| {
+        for row in points.iter_rows() {
+            for (sum, &x) in sums.iter_mut().zip(&row[c * COLUMNS..]) {
+                *sum += f64::from(x);
+            }
         }
-    }
+    });
     let n = points.rows().max(1) as f64;
     sums.iter_mut().for_each(|sum| *sum /= n);
     sums
@@ -42,13 +48,18 @@ pub fn covariance(points: &Matrix, mean: &[f64]) -> Vec<f64> {
     let d = points.cols();
     assert_eq!(mean.len(), d);
     let mut sums = vec![0.0; d * d];
-    let mut centred = Vec::new();
-    for rows in points.as_slice().chunks((SUMMED * d).max(1)) {
-        centred.clear();
-        rows.chunks_exact(d)
-            .for_each(|row| centred.extend(row.iter().zip(mean).map(|(&x, m)| f64::from(x) - m)));
+    let mut centred = vec![0.0; CENTRED.min(points.rows()) * d];
+    for rows in points.as_slice().chunks((CENTRED * d).max(1)) {
+        let centred = &mut centred[..rows.len()];
+        centred.par_chunks_mut(SUMMED * d).zip(rows.par_chunks(SUMMED * d)).for_each(|(centred, rows)| {
+            for (centred, row) in centred.chunks_exact_mut(d).zip(rows.chunks_exact(d)) {
+                for ((to, &x), m) in centred.iter_mut().zip(row).zip(mean) {
+                    *to = f64::from(x) - m;
+                }
+            }
+        });
         // The lower triangle, and what the tiles cover beyond it.
-        add_products(&centred, d, &centred, d, &mut sums, true);
+        add_products(centred, d, centred, d, &mut sums, true);
     }
     let n = points.rows().max(1) as f64;
     for i in 0..d {
@@ -241,13 +252,8 @@ pub fn leading(a: &[f64], d: usize, p: usize, key: u64) -> Eigen {
 fn combine(weights: &[f64], width: usize, rows: &[f64], d: usize) -> Vec<f64> {
     let count = weights.len() / width;
     let mut out = vec![0.0; count * d];
-    let mut turned = Vec::new();
-    for first in (0..width).step_by(SUMMED) {
-        let some = first..(first + SUMMED).min(width);
-        turned.clear();
-        some.clone().for_each(|t| turned.extend((0..count).map(|i| weights[i * width + t])));
-        add_products(&turned, count, &rows[some.start * d..some.end * d], d, &mut out, false);
-    }
+    let turned: Vec<f64> = (0..width).flat_map(|t| (0..count).map(move |i| weights[i * width + t])).collect();
+    add_products(&turned, count, rows, d, &mut out, false);
     out
 }
 
@@ -276,8 +282,12 @@ impl Job for AddProducts<'_> {
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        // AVX-512 has registers for 16 sums of four rows and more, AVX2 for those of two.
-        if V::LANES == 16 { self.tiles::<4>() } else { self.tiles::<2>() }
+        let Self { a, m, b, n, out, first, lower } = self;
+        for (a, b) in a.chunks(SUMMED * m).zip(b.chunks(SUMMED * n)) {
+            let some = AddProducts { a, m, b, n, out: &mut *out, first, lower };
+            // AVX-512 has registers for 16 sums of four rows and more, AVX2 for those of two.
+            if V::LANES == 16 { some.tiles::<4>() } else { some.tiles::<2>() }
+        }
     }
 }
 

@@ -83,10 +83,10 @@ fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool, level: L
     let pivots = Centers::at(level, &some((points.rows() / PIVOTS).max(CELL).min(points.rows())));
     let order = by_cell(points, &pivots);
     let asked = if skip_self { order.clone() } else { by_cell(queries, &pivots) };
-    let in_order = || order.iter().map(|&i| i as usize);
-    let panels = Panels::ordered(level, points, in_order());
+    let at = |place: usize| order[place] as usize;
+    let panels = Panels::ordered(level, points, at);
     let sample = panels.sample(&some(STRIDE));
-    let screen = Screen::new(&panels, points, in_order());
+    let screen = Screen::new(&panels, points, at);
     let shared = Shared { queries, points, order, asked, k, skip_self, panels, sample, screen };
     let answers = out.index.chunks_exact_mut(k).zip(out.distance.chunks_exact_mut(k));
     let mut answers: Vec<Option<Answer>> = answers.map(Some).collect();
@@ -105,7 +105,8 @@ type Answer<'a> = (&'a mut [u32], &'a mut [f64]);
 fn by_cell(rows: &Matrix, pivots: &Centers) -> Vec<u32> {
     let cell = nearest_of_prepared(rows, pivots);
     let mut order: Vec<u32> = (0..rows.rows() as u32).collect();
-    order.sort_by_key(|&i| cell[i as usize]);
+    // Stable: the rows of a cell stay in their order.
+    order.par_sort_by_key(|&i| cell[i as usize]);
     order
 }
 

@@ -6,20 +6,19 @@ use crate::matrix::Matrix;
 /// Rows and axes whose sums are kept in registers together.
 const TILE: (usize, usize) = (4, 4);
 
-/// `out[i][j] = (dot(axes[j], rows[i]) - offset[j]) as f32`, in the canonical order; `out` takes the shape `n x p`.
+/// `out[i][j] = (dot(axes[j], rows[i]) - offset[j]) as f32`, in the canonical order: `rows` is `n x d`, `out` `n x p`.
 /// O(n p d), on the calling thread.
-pub fn project(axes: &Matrix, offset: &[f32], rows: &Matrix, out: &mut Matrix) {
-    assert_eq!(axes.cols(), rows.cols());
-    assert_eq!(axes.rows(), offset.len());
-    out.reset(rows.rows(), axes.rows());
-    let (p, out) = (axes.rows(), out.as_mut_slice());
+pub fn project(axes: &Matrix, offset: &[f32], rows: &[f32], out: &mut [f32]) {
+    let (d, p) = (axes.cols(), axes.rows());
+    assert_eq!(rows.len() * p, out.len() * d, "one number for every row and axis");
+    assert_eq!(p, offset.len());
     let each = |i: usize, first: usize, products: &[f64]| {
         let out = &mut out[i * p + first..][..products.len()];
         for ((out, product), &offset) in out.iter_mut().zip(products).zip(&offset[first..]) {
             *out = (product - f64::from(offset)) as f32;
         }
     };
-    dispatch(Products { axes, rows: rows.as_slice(), each });
+    dispatch(Products { axes, rows, each });
 }
 
 /// `out[i][j] = dot(axes[j], rows[i])`, in the canonical order: `rows` is `n x d`, `out` `n x p`. O(n p d), on the calling
@@ -119,8 +118,8 @@ mod tests {
             };
             let (axes, rows) = (random(p, 1), random(n, 2));
             let offset: Vec<f32> = (0..p).map(|j| j as f32 - 0.3).collect();
-            let mut out = Matrix::default();
-            project(&axes, &offset, &rows, &mut out);
+            let mut out = Matrix::zeros(n, p);
+            project(&axes, &offset, rows.as_slice(), out.as_mut_slice());
             for &level in simd::Level::all() {
                 let mut again = vec![0.0; n * p];
                 let each = |i: usize, first: usize, products: &[f64]| {

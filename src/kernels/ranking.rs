@@ -25,6 +25,8 @@
 //! largest `f32` there is no bound, and the row is settled without scores.
 #![allow(unsafe_code)]
 
+use rayon::prelude::*;
+
 use super::simd::{Aligned, Level, PANEL, Vector, WordTile};
 use crate::matrix::Matrix;
 
@@ -32,6 +34,8 @@ const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// From so many coordinates and points on scores are computed in words.
 const WORDS_FROM: (usize, usize) = (32, 64);
+/// Panels that are packed by one thread.
+const TOGETHER: usize = 16;
 /// A row is asked for so many rows ahead.
 const SOON: usize = 8;
 /// Scaled rows and points are at most so long: every product of two is below 2^31.
@@ -77,23 +81,16 @@ impl Frame {
 }
 
 impl Panels {
-    /// Packs the points for searches at this level, moved if that makes them much shorter. O(n p).
+    /// Packs the points for searches at this level, moved if that makes them much shorter. O(n p), in parallel.
     pub(super) fn new(level: Level, points: &Matrix) -> Self {
-        Panels::ordered(level, points, 0..points.rows())
+        Panels::ordered(level, points, |place| place)
     }
 
-    /// [`Panels::new`] of the points in another order.
-    pub(super) fn ordered(
-        level: Level,
-        points: &Matrix,
-        order: impl ExactSizeIterator<Item = usize>,
-    ) -> Self {
+    /// [`Panels::new`] of the points in another order: `at` says which point comes at a place.
+    pub(super) fn ordered(level: Level, points: &Matrix, at: impl Fn(usize) -> usize + Sync) -> Self {
         let zeros = vec![0.0; points.cols()];
-        let mut mean = vec![0.0f64; points.cols()];
-        for point in points.iter_rows() {
-            mean.iter_mut().zip(point).for_each(|(m, &x)| *m += f64::from(x));
-        }
-        let mean: Vec<f32> = mean.iter().map(|m| (m / points.rows().max(1) as f64) as f32).collect();
+        let n = points.rows().max(1) as f64;
+        let mean: Vec<f32> = column_sums(points, |x| x).into_iter().map(|sum| (sum / n) as f32).collect();
         let words = level.words() && points.cols() >= WORDS_FROM.0 && points.rows() >= WORDS_FROM.1;
         // In words shorter is sharper, so nearly any gain counts.
         let much = if words { 0.9 } else { 0.5 };
@@ -103,17 +100,16 @@ impl Panels {
         } else {
             Frame::new(about_origin, zeros, false, words)
         };
-        Panels::pack(order.map(|i| points.row(i)), frame)
+        Panels::pack(points.rows(), |place| points.row(at(place)), frame)
     }
 
     /// Some of the same points: their scores can be compared with those of all, and take the same [`Rows`].
     pub(super) fn sample(&self, points: &Matrix) -> Self {
-        Panels::pack(points.iter_rows(), self.frame.clone())
+        Panels::pack(points.rows(), |i| points.row(i), self.frame.clone())
     }
 
-    fn pack<'a>(points: impl ExactSizeIterator<Item = &'a [f32]>, frame: Frame) -> Self {
-        let count = points.len();
-        let data = if frame.words { words(points, &frame) } else { singles(points, &frame) };
+    fn pack<'a>(count: usize, point: impl Fn(usize) -> &'a [f32] + Sync, frame: Frame) -> Self {
+        let data = if frame.words { words(count, point, &frame) } else { singles(count, point, &frame) };
         Panels { points: count, frame, data }
     }
 
@@ -160,49 +156,72 @@ impl Panels {
     }
 }
 
-fn singles<'a>(points: impl ExactSizeIterator<Item = &'a [f32]>, frame: &Frame) -> Data {
+fn singles<'a>(count: usize, point: impl Fn(usize) -> &'a [f32] + Sync, frame: &Frame) -> Data {
     let lines = (frame.shift.len() + 1) * PANEL;
-    let mut data = Aligned::zeros(points.len().div_ceil(PANEL) * lines);
-    let panels = data.slice_mut();
-    panels.chunks_exact_mut(lines).for_each(|panel| panel[..PANEL].fill(f32::INFINITY));
-    for (j, point) in points.enumerate() {
-        let panel = &mut panels[j / PANEL * lines + j % PANEL..];
-        let mut square = 0.0;
-        for (t, (&c, &s)) in point.iter().zip(&frame.shift).enumerate() {
-            let c = c - s;
-            panel[(t + 1) * PANEL] = -2.0 * c;
-            square += f64::from(c) * f64::from(c);
+    let mut data = Aligned::zeros(count.div_ceil(PANEL) * lines);
+    data.slice_mut().par_chunks_exact_mut(lines).with_min_len(TOGETHER).enumerate().for_each(|(i, panel)| {
+        panel[..PANEL].fill(f32::INFINITY);
+        for (j, place) in (i * PANEL..count.min((i + 1) * PANEL)).enumerate() {
+            let mut square = 0.0;
+            for (t, (&c, &s)) in point(place).iter().zip(&frame.shift).enumerate() {
+                let c = c - s;
+                panel[(t + 1) * PANEL + j] = -2.0 * c;
+                square += f64::from(c) * f64::from(c);
+            }
+            panel[j] = square as f32;
         }
-        panel[0] = square as f32;
-    }
+    });
     Data::Singles(data)
 }
 
-fn words<'a>(points: impl ExactSizeIterator<Item = &'a [f32]>, frame: &Frame) -> Data {
+fn words<'a>(count: usize, point: impl Fn(usize) -> &'a [f32] + Sync, frame: &Frame) -> Data {
     const ROUND: f64 = (3u64 << 51) as f64;
     let lines = frame.shift.len().div_ceil(2) * 2 * PANEL;
-    let panels = points.len().div_ceil(PANEL);
+    let panels = count.div_ceil(PANEL);
     let (mut pairs, mut squares) = (Aligned::zeros(panels * lines), Aligned::zeros(panels * PANEL));
-    squares.slice_mut().fill(f32::INFINITY);
-    let (scale, mut lost) = (word_scale(frame.longest), 0.0f64);
-    for (j, point) in points.enumerate() {
-        let panel = &mut pairs.slice_mut()[j / PANEL * lines + j % PANEL * 2..];
-        let (mut square, mut rest) = (0.0, 0.0);
-        for (t, (&c, &s)) in point.iter().zip(&frame.shift).enumerate() {
-            let c = f64::from(c - s);
-            let scaled = c * f64::from(scale);
-            // The nearest integer: a call for each would take longer than all else.
-            let word = scaled + ROUND - ROUND;
-            panel[t / 2 * 2 * PANEL + t % 2] = word as i16;
-            square += c * c;
-            rest += (scaled - word).powi(2);
+    let scale = word_scale(frame.longest);
+    let pack = |(i, (panel, squares)): (usize, (&mut [i16], &mut [f32]))| {
+        squares.fill(f32::INFINITY);
+        let mut lost = 0.0f64;
+        for (j, place) in (i * PANEL..count.min((i + 1) * PANEL)).enumerate() {
+            let (mut square, mut rest) = (0.0, 0.0);
+            for (t, (&c, &s)) in point(place).iter().zip(&frame.shift).enumerate() {
+                let c = f64::from(c - s);
+                let scaled = c * f64::from(scale);
+                // The nearest integer: a call for each would take longer than all else.
+                let word = scaled + ROUND - ROUND;
+                panel[t / 2 * 2 * PANEL + j * 2 + t % 2] = word as i16;
+                square += c * c;
+                rest += (scaled - word).powi(2);
+            }
+            squares[j] = square as f32;
+            lost = lost.max(rest.sqrt());
         }
-        squares.slice_mut()[j] = square as f32;
-        lost = lost.max(rest.sqrt());
-    }
+        lost
+    };
+    let parts = pairs.slice_mut().par_chunks_exact_mut(lines).with_min_len(TOGETHER);
+    let parts = parts.zip(squares.slice_mut().par_chunks_exact_mut(PANEL)).enumerate();
+    let lost = parts.map(pack).collect::<Vec<_>>().into_iter().fold(0.0, f64::max);
     // The product of a coordinate and the scale is rounded in f64.
     let lost = lost * (1.0 + 1e-9) / f64::from(scale) + frame.longest * 2f64.powi(-50);
     Data::Words { pairs, squares, scale, lost }
+}
+
+/// Sums of a function of the coordinates, by column: of blocks of rows, added in their order.
+fn column_sums(points: &Matrix, of: impl Fn(f64) -> f64 + Sync) -> Vec<f64> {
+    let add = |mut sums: Vec<f64>, more: Vec<f64>| {
+        sums.iter_mut().zip(more).for_each(|(sum, x)| *sum += x);
+        sums
+    };
+    let zeros = || vec![0.0; points.cols()];
+    let of_block = |rows: &[f32]| {
+        rows.chunks_exact(points.cols()).fold(zeros(), |mut sums, row| {
+            sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += of(f64::from(x)));
+            sums
+        })
+    };
+    let blocks = points.as_slice().par_chunks((TOGETHER * PANEL * points.cols()).max(1));
+    blocks.map(of_block).collect::<Vec<_>>().into_iter().fold(zeros(), add)
 }
 
 /// Makes something of this length as long as words allow; within bounds, so that no product of two scales overflows. Short
@@ -214,7 +233,9 @@ fn word_scale(length: f64) -> f32 {
 /// At least the length of the longest point, after the move.
 fn largest(points: &Matrix, shift: &[f32]) -> f64 {
     let square = |c: &[f32]| c.iter().zip(shift).map(|(c, s)| f64::from(c - s).powi(2)).sum();
-    points.iter_rows().map(square).fold(0.0, f64::max).sqrt() * (1.0 + 1e-9)
+    let longest = |rows: &[f32]| rows.chunks_exact(points.cols()).map(square).fold(0.0, f64::max);
+    let blocks = points.as_slice().par_chunks((TOGETHER * PANEL * points.cols()).max(1));
+    blocks.map(longest).collect::<Vec<_>>().into_iter().fold(0.0, f64::max).sqrt() * (1.0 + 1e-9)
 }
 
 /// Rows prepared for ranking: whole tiles of them, moved, and far enough from each other in the cache. Where rows are so
@@ -392,36 +413,31 @@ impl Screen {
     const SHARE: usize = 4;
     const MOST: usize = 16;
 
-    /// Of the points of `panels`, in the same order. O(n p).
-    pub(super) fn new(
-        panels: &Panels,
-        points: &Matrix,
-        order: impl ExactSizeIterator<Item = usize>,
-    ) -> Option<Self> {
-        let p = panels.p();
+    /// Of the points of `panels`, in the same order. O(n p), in parallel.
+    pub(super) fn new(panels: &Panels, points: &Matrix, at: impl Fn(usize) -> usize + Sync) -> Option<Self> {
+        let (p, n) = (panels.p(), points.rows());
         if p < Screen::FROM {
             return None;
         }
-        let (mut sum, mut square) = (vec![0.0f64; p], vec![0.0f64; p]);
-        for point in points.iter_rows() {
-            for ((sum, square), &x) in sum.iter_mut().zip(&mut square).zip(point) {
-                *sum += f64::from(x);
-                *square += f64::from(x) * f64::from(x);
-            }
-        }
-        let n = points.rows() as f64;
-        let variance = |t: &usize| square[*t] - sum[*t] * sum[*t] / n;
+        let (sum, square) = (column_sums(points, |x| x), column_sums(points, |x| x * x));
+        let variance = |t: &usize| square[*t] - sum[*t] * sum[*t] / n as f64;
         let mut columns: Vec<usize> = (0..p).collect();
         columns.sort_by(|a, b| variance(b).total_cmp(&variance(a)));
         let others = columns.split_off((p / Screen::SHARE).min(Screen::MOST));
         let width = columns.len() + 1;
         let columns = [columns, others];
         let shift = panels.frame.shift.clone();
-        let all = reduced(&columns, &shift, order.map(|i| points.row(i)));
-        let all = Matrix::from_vec(n as usize, width, all);
+        let some = |first: usize| {
+            let places = first..n.min(first + TOGETHER * PANEL);
+            reduced(&columns, &shift, places.map(|place| points.row(at(place))))
+        };
+        let firsts: Vec<usize> = (0..n).step_by(TOGETHER * PANEL).collect();
+        let all: Vec<Vec<f32>> = firsts.into_par_iter().map(some).collect();
+        let all = Matrix::from_vec(n, width, all.concat());
         let zeros = vec![0.0; width];
         let frame = Frame::new(largest(&all, &zeros), zeros, false, false);
-        Some(Screen { columns, shift, panels: Panels::pack(all.iter_rows(), frame) })
+        let panels = Panels::pack(n, |i| all.row(i), frame);
+        Some(Screen { columns, shift, panels })
     }
 
     /// The coordinates of rows that are looked at, after the move, and at least the length of the others.

@@ -268,6 +268,23 @@ impl Assigned {
     pub fn z(&self) -> &Matrix {
         if self.projected.rows() == 0 { &self.points.points } else { &self.projected }
     }
+
+    /// The assignment of all parts, one after the other, without the points.
+    pub fn concat(parts: &[Assigned]) -> Assigned {
+        fn joined<T: Clone>(parts: &[Assigned], of: impl Fn(&Assigned) -> &[T]) -> Vec<T> {
+            parts.iter().map(of).collect::<Vec<_>>().concat()
+        }
+        let p = parts.iter().map(|part| part.projected.cols()).max().unwrap_or(0);
+        let rows = parts.iter().map(|part| part.projected.rows()).sum();
+        Assigned {
+            points: Points::default(),
+            projected: Matrix::from_vec(rows, p, joined(parts, |part| part.projected.as_slice())),
+            prototype: joined(parts, |part| &part.prototype),
+            modality: joined(parts, |part| &part.modality),
+            stratum: joined(parts, |part| &part.stratum),
+            distance: joined(parts, |part| &part.distance),
+        }
+    }
 }
 
 /// Gives the modalities their final numbers: modality 0 has the most sample rows, ties go to the one with the lowest

@@ -8,7 +8,6 @@ use crate::features::{Points, State};
 use crate::ids::NONE;
 use crate::kernels::distance::squared_to;
 use crate::kernels::nearest::Centers;
-use crate::kernels::project::project;
 use crate::matrix::Matrix;
 use crate::modalities::{Assigned, Fit, Model, Sample, lloyd};
 use crate::parts::{Part, Read};
@@ -90,7 +89,10 @@ impl Model {
 
     fn project(&self, item: &mut Assigned) {
         match &self.projection {
-            Some(p) => project(&p.axes, &p.offset, &item.points.points, &mut item.projected),
+            Some(p) => {
+                item.projected.reset(item.points.points.rows(), p.axes.rows());
+                p.apply_to(item.points.points.as_slice(), item.projected.as_mut_slice());
+            }
             None => item.projected.reset(0, 0),
         }
     }

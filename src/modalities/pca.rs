@@ -1,6 +1,9 @@
 //! Principal components of a sample (Pearson 1901): the space in which neighbours are looked for.
 
-use crate::kernels::{distance, eigen, project};
+use rayon::prelude::*;
+
+use crate::kernels::project::project;
+use crate::kernels::{distance, eigen};
 use crate::matrix::Matrix;
 use crate::modalities::Projection;
 use crate::rng::Stream;
@@ -50,11 +53,20 @@ impl Projection {
         Projection { axes: self.axes.gather(0..p), offset: self.offset[..p].to_vec() }
     }
 
-    /// The coordinates of all rows. O(n d p).
+    /// The coordinates of all rows, in parallel. O(n d p).
     pub fn apply(&self, rows: &Matrix) -> Matrix {
-        let mut out = Matrix::default();
-        project::project(&self.axes, &self.offset, rows, &mut out);
+        const TOGETHER: usize = 1024;
+        let mut out = Matrix::zeros(rows.rows(), self.axes.rows());
+        let parts = out.as_mut_slice().par_chunks_mut((TOGETHER * self.axes.rows()).max(1));
+        parts
+            .zip(rows.as_slice().par_chunks((TOGETHER * rows.cols()).max(1)))
+            .for_each(|(out, rows)| self.apply_to(rows, out));
         out
+    }
+
+    /// The coordinates of rows that lie one after the other, on the calling thread. O(n d p).
+    pub fn apply_to(&self, rows: &[f32], out: &mut [f32]) {
+        project(&self.axes, &self.offset, rows, out);
     }
 }
 

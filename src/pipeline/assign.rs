@@ -12,8 +12,8 @@ use crate::features::{ENCODED_ROWS, InputReader, PointsReader, State};
 use crate::ids::NONE;
 use crate::kernels::eigen;
 use crate::matrix::Matrix;
+use crate::modalities::Assigned;
 use crate::modalities::model::AssignedReader;
-use crate::modalities::{Assigned, pca};
 use crate::parts::{Engine, Local, Pass, parts, parts_of};
 use crate::scratch::RowFile;
 use crate::source::Dataset;
@@ -40,6 +40,10 @@ pub struct Row {
 }
 
 impl Row {
+    /// Not in the plan.
+    pub const OUT: Row =
+        Row { prototype: NONE, modality: NONE, stratum: NONE, distance: f32::NAN, ranked: 0.0 };
+
     pub fn to_bytes(self) -> [u8; ROW_BYTES] {
         let mut out = [0; ROW_BYTES];
         let words =
@@ -50,8 +54,8 @@ impl Row {
         out
     }
 
-    pub fn from_bytes(bytes: &[u8]) -> Self {
-        let word = |i: usize| u32::from_le_bytes(bytes[4 * i..4 * i + 4].try_into().expect("four bytes"));
+    pub fn from_bytes(bytes: &[u8; ROW_BYTES]) -> Self {
+        let word = |i: usize| u32::from_le_bytes(bytes.as_chunks().0[i]);
         Row {
             prototype: word(0),
             modality: word(1),
@@ -222,8 +226,6 @@ pub const MAX_SHOWN: usize = 10_000;
 
 /// Everything the pass over all rows found.
 pub struct Passed {
-    /// One [`Row`] per row of the dataset, ids of the fit.
-    pub rows: RowFile,
     pub tally: Tally,
     pub moments: Vec<Moment>,
     pub gain: GainSums,
@@ -235,7 +237,7 @@ pub struct Passed {
     pub reach: Vec<(f64, f64)>,
 }
 
-/// Reads every row once.
+/// Reads every row once. Besides what it found: one [`Row`] per row of the dataset, ids of the fit.
 pub fn assign(
     dataset: &Dataset,
     roles: &Roles,
@@ -244,7 +246,7 @@ pub fn assign(
     fitted: &Fitted,
     engine: &Local,
     scratch: &Path,
-) -> Result<Passed> {
+) -> Result<(RowFile, Passed)> {
     let sample = &prepared.sample;
     let rows = RowFile::create(&scratch.join("rows"), ROW_BYTES)?;
     let ranking = Ranking::new(
@@ -275,13 +277,15 @@ pub fn assign(
     let points = PointsReader::new(&prepared.features, inputs, config.source.invalid, &keep, &place);
     let read = AssignedReader::new(points, &fitted.model, fitted.modality.clone(), fitted.strata.clone());
 
-    let z = pca::apply(fitted.model.projection.as_ref(), &sample.points);
     let first_rows = dataset.row_groups().iter().map(|g| g.first_row).collect();
     let pass = (
         RowWriter { file: &rows, ranking: &ranking, place: &|row| row },
         Moments::new(mean.clone()),
         Gain::new(label, &mean, config.seed),
-        (Reference::new(&z, config.seed), Reach::new(&fitted.model).fitted_on(&sample.rows, &fitted.sample)),
+        (
+            Reference::new(fitted.z(prepared), config.seed),
+            Reach::new(&fitted.model).fitted_on(&sample.rows, &fitted.sample),
+        ),
         profile,
         Content::new(named, first_rows),
     );
@@ -299,5 +303,5 @@ pub fn assign(
         ));
     }
     let profile = profile.unwrap_or_default();
-    Ok(Passed { rows, tally, moments, gain, reference, profile, content, reach })
+    Ok((rows, Passed { tally, moments, gain, reference, profile, content, reach }))
 }

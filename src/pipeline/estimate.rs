@@ -70,10 +70,10 @@ pub fn estimate(
     let pass = sample + threads * (part * (8 * dims + 512 + table) + THREAD) + partials;
 
     let held_out = (rows as f64 * config.batches.holdout) as u64 * 32;
-    let settle = held_out + rows.min(1 << 22) * 28 + rows.min(1 << 20) * 60 + (96 << 20).min(rows * 48);
+    let settle = held_out + rows.min(1 << 22) * 28 + rows.min(1 << 20) * 100 + (96 << 20).min(rows * 48);
     // Members and centralities are mapped files: they count while they are looked up in.
     let mapped = if config.batches.epochs(rows) > 0 { rows * 8 } else { 0 };
-    let epochs = (1 << 19) * 48 + mapped;
+    let epochs = rows.min(1 << 19) * 96 + mapped;
 
     // Its weights stay from the beginning to the end; while they are read they are there twice.
     let encoder = roles.encoder.map_or(0, |e| (e.bytes() + threads as usize * e.working_bytes()) as u64);

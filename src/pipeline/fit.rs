@@ -1,16 +1,23 @@
 //! Counts the modalities on the sample and makes the model that assigns every row.
 
+use rayon::prelude::*;
+
 use super::prepare::{Prepared, Values, sample_ids};
 use crate::config::Config;
 use crate::error::Result;
 use crate::features::{Points, State};
+use crate::matrix::Matrix;
 use crate::modalities::estimators::column::Column;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
-use crate::modalities::{self, Assigned, Fit, Model, prototypes};
-use crate::parts::{Part, Read};
+use crate::modalities::{self, Assigned, Fit, Model, Projection, pca, prototypes};
+use crate::parts::{Part, Read, parts_of};
 use crate::plan::Plan;
 use crate::progress::Progress;
+use crate::statistics::quantiles::SampleQuantiles;
 use crate::strata;
+
+/// Rows of the sample that a thread assigns at a time.
+const ASSIGNED_TOGETHER: usize = 2048;
 
 /// The model and what led to it.
 pub struct Fitted {
@@ -20,8 +27,12 @@ pub struct Fitted {
     pub strata: Strata,
     /// The column whose values are the modalities, for the estimator `column`.
     pub modality: Option<ColumnIds>,
-    /// The sample's rows as the model assigns them.
+    /// The sample's rows as the model assigns them, without their points.
     pub sample: Assigned,
+    /// The sample's features, all and by modality.
+    pub quantiles: SampleQuantiles,
+    /// The sample's first two principal axes: the report's map. None if there are no more dimensions.
+    pub axes: Option<Projection>,
 }
 
 /// Whether M is a finding one can rely on; a number or a column that the user gave always is.
@@ -65,9 +76,8 @@ pub fn kept(prepared: &Prepared, config: &Config, plan: &Plan) -> Result<Fitted>
         curve: plan.curve()?.unwrap_or_default(),
         evidence: plan.evidence()?.unwrap_or_default(),
     };
-    let strata = strata_by(prepared, config);
-    let sample = Assigned::default();
-    let mut fitted = assign_sample(prepared, Fitted { fit, model, strata, modality: None, sample })?;
+    let axes = map_axes(prepared, config);
+    let mut fitted = described(prepared, fit, model, strata_by(prepared, config), None, axes)?;
     fitted.fit.labels = fitted.sample.modality.clone();
     Ok(fitted)
 }
@@ -81,7 +91,9 @@ pub fn fit(
     progress: &Progress,
 ) -> Result<Fitted> {
     let sample = &prepared.sample;
-    let mut fit = count(prepared, config, progress)?;
+    // Counting leaves a thread idle now and then.
+    let (fit, axes) = rayon::join(|| count(prepared, config, progress), || map_axes(prepared, config));
+    let mut fit = fit?;
     rename(&mut fit)?;
     let by = strata_by(prepared, config);
     if let Some(values) = &prepared.modality {
@@ -89,10 +101,7 @@ pub fn fit(
         let modality = Some(ColumnIds { column: values.column.clone(), values: numbered });
         let centers = centers(sample, &fit.labels, fit.kind.len());
         let model = Model { projection: fit.projection.clone(), centers, ..Model::default() };
-        return assign_sample(
-            prepared,
-            Fitted { fit, model, strata: by, modality, sample: Assigned::default() },
-        );
+        return described(prepared, fit, model, by, modality, axes);
     }
     let prototypes = prototypes::fit(sample, &fit, config.seed);
     let stratum = match by {
@@ -106,29 +115,54 @@ pub fn fit(
         _ => Vec::new(),
     };
     let model = Model { stratum, ..Model::new(sample, &fit, prototypes) };
-    assign_sample(prepared, Fitted { fit, model, strata: by, modality: None, sample: Assigned::default() })
+    described(prepared, fit, model, by, None, axes)
 }
 
-/// The sample goes through the very reader that assigns the dataset.
-fn assign_sample(prepared: &Prepared, mut fitted: Fitted) -> Result<Fitted> {
+fn map_axes(prepared: &Prepared, config: &Config) -> Option<Projection> {
+    pca::projection(&prepared.sample.points, 2, config.seed)
+}
+
+/// Everything that is told of the sample. Its rows go through the very reader that assigns the dataset.
+fn described(
+    prepared: &Prepared,
+    fit: Fit,
+    model: Model,
+    strata: Strata,
+    modality: Option<ColumnIds>,
+    axes: Option<Projection>,
+) -> Result<Fitted> {
     struct There<'a>(&'a Prepared);
     impl Read for There<'_> {
         type Item = Points;
-        fn read(&self, _part: &Part, into: &mut Points) -> Result<()> {
-            let sample = &self.0.sample;
-            into.rows = sample.rows.clone();
-            into.points = sample.points.clone();
-            into.state = vec![State::Planned; sample.rows.len()];
-            into.table = self.0.table.clone();
+        fn read(&self, part: &Part, into: &mut Points) -> Result<()> {
+            let (sample, first) = (&self.0.sample, part.first as usize);
+            let rows = first..first + part.rows;
+            into.rows = sample.rows[rows.clone()].to_vec();
+            into.state = vec![State::Planned; part.rows];
+            into.table = self.0.table.as_ref().map(|table| table.slice(first, part.rows));
+            into.points = sample.points.gather(rows);
             Ok(())
         }
     }
-    let all = Part { index: 0, first: 0, rows: prepared.sample.rows.len() };
-    let mut assigned = Assigned::default();
-    AssignedReader::new(There(prepared), &fitted.model, fitted.modality.clone(), fitted.strata.clone())
-        .read(&all, &mut assigned)?;
-    // The points themselves are in `prepared`.
-    assigned.points = Points::default();
-    fitted.sample = assigned;
-    Ok(fitted)
+    let points = &prepared.sample.points;
+    let reader = AssignedReader::new(There(prepared), &model, modality.clone(), strata.clone());
+    let assign = |part: &Part| {
+        let mut assigned = Assigned::default();
+        reader.read(part, &mut assigned)?;
+        assigned.points = Points::default();
+        Ok(assigned)
+    };
+    let parts = parts_of(points.rows() as u64, ASSIGNED_TOGETHER);
+    // Of several errors the first one is told.
+    let assigned: Vec<Result<Assigned>> = parts.par_iter().map(assign).collect();
+    let sample = Assigned::concat(&assigned.into_iter().collect::<Result<Vec<_>>>()?);
+    let quantiles = SampleQuantiles::new(points, &sample.modality);
+    Ok(Fitted { fit, model, strata, modality, sample, quantiles, axes })
+}
+
+impl Fitted {
+    /// The sample in the projected space.
+    pub fn z<'a>(&'a self, prepared: &'a Prepared) -> &'a Matrix {
+        if self.model.projection.is_some() { &self.sample.projected } else { &prepared.sample.points }
+    }
 }

@@ -109,12 +109,13 @@ fn whole(
         }
     };
     let clock = clock.lap("fit");
-    let pass = assign::assign(dataset, roles, config, &prepared, &fitted, engine, &staging.scratch()?)?;
+    let (rows, pass) =
+        assign::assign(dataset, roles, config, &prepared, &fitted, engine, &staging.scratch()?)?;
     let clock = clock.lap("assign");
     let holdout = Holdout { share: config.batches.holdout, rows: &pass.tally.strata, may: &|_| true };
     let scratch = staging.scratch()?;
     let settled =
-        settle::settle(&pass.rows, dataset.rows(), &pass.tally, holdout, config.seed, &scratch, progress)?;
+        settle::settle(rows, dataset.rows(), &pass.tally, holdout, config.seed, &scratch, progress)?;
     let clock = clock.lap("rank");
     let contents = write::contents(dataset, roles, config, &prepared, &fitted, &pass, &settled);
     drop((prepared, fitted, pass));

@@ -2,6 +2,7 @@
 //! `samples.arrow` and `strata.arrow` are written. All of it streams: memory does not grow with the dataset.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::Path;
 
 use rayon::prelude::*;
@@ -16,8 +17,12 @@ use crate::weights::centrality::{centrality_of_rank, order};
 
 /// Rows read from a working file at a time, and rows of a record batch of `samples.arrow`.
 pub const CHUNK: u64 = 1 << 20;
-/// Most rows that are ranked in memory at a time (16 bytes each); larger modalities are cut by value first.
+/// Most rows that are ranked in memory at a time (28 bytes each); larger modalities are cut by value first.
 const RANKED_AT_ONCE: u64 = 1 << 22;
+/// Buckets of so many rows in all are ranked side by side.
+const RANKED_TOGETHER: u64 = 1 << 20;
+/// Rows that a thread decodes at a time.
+const DECODED: usize = 1 << 14;
 /// Bytes for all buffers of one scatter.
 const SCATTER_BYTES: usize = 32 << 20;
 
@@ -43,9 +48,85 @@ impl Census {
     }
 }
 
-/// Old id -> new id.
-fn places(ids: &[u32]) -> BTreeMap<u32, u32> {
-    ids.iter().enumerate().map(|(new, &old)| (old, new as u32)).collect()
+/// Old ids that have rows, ascending: the place of each is its new id.
+struct Ids {
+    old: Vec<u32>,
+    /// New id of every old one, where these are small numbers.
+    new: Vec<u32>,
+}
+
+impl Ids {
+    const SMALL: u32 = 1 << 20;
+
+    fn of<T>(counts: &BTreeMap<u32, T>) -> Self {
+        let old: Vec<u32> = counts.keys().copied().collect();
+        let mut new = Vec::new();
+        if let Some(&most) = old.last().filter(|&&most| most < Ids::SMALL) {
+            new.resize(most as usize + 1, NONE);
+            old.iter().zip(0..).for_each(|(&old, place)| new[old as usize] = place);
+        }
+        Ids { old, new }
+    }
+
+    /// [`NONE`] for an id without rows.
+    fn place(&self, old: u32) -> u32 {
+        match self.new.get(old as usize) {
+            Some(&new) => new,
+            None => self.old.binary_search(&old).map_or(NONE, |new| new as u32),
+        }
+    }
+}
+
+/// The working file as the plan sees it: new ids, and rows that are held out are out of the plan.
+struct Rows {
+    file: RowFile,
+    total: u64,
+    prototypes: Ids,
+    modalities: Ids,
+    strata: Ids,
+}
+
+impl Rows {
+    /// In chunks of [`CHUNK`] rows, decoded in parallel; with the first row's number. `held_out` is ascending.
+    fn each_chunk(
+        &self,
+        held_out: &[(u64, u32)],
+        mut f: impl FnMut(u64, &[Row]) -> Result<()>,
+    ) -> Result<()> {
+        let (mut bytes, mut rows) = (Vec::new(), Vec::new());
+        for first in (0..self.total).step_by(CHUNK as usize) {
+            let count = (self.total - first).min(CHUNK) as usize;
+            self.file.read(first, count, &mut bytes)?;
+            rows.resize(count, Row::OUT);
+            bytes.par_chunks(DECODED * ROW_BYTES).zip(rows.par_chunks_mut(DECODED)).for_each(
+                |(bytes, rows)| {
+                    rows.iter_mut()
+                        .zip(bytes.as_chunks().0)
+                        .for_each(|(row, bytes)| *row = self.renumbered(bytes));
+                },
+            );
+            let held = held_out.partition_point(|h| h.0 < first);
+            for (row, _) in held_out[held..].iter().take_while(|h| h.0 < first + count as u64) {
+                let row = &mut rows[(row - first) as usize];
+                *row = Row { prototype: NONE, modality: NONE, stratum: NONE, ..*row };
+            }
+            f(first, &rows)?;
+        }
+        Ok(())
+    }
+
+    fn renumbered(&self, bytes: &[u8; ROW_BYTES]) -> Row {
+        let row = Row::from_bytes(bytes);
+        if !row.planned() {
+            return row;
+        }
+        Row {
+            prototype: self.prototypes.place(row.prototype),
+            modality: self.modalities.place(row.modality),
+            stratum: self.strata.place(row.stratum),
+            ..row
+        }
+    }
 }
 
 /// How many rows of each stratum are held out: round(share x rows) in all, spread like the rest batch so that every
@@ -67,11 +148,10 @@ fn holdout_counts(rows: &[u64], share: f64, seed: u64) -> Vec<u64> {
     (0..rows.len()).map(|h| out[h].min(rows[h].saturating_sub(1))).collect()
 }
 
-/// The finished rows: the working file again, now with new ids, rows held out marked, and their centrality.
+/// The finished rows: new ids, those held out marked, and their centrality.
 pub struct Settled {
     pub census: Census,
-    /// New ids, [`ROW_BYTES`] a row.
-    rows: RowFile,
+    rows: Rows,
     /// Row numbers by stratum, ascending inside.
     members: Sorted,
     /// (row in its chunk, centrality) by chunk of [`CHUNK`] rows.
@@ -80,18 +160,7 @@ pub struct Settled {
     pub held_out: Vec<(u64, u32)>,
     /// The ranked value at 0, 10, .. 100 % of every modality's rows (the lower neighbour where none is exact).
     pub ranked_quantiles: Vec<[f32; 11]>,
-    total: u64,
     row_type: RowType,
-}
-
-/// Streams the working file in chunks.
-fn each_chunk(file: &RowFile, total: u64, mut f: impl FnMut(u64, &[u8]) -> Result<()>) -> Result<()> {
-    let mut bytes = Vec::new();
-    for first in (0..total).step_by(CHUNK as usize) {
-        file.read(first, (total - first).min(CHUNK) as usize, &mut bytes)?;
-        f(first, &bytes)?;
-    }
-    Ok(())
 }
 
 /// Which rows may be held out, and how many.
@@ -104,7 +173,7 @@ pub struct Holdout<'a> {
 
 /// See the module. `scratch` is a directory for working files.
 pub fn settle(
-    rows: &RowFile,
+    rows: RowFile,
     total: u64,
     tally: &Tally,
     holdout: Holdout<'_>,
@@ -112,125 +181,152 @@ pub fn settle(
     scratch: &Path,
     progress: &Progress,
 ) -> Result<Settled> {
-    let stage = progress.stage("rank", "rows", 3 * total);
+    let stage = progress.stage("rank", "rows", 2 * total);
     let row_type = RowType::of(total);
-
     // Which ids exist. A held-out row keeps its stratum alive, so these do not change below.
-    let ids = |x: &BTreeMap<u32, u64>| -> Vec<u32> { x.keys().copied().collect() };
+    let (prototypes, modalities, strata) =
+        (Ids::of(&tally.prototypes), Ids::of(&tally.modalities), Ids::of(&tally.strata));
+    let counts = |x: &BTreeMap<u32, u64>| -> Vec<u64> { x.values().copied().collect() };
     let mut census = Census {
-        prototypes: ids(&tally.prototypes),
-        modalities: ids(&tally.modalities),
-        strata: ids(&tally.strata),
+        prototypes: prototypes.old.clone(),
+        modalities: modalities.old.clone(),
+        strata: strata.old.clone(),
+        prototype_rows: counts(&tally.prototypes),
+        modality_rows: counts(&tally.modalities),
+        stratum_rows: counts(&tally.strata),
         ..Census::default()
     };
-    let (new_prototype, new_modality, new_stratum) =
-        (places(&census.prototypes), places(&census.modalities), places(&census.strata));
-    let open = |h: &u32| holdout.rows.get(h).copied().unwrap_or(0);
-    let assigned: Vec<u64> = tally.strata.keys().map(open).collect();
-    let held = holdout_counts(&assigned, holdout.share, seed);
-    let choose: Vec<Permutation> = (0..assigned.len())
-        .map(|h| Permutation::new(assigned[h], Stream::Holdout.key(seed, &[h as u64])))
-        .collect();
-
-    // Renumber, hold out, count.
-    let renumbered = RowFile::create(&scratch.join("renumbered"), ROW_BYTES)?;
-    let mut seen = vec![0u64; assigned.len()];
-    let mut held_out = Vec::new();
-    let mut inside: Vec<Option<u32>> = vec![None; assigned.len()];
-    let mut spans = false;
-    census.prototype_rows = vec![0; census.prototypes.len()];
-    census.modality_rows = vec![0; census.modalities.len()];
-    census.stratum_rows = vec![0; census.strata.len()];
-    let mut chunks = vec![0u64; total.div_ceil(CHUNK) as usize];
-    each_chunk(rows, total, |first, bytes| {
-        let mut out = Vec::with_capacity(bytes.len());
-        for (i, record) in bytes.chunks_exact(ROW_BYTES).enumerate() {
-            let mut row = Row::from_bytes(record);
-            if row.planned() {
-                row.modality = new_modality[&row.modality];
-                row.stratum = new_stratum[&row.stratum];
-                row.prototype = new_prototype.get(&row.prototype).copied().unwrap_or(NONE);
-                let h = row.stratum as usize;
-                let may = held[h] > 0 && (holdout.may)(first + i as u64);
-                let place = seen[h];
-                seen[h] += u64::from(may);
-                if may && choose[h].index(place) < held[h] {
-                    held_out.push((first + i as u64, row.stratum));
-                    row = Row { prototype: NONE, modality: NONE, stratum: NONE, ..row };
-                } else {
-                    census.modality_rows[row.modality as usize] += 1;
-                    census.stratum_rows[h] += 1;
-                    chunks[(first / CHUNK) as usize] += 1;
-                    if row.prototype != NONE {
-                        census.prototype_rows[row.prototype as usize] += 1;
-                    }
-                    spans |= *inside[h].get_or_insert(row.modality) != row.modality;
-                }
-            }
-            out.extend_from_slice(&row.to_bytes());
-        }
-        renumbered.write(first, &out)?;
-        stage.advance(bytes.len() as u64 / ROW_BYTES as u64)
-    })?;
-    census.held_out = held_out.len() as u64;
-    census.modality_of_stratum = if spans { None } else { inside.into_iter().collect() };
+    let rows = Rows { file: rows, total, prototypes, modalities, strata };
+    let held_out = hold_out(&rows, &holdout, &mut census, seed)?;
 
     // Members of every stratum, and the values to rank by modality (cut by value where a modality is very large).
-    let cut = Cut::new(&renumbered, total, &census.modality_rows)?;
+    let cut = Cut::new(&rows, &held_out, &census.modality_rows)?;
     let width = row_type.width();
     let mut members = Scatter::create(&scratch.join("members"), width, &census.stratum_rows, SCATTER_BYTES)?;
     let mut values = Scatter::create(&scratch.join("values"), 12, &cut.counts, SCATTER_BYTES)?;
-    each_chunk(&renumbered, total, |first, bytes| {
-        for (i, record) in bytes.chunks_exact(ROW_BYTES).enumerate() {
-            let row = Row::from_bytes(record);
-            if row.planned() {
-                let number = (first + i as u64).to_le_bytes();
-                members.push(row.stratum as usize, &number[..width])?;
+    let mut chunks = vec![0u64; total.div_ceil(CHUNK) as usize];
+    let mut inside: Vec<Option<u32>> = vec![None; census.strata.len()];
+    let mut spans = false;
+    rows.each_chunk(&held_out, |first, rows| {
+        let planned = || (first..).zip(rows).filter(|(_, row)| row.planned());
+        let by_stratum = || {
+            planned().try_for_each(|(number, row)| {
+                let h = row.stratum as usize;
+                spans |= *inside[h].get_or_insert(row.modality) != row.modality;
+                members.push(h, &number.to_le_bytes()[..width])
+            })
+        };
+        let by_modality = || {
+            planned().try_for_each(|(number, row)| {
+                chunks[(first / CHUNK) as usize] += 1;
                 let mut value = [0; 12];
-                value[..8].copy_from_slice(&number);
+                value[..8].copy_from_slice(&number.to_le_bytes());
                 value[8..].copy_from_slice(&row.ranked.to_bits().to_le_bytes());
-                values.push(cut.bucket(row.modality, row.ranked), &value)?;
-            }
-        }
-        stage.advance(bytes.len() as u64 / ROW_BYTES as u64)
+                values.push(cut.bucket(row.modality, row.ranked), &value)
+            })
+        };
+        let (members, values) = rayon::join(by_stratum, by_modality);
+        members.and(values)?;
+        stage.advance(rows.len() as u64)
     })?;
+    census.modality_of_stratum = if spans { None } else { inside.into_iter().collect() };
     let (members, values) = (members.finish()?, values.finish()?);
 
     // Rank inside every bucket (buckets of a modality follow each other by value), back to row order.
     let mut centrality = Scatter::create(&scratch.join("centrality"), 8, &chunks, SCATTER_BYTES)?;
-    let mut bytes = Vec::new();
     let (mut modality, mut below) = (0, 0);
     let mut ranked_quantiles = vec![[0.0; 11]; census.modalities.len()];
-    for bucket in 0..cut.counts.len() {
-        if cut.modality[bucket] != modality {
-            (modality, below) = (cut.modality[bucket], 0);
-        }
-        values.bucket(bucket, &mut bytes)?;
-        let ranked: Vec<f32> = bytes
-            .par_chunks_exact(12)
-            .map(|v| f32::from_le_bytes(v[8..].try_into().expect("four bytes")))
-            .collect();
-        let order = order(&ranked);
-        let of = census.modality_rows[modality as usize];
-        for (rank, &i) in order.iter().enumerate() {
-            let at = i as usize * 12;
-            let row = u64::from_le_bytes(bytes[at..at + 8].try_into().expect("eight bytes"));
-            let mut out = [0; 8];
-            out[..4].copy_from_slice(&((row % CHUNK) as u32).to_le_bytes());
-            out[4..].copy_from_slice(&centrality_of_rank(below + rank as u64, of).to_le_bytes());
-            centrality.push((row / CHUNK) as usize, &out)?;
-        }
-        for (q, value) in ranked_quantiles[modality as usize].iter_mut().enumerate() {
-            let rank = (of - 1) * q as u64 / 10;
-            if let Some(&i) = rank.checked_sub(below).and_then(|i| order.get(i as usize)) {
-                *value = ranked[i as usize];
+    for some in cut.together() {
+        for (bucket, ranked) in some.clone().zip(ranked(&values, some)?) {
+            if cut.modality[bucket] != modality {
+                (modality, below) = (cut.modality[bucket], 0);
             }
+            let of = census.modality_rows[modality as usize];
+            for (rank, i) in (below..).zip(&ranked.order) {
+                let row = ranked.row(*i);
+                let mut out = [0; 8];
+                out[..4].copy_from_slice(&((row % CHUNK) as u32).to_le_bytes());
+                out[4..].copy_from_slice(&centrality_of_rank(rank, of).to_le_bytes());
+                centrality.push((row / CHUNK) as usize, &out)?;
+            }
+            for (q, value) in ranked_quantiles[modality as usize].iter_mut().enumerate() {
+                let rank = (of - 1) * q as u64 / 10;
+                if let Some(&i) = rank.checked_sub(below).and_then(|i| ranked.order.get(i as usize)) {
+                    *value = ranked.value(i);
+                }
+            }
+            below += ranked.order.len() as u64;
+            stage.advance(ranked.order.len() as u64)?;
         }
-        below += order.len() as u64;
-        stage.advance(order.len() as u64)?;
     }
     let centrality = centrality.finish()?;
-    Ok(Settled { census, rows: renumbered, members, centrality, held_out, ranked_quantiles, total, row_type })
+    Ok(Settled { census, rows, members, centrality, held_out, ranked_quantiles, row_type })
+}
+
+/// Chooses the rows (row, new stratum) that are held out and takes them out of the census' counts.
+fn hold_out(rows: &Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u64) -> Result<Vec<(u64, u32)>> {
+    let open: Vec<u64> = census.strata.iter().map(|h| holdout.rows.get(h).copied().unwrap_or(0)).collect();
+    let wanted = holdout_counts(&open, holdout.share, seed);
+    let mut held_out = Vec::new();
+    if wanted.iter().all(|&n| n == 0) {
+        return Ok(held_out);
+    }
+    let choose: Vec<Permutation> =
+        (open.iter().zip(0..)).map(|(&n, h)| Permutation::new(n, Stream::Holdout.key(seed, &[h]))).collect();
+    let mut seen = vec![0u64; open.len()];
+    rows.each_chunk(&[], |first, rows| {
+        for (number, row) in (first..).zip(rows).filter(|(_, row)| row.planned()) {
+            let h = row.stratum as usize;
+            if wanted[h] == 0 || !(holdout.may)(number) {
+                continue;
+            }
+            if choose[h].index(seen[h]) < wanted[h] {
+                held_out.push((number, row.stratum));
+                census.modality_rows[row.modality as usize] -= 1;
+                census.stratum_rows[h] -= 1;
+                if row.prototype != NONE {
+                    census.prototype_rows[row.prototype as usize] -= 1;
+                }
+            }
+            seen[h] += 1;
+        }
+        Ok(())
+    })?;
+    census.held_out = held_out.len() as u64;
+    Ok(held_out)
+}
+
+/// A bucket's records (row, value) and their order by value.
+struct Ranked {
+    bytes: Vec<u8>,
+    order: Vec<u32>,
+}
+
+impl Ranked {
+    fn record(&self, i: u32) -> &[u8; 12] {
+        &self.bytes.as_chunks().0[i as usize]
+    }
+
+    fn row(&self, i: u32) -> u64 {
+        u64::from_le_bytes(*self.record(i).first_chunk().expect("eight of twelve bytes"))
+    }
+
+    fn value(&self, i: u32) -> f32 {
+        f32::from_le_bytes(*self.record(i).last_chunk().expect("four of twelve bytes"))
+    }
+}
+
+/// Some buckets, each ranked.
+fn ranked(values: &Sorted, buckets: Range<usize>) -> Result<Vec<Ranked>> {
+    let rank = |bucket| {
+        let mut ranked = Ranked { bytes: Vec::new(), order: Vec::new() };
+        values.bucket(bucket, &mut ranked.bytes)?;
+        let count = ranked.bytes.len() as u32 / 12;
+        let of: Vec<f32> = (0..count).into_par_iter().map(|i| ranked.value(i)).collect();
+        ranked.order = order(&of);
+        Ok(ranked)
+    };
+    buckets.into_par_iter().map(rank).collect::<Vec<_>>().into_iter().collect()
 }
 
 /// How the rows of each modality are cut into buckets that fit in memory: by ranges of the value's upper bits.
@@ -246,18 +342,15 @@ struct Cut {
 const UPPER_BITS: u32 = 20;
 
 impl Cut {
-    fn new(rows: &RowFile, total: u64, modality_rows: &[u64]) -> Result<Self> {
+    fn new(rows: &Rows, held_out: &[(u64, u32)], modality_rows: &[u64]) -> Result<Self> {
         let large: Vec<bool> = modality_rows.iter().map(|&n| n > RANKED_AT_ONCE).collect();
         let mut histograms: Vec<Vec<u64>> =
             large.iter().map(|&l| if l { vec![0; 1 << UPPER_BITS] } else { Vec::new() }).collect();
         if large.contains(&true) {
-            each_chunk(rows, total, |_, bytes| {
-                for record in bytes.chunks_exact(ROW_BYTES) {
-                    let row = Row::from_bytes(record);
-                    if row.planned() && large[row.modality as usize] {
-                        histograms[row.modality as usize]
-                            [(row.ranked.to_bits() >> (32 - UPPER_BITS)) as usize] += 1;
-                    }
+            rows.each_chunk(held_out, |_, rows| {
+                for row in rows.iter().filter(|row| row.planned() && large[row.modality as usize]) {
+                    histograms[row.modality as usize]
+                        [(row.ranked.to_bits() >> (32 - UPPER_BITS)) as usize] += 1;
                 }
                 Ok(())
             })?;
@@ -295,6 +388,19 @@ impl Cut {
             self.ranges[m].as_ref().map_or(0, |r| r[(value.to_bits() >> (32 - UPPER_BITS)) as usize]);
         self.first[m] + inside as usize
     }
+
+    /// Neighbouring buckets that are ranked together.
+    fn together(&self) -> impl Iterator<Item = Range<usize>> {
+        let mut next = 0;
+        std::iter::from_fn(move || {
+            let (first, mut rows) = (next, 0);
+            while next < self.counts.len() && (next == first || rows + self.counts[next] <= RANKED_TOGETHER) {
+                rows += self.counts[next];
+                next += 1;
+            }
+            (first < next).then_some(first..next)
+        })
+    }
 }
 
 /// A chunk of `samples.arrow`.
@@ -311,19 +417,12 @@ impl Settled {
     pub fn samples(&self, mut each: impl FnMut(&SampleChunk) -> Result<()>) -> Result<()> {
         let mut chunk = SampleChunk::default();
         let mut ranks = Vec::new();
-        each_chunk(&self.rows, self.total, |first, bytes| {
-            let count = bytes.len() / ROW_BYTES;
-            chunk.modality.clear();
-            chunk.stratum.clear();
-            chunk.distance.clear();
-            for record in bytes.chunks_exact(ROW_BYTES) {
-                let row = Row::from_bytes(record);
-                chunk.modality.push(row.modality);
-                chunk.stratum.push(row.stratum);
-                chunk.distance.push(row.distance);
-            }
+        self.rows.each_chunk(&self.held_out, |first, rows| {
+            rows.par_iter().map(|row| row.modality).collect_into_vec(&mut chunk.modality);
+            rows.par_iter().map(|row| row.stratum).collect_into_vec(&mut chunk.stratum);
+            rows.par_iter().map(|row| row.distance).collect_into_vec(&mut chunk.distance);
             chunk.centrality.clear();
-            chunk.centrality.resize(count, 0.0);
+            chunk.centrality.resize(rows.len(), 0.0);
             self.centrality.bucket((first / CHUNK) as usize, &mut ranks)?;
             for record in ranks.chunks_exact(8) {
                 let row = u32::from_le_bytes(record[..4].try_into().expect("four bytes")) as usize;

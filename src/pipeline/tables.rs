@@ -1,7 +1,5 @@
 //! The rows of the plan's small tables, from what the stages found: ids of the fit become ids of the plan here.
 
-use std::collections::BTreeMap;
-
 use super::assign::{MAX_SHOWN, Passed};
 use super::fit::Fitted;
 use super::prepare::Prepared;
@@ -12,7 +10,6 @@ use crate::matrix::Matrix;
 use crate::plan;
 use crate::rng::Stream;
 use crate::source::Dataset;
-use crate::statistics::moments;
 use crate::strata;
 use crate::weights::Centrality;
 
@@ -43,7 +40,7 @@ pub fn stratum_centers(prepared: &Prepared, fitted: &Fitted, census: &Census) ->
         return strata::centers(&centers, &stratum, &census.prototype_rows);
     }
     let (_, strata_of) = sample_assignment(fitted, census);
-    let z = crate::modalities::pca::apply(fitted.model.projection.as_ref(), &prepared.sample.points);
+    let z = fitted.z(prepared);
     let mut sums = vec![(vec![0.0; z.cols()], 0u64); census.strata.len()];
     let mut all = (vec![0.0; z.cols()], 0u64);
     for (row, &h) in z.iter_rows().zip(&strata_of) {
@@ -140,7 +137,7 @@ pub fn prototypes(fitted: &Fitted, pass: &Passed, census: &Census) -> plan::prot
     }
 }
 
-/// The rows for the report's map: the first two principal axes of the sample.
+/// The rows for the report's map.
 pub fn shown(
     prepared: &Prepared,
     fitted: &Fitted,
@@ -156,8 +153,8 @@ pub fn shown(
     places.sort_by_key(|&i| (Stream::Shown.key(config.seed, &[sample.rows[i]]), i));
     places.truncate(MAX_SHOWN);
     places.sort_unstable();
-    let axes = crate::modalities::pca::projection(&sample.points, 2, config.seed);
-    let map = crate::modalities::pca::apply(axes.as_ref(), &sample.points.gather(places.iter().copied()));
+    let map =
+        crate::modalities::pca::apply(fitted.axes.as_ref(), &sample.points.gather(places.iter().copied()));
     let ids = config.source.id.as_ref().and_then(|id| prepared.table.as_ref()?.column_by_name(id));
     (places.iter().enumerate())
         .map(|(at, &i)| plan::sample::SampleRow {
@@ -197,19 +194,10 @@ pub fn statistics(
     pass: &Passed,
     census: &Census,
 ) -> Vec<plan::statistics::Statistic> {
-    let of_sample = |modality: Option<u32>| {
-        let members: Vec<u32> = (fitted.sample.modality.iter().zip(0..))
-            .filter(|&(&m, _)| modality.is_none_or(|wanted| wanted == m))
-            .map(|(_, i)| i)
-            .collect();
-        moments::quantiles(&prepared.sample.points, &members)
-    };
     let names = prepared.features.names();
-    let mut quantiles: BTreeMap<Option<u32>, Vec<[f64; 11]>> = BTreeMap::new();
     (pass.moments.iter())
         .map(|m| {
             let (column, index) = names[m.feature as usize].clone();
-            let quantiles = quantiles.entry(m.modality).or_insert_with(|| of_sample(m.modality));
             plan::statistics::Statistic {
                 modality: m.modality.map(|old| place(&census.modalities, old)),
                 column,
@@ -220,7 +208,7 @@ pub fn statistics(
                 variance: m.variance,
                 min: m.min,
                 max: m.max,
-                quantiles: quantiles[m.feature as usize],
+                quantiles: fitted.quantiles.of(m.modality, m.feature as usize),
             }
         })
         .collect()

@@ -247,6 +247,7 @@ fn append(
     let offsets = plan.strata()?.offsets();
     let prototypes = plan.prototypes()?;
     let modalities = plan.modalities()?;
+    // Old rows do not name their prototype: the plan's own counts do.
     let mut tally = passed.tally.clone();
     let held = plan.table(Kind::Holdout)?.map(|t| plan::holdout::decode(&t)).transpose()?.unwrap_or_default();
     for (h, o) in offsets.windows(2).enumerate() {
@@ -260,12 +261,7 @@ fn append(
     }
     let is_new = |row: u64| matched.origin[dataset.locate(row).row_group].is_none();
     let holdout = Holdout { share: config.batches.holdout, rows: &passed.tally.strata, may: &is_new };
-    let mut settled =
-        settle::settle(&rows, dataset.rows(), &tally, holdout, config.seed, &scratch, progress)?;
-    // Old rows do not name their prototype: the plan's own counts do.
-    for (here, old) in settled.census.prototype_rows.iter_mut().zip(prototypes.iter().flat_map(|p| &p.rows)) {
-        *here += old;
-    }
+    let mut settled = settle::settle(rows, dataset.rows(), &tally, holdout, config.seed, &scratch, progress)?;
     let place = numbers(plan, dataset, matched)?;
     let moved: Vec<(u64, u32)> = held.iter().map(|&(row, h)| (place(row), h)).collect();
     settled.held_out.extend(moved);

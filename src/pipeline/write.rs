@@ -161,20 +161,26 @@ pub fn write(
 
     // One entry a row.
     let stage = progress.stage("write", "rows", 2 * dataset.rows());
-    let mut samples = plan::samples::SamplesWriter::create(root)?;
-    settled.samples(|c| {
-        samples.push(&c.modality, &c.stratum, &c.distance, &c.centrality)?;
-        stage.advance(c.modality.len() as u64)
-    })?;
-    files.push(samples.finish()?);
     let offsets = settled.offsets();
-    let values = contents.stratum_values.as_deref();
-    let mut members = plan::strata::StrataWriter::create(root, row_type, &offsets, dendrogram, values)?;
-    settled.members(|bytes| {
-        stage.advance((bytes.len() / row_type.width()) as u64)?;
-        push_members(&mut members, row_type, bytes)
-    })?;
-    files.push(members.finish()?);
+    let write_samples = || -> Result<FileEntry> {
+        let mut samples = plan::samples::SamplesWriter::create(root)?;
+        settled.samples(|c| {
+            samples.push(&c.modality, &c.stratum, &c.distance, &c.centrality)?;
+            stage.advance(c.modality.len() as u64)
+        })?;
+        samples.finish()
+    };
+    let write_members = || -> Result<FileEntry> {
+        let values = contents.stratum_values.as_deref();
+        let mut members = plan::strata::StrataWriter::create(root, row_type, &offsets, dendrogram, values)?;
+        settled.members(|bytes| {
+            stage.advance((bytes.len() / row_type.width()) as u64)?;
+            push_members(&mut members, row_type, bytes)
+        })?;
+        members.finish()
+    };
+    let (samples, members) = rayon::join(write_samples, write_members);
+    files.extend([samples?, members?]);
     if !settled.held_out.is_empty() {
         files.push(plan::holdout::encode(&settled.held_out, row_type).write(root)?);
     }

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::epochs::Epochs;
+use crate::epochs::{Epochs, Record};
 use crate::error::Result;
 use crate::ids::RowType;
 use crate::progress::Progress;
@@ -12,7 +12,7 @@ use super::manifest::FileEntry;
 use super::samples::Samples;
 
 /// Writes `batches/size-<B>/epoch-<e>.arrow` below `root`. `samples` gives the centralities; None: weights are off.
-/// `advance` is told the rows done. O(rows), memory of one chunk of batches.
+/// `advance` is told the rows done. O(rows), memory of two chunks of batches and a record batch.
 #[expect(clippy::too_many_arguments, reason = "called in two places, where all of it is at hand")]
 pub fn write(
     root: &Path,
@@ -22,36 +22,39 @@ pub fn write(
     samples: Option<&Samples>,
     row_type: RowType,
     progress: &Progress,
-    mut advance: impl FnMut(u64) -> Result<()>,
+    mut advance: impl FnMut(u64) -> Result<()> + Send,
 ) -> Result<FileEntry> {
     let weights = epochs.loss_weights();
     let size = batch_size as u32;
     let mut writer =
         BatchesWriter::create(root, size, epoch, row_type, samples.is_some(), weights.is_some())?;
-    let (mut centrality, mut loss_weight) = (Vec::new(), Vec::new());
-    epochs.epoch(epoch, batch_size).scan(progress, |record| {
-        if let Some(samples) = samples {
-            centrality.clear();
+    let looked_up = |record: Record| {
+        let centrality = samples.map(|samples| {
             let of = |&row: &u64| samples.centrality(row).expect("a dealt row is planned");
-            centrality.extend(record.rows.iter().map(of));
-        }
-        if let Some(weights) = &weights {
-            loss_weight.clear();
-            loss_weight.extend(record.stratum.iter().map(|&h| weights[h as usize] as f32));
-        }
-        writer.push(&BatchRecord {
-            batch: record.index as u32,
-            rows: &record.rows,
-            centrality: samples.is_some().then_some(&centrality),
-            loss_weight: weights.is_some().then_some(&loss_weight),
-            n_eff: record.n_eff as f32,
-            x: record.x as f32,
-            score: record.score as f32,
-            update: record.update,
-            coefficient: record.coefficient as f32,
-            ends_update: record.ends_update,
-        })?;
-        advance(record.rows.len() as u64)
-    })?;
+            record.rows.iter().map(of).collect::<Vec<f32>>()
+        });
+        let of = |weights: &Vec<f64>| record.stratum.iter().map(|&h| weights[h as usize] as f32).collect();
+        let loss_weight: Option<Vec<f32>> = weights.as_ref().map(of);
+        (record, centrality, loss_weight)
+    };
+    epochs.epoch(epoch, batch_size).scan(
+        progress,
+        looked_up,
+        |(record, centrality, loss_weight), place| {
+            writer.push(&BatchRecord {
+                batch: record.index as u32,
+                rows: &record.rows,
+                centrality: centrality.as_deref(),
+                loss_weight: loss_weight.as_deref(),
+                n_eff: record.n_eff as f32,
+                x: record.x as f32,
+                score: record.score as f32,
+                update: place.update,
+                coefficient: place.coefficient as f32,
+                ends_update: place.ends_update,
+            })?;
+            advance(record.rows.len() as u64)
+        },
+    )?;
     writer.finish()
 }

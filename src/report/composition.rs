@@ -8,7 +8,6 @@ use serde::Serialize;
 
 use super::short;
 use crate::accumulation::Updates;
-use crate::epochs::Record;
 use crate::error::Result;
 use crate::ids::NONE;
 use crate::plan::Plan;
@@ -174,11 +173,9 @@ pub fn updates(plan: &Plan) -> Result<(Vec<Step>, bool)> {
     let size = u64::from(m.batch_size);
     let epoch = epochs.epoch(0, size);
     let first = epoch.len().min(UPDATES);
-    let records = (0..first).map(|i| epoch.record(i)).map(|r: Record| {
-        let (n_eff, n) = (r.n_eff, r.rows.len() as u64);
-        ((r.index, n_eff), n_eff, n)
-    });
-    let all: Vec<_> = Updates::new(records, m.information_threshold, size).collect();
+    let records = (0..first).map(|i| epoch.record(i));
+    let records = records.map(|r| ((r.index, r.n_eff), r.n_eff, r.rows.len() as u64));
+    let all = Updates::of(records, m.information_threshold, size);
     let more = epoch.len() > first;
     let last = all.last().map(|(_, place)| place.update);
     // The update that the cut falls into may go on behind it.

@@ -15,7 +15,7 @@
 //! Keys of hive partitions are Int64 if all their values are integers, else Utf8.
 
 use std::ops::Range;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float16Type, Float32Type, Float64Type};
@@ -70,6 +70,9 @@ struct Vector {
     name: String,
     dims: usize,
 }
+
+/// Buffers of [`Columns::gather`], one a thread: memory that is new to the process costs more than what is read into it.
+pub(crate) type Stretches = Mutex<Vec<Vec<f32>>>;
 
 /// Rows of one row group, as offsets inside it.
 enum Wanted<'a> {
@@ -170,17 +173,24 @@ impl Columns {
             groups.push((group, inside));
             rest = after;
         }
+        let stretches = Stretches::default();
         let one = |(group, rows): (usize, &[u64])| {
             engine.progress().check()?;
             let file = self.dataset.opened(self.dataset.row_groups()[group].file);
-            self.gather_group(group, rows, &file.blob.open()?)
+            self.gather_group(group, rows, &file.blob.open()?, &stretches)
         };
         let parts: Vec<Result<RawRows>> = engine.install(|| groups.into_par_iter().map(one).collect());
         self.join(parts)
     }
 
     /// [`Columns::gather`] for rows of one row group.
-    pub(crate) fn gather_group(&self, group: usize, rows: &[u64], reader: &Reader) -> Result<RawRows> {
+    pub(crate) fn gather_group(
+        &self,
+        group: usize,
+        rows: &[u64],
+        reader: &Reader,
+        buffers: &Stretches,
+    ) -> Result<RawRows> {
         let first = self.dataset.row_groups()[group].first_row;
         let offsets: Vec<u64> = rows.iter().map(|row| row - first).collect();
         let mut out = self.empty(rows.len());
@@ -198,12 +208,14 @@ impl Columns {
             let read = |(places, into): (Range<usize>, &mut [f32])| {
                 let offsets = &offsets[places.clone()];
                 let range = offsets[0]..offsets[offsets.len() - 1] + 1;
-                let mut all = vec![0.0; width(&range) * vector.dims];
+                let mut all = buffers.lock().expect("no panic while holding").pop().unwrap_or_default();
+                all.resize(width(&range) * vector.dims, 0.0);
                 let found = self.read_vectors(vector, group, reader, range.clone(), &mut all)?;
                 for (to, &offset) in into.chunks_exact_mut(vector.dims).zip(offsets) {
                     let from = (offset - range.start) as usize * vector.dims;
                     to.copy_from_slice(&all[from..from + vector.dims]);
                 }
+                buffers.lock().expect("no panic while holding").push(all);
                 let wanted = |(index, reason): Fault| {
                     let place = offsets.binary_search(&(range.start + index as u64)).ok()?;
                     Some((places.start + place, reason))
@@ -227,15 +239,21 @@ impl Columns {
     pub(crate) fn join(&self, parts: Vec<Result<RawRows>>) -> Result<RawRows> {
         let parts: Vec<RawRows> = parts.into_iter().collect::<Result<_>>()?;
         let mut out = self.empty(parts.iter().map(|p| p.rows.len()).sum());
-        let mut at = 0;
-        for part in &parts {
-            for (into, from) in out.vectors.iter_mut().zip(&part.vectors) {
-                let cols = into.cols();
-                into.as_mut_slice()[at * cols..][..from.as_slice().len()].copy_from_slice(from.as_slice());
+        for (v, into) in out.vectors.iter_mut().enumerate() {
+            let mut rest = into.as_mut_slice();
+            let mut copies: Vec<(&mut [f32], &[f32])> = Vec::with_capacity(parts.len());
+            for part in &parts {
+                let from = part.vectors[v].as_slice();
+                let (here, after) = rest.split_at_mut(from.len());
+                copies.push((here, from));
+                rest = after;
             }
+            copies.into_par_iter().for_each(|(into, from)| into.copy_from_slice(from));
+        }
+        for part in &parts {
+            let at = out.rows.len();
             out.bad.extend(part.bad.iter().map(|b| Bad { index: at + b.index, ..b.clone() }));
             out.rows.extend(&part.rows);
-            at += part.rows.len();
         }
         if self.has_table() {
             let batches: Vec<RecordBatch> = parts.into_iter().filter_map(|p| p.table).collect();

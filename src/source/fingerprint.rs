@@ -8,7 +8,7 @@ use rayon::prelude::*;
 
 use super::RawRows;
 use super::blob::Reader;
-use super::columns::Columns;
+use super::columns::{Columns, Stretches};
 use super::dataset::{Dataset, Opened};
 use crate::error::Result;
 use crate::parts::Local;
@@ -86,6 +86,7 @@ pub fn sample_pass(
     let dataset = columns.dataset();
     let stage = engine.progress().stage("sample", "rows", dataset.rows());
     let stage = stage.reading(dataset.bytes(fingerprint_columns));
+    let stretches = Stretches::default();
     let one = |group: usize| {
         let place = &dataset.row_groups()[group];
         engine.progress().check()?;
@@ -93,7 +94,7 @@ pub fn sample_pass(
         let print = dataset.fingerprint_with(group, fingerprint_columns, &reader)?;
         let from = rows.partition_point(|&row| row < place.first_row);
         let to = rows.partition_point(|&row| row < place.first_row + place.rows);
-        let gathered = columns.gather_group(group, &rows[from..to], &reader)?;
+        let gathered = columns.gather_group(group, &rows[from..to], &reader, &stretches)?;
         stage.advance(place.rows)?;
         Ok((gathered, print))
     };

@@ -3,6 +3,7 @@
 //! passed over unless a summary says otherwise.
 //!
 //! - [`moments`]: mean, variance and range of every feature in every modality (`statistics.arrow`)
+//! - [`quantiles`]: of every feature over the sample (`statistics.arrow`)
 //! - [`profile`]: what each modality holds in the user's own columns (`profile.arrow`), and names for modalities
 //! - [`gain`]: how much variance stratified batches are expected to take out of early gradients (`gain` in `plan.json`)
 //! - [`reference`]: mean embedding of the data, to compare other data with (`reference.arrow`)
@@ -10,6 +11,7 @@
 //! - [`content`]: hashes of row groups that do not depend on the order of rows (`sources.arrow`)
 
 pub mod moments;
+pub mod quantiles;
 pub mod profile;
 pub mod gain;
 pub mod reference;

@@ -6,13 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use rayon::prelude::*;
-
 use crate::error::Result;
-use crate::features::{State, quantile_of};
+use crate::features::State;
 use crate::ids::NONE;
 use crate::kernels;
-use crate::matrix::Matrix;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 
@@ -126,60 +123,9 @@ impl Pass for Moments {
     }
 }
 
-/// The 0, 10, .. 100 % quantiles of every feature over the sample's rows `members`: of the *sample*, where the moments
-/// are of the full data. NaN without members. O(n) per feature and quantile at most, features in parallel.
-pub fn quantiles(points: &Matrix, members: &[u32]) -> Vec<[f64; 11]> {
-    // Features that are read together: four cache lines of a row.
-    const TOGETHER: usize = 64;
-    let Some(last) = members.len().checked_sub(1) else { return vec![[f64::NAN; 11]; points.cols()] };
-    // As `quantile` computes them.
-    let place = |q: i32| (f64::from(q) / 10.0 * last as f64).floor() as usize;
-    let mut places: Vec<usize> = (0..=10).flat_map(|q| [place(q), (place(q) + 1).min(last)]).collect();
-    places.sort_unstable();
-    places.dedup();
-    let firsts: Vec<usize> = (0..points.cols()).step_by(TOGETHER).collect();
-    let some = |first: usize| {
-        let width = TOGETHER.min(points.cols() - first);
-        let n = members.len();
-        let mut columns = vec![0; width * n];
-        for (at, &i) in members.iter().enumerate() {
-            let row = &points.row(i as usize)[first..first + width];
-            row.iter().enumerate().for_each(|(j, &x)| columns[j * n + at] = ordered(x));
-        }
-        let of = |x: &mut [u32]| {
-            settle(x, 0, &places);
-            std::array::from_fn(|q| quantile_of(n, q as f64 / 10.0, |i| f64::from(number(x[i]))))
-        };
-        columns.par_chunks_mut(n).map(of).collect::<Vec<_>>()
-    };
-    firsts.into_par_iter().map(some).collect::<Vec<_>>().concat()
-}
-
-/// Puts the words of the `places` (ascending; `x` begins at place `first`) where they would stand if `x` were sorted.
-fn settle(x: &mut [u32], first: usize, places: &[usize]) {
-    let Some(&place) = places.get(places.len() / 2) else { return };
-    let (left, _, right) = x.select_nth_unstable(place - first);
-    settle(left, first, &places[..places.len() / 2]);
-    settle(right, place + 1, &places[places.len() / 2 + 1..]);
-}
-
-const SIGN: u32 = 1 << 31;
-
-/// A word in the order of `f32::total_cmp`: words are compared in half the time.
-fn ordered(x: f32) -> u32 {
-    let bits = x.to_bits();
-    bits ^ if bits & SIGN == 0 { SIGN } else { u32::MAX }
-}
-
-/// The number of an [`ordered`] word.
-fn number(word: u32) -> f32 {
-    f32::from_bits(word ^ if word & SIGN == 0 { u32::MAX } else { SIGN })
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::features::quantile;
     use crate::statistics::fixtures::Data;
 
     #[test]
@@ -219,28 +165,5 @@ mod tests {
         data.modality.fill(NONE);
         assert!(data.run(&Moments::new(vec![0.0; 2]), 8, 1).is_empty());
         assert!(Data::random(0, 2).run(&Moments::new(vec![0.0; 2]), 8, 1).is_empty());
-    }
-
-    #[test]
-    fn quantiles_of_members() {
-        let points = Matrix::from_vec(12, 2, (0..24).map(|i| ((i * 7) % 24) as f32).collect());
-        let q = quantiles(&points, &[0, 2, 4, 6, 8]);
-        let mut x: Vec<f64> = [0, 2, 4, 6, 8].iter().map(|&i| f64::from(points.row(i)[1])).collect();
-        x.sort_by(f64::total_cmp);
-        assert_eq!((q[1][0], q[1][5], q[1][10]), (x[0], x[2], x[4]));
-        assert!((q[1][1] - (x[0] + 0.4 * (x[1] - x[0]))).abs() < 1e-12);
-        assert!(quantiles(&points, &[])[0][3].is_nan());
-        // Against sorting, for numbers of members that hit order statistics and ones that do not.
-        let points =
-            Matrix::from_vec(300, 9, (0..2700).map(|i| ((i * 7919) % 1009) as f32 - 400.0).collect());
-        for n in [1, 2, 3, 10, 11, 12, 101, 300] {
-            let members: Vec<u32> = (0..n).collect();
-            let got = quantiles(&points, &members);
-            for (j, got) in got.iter().enumerate() {
-                let mut x: Vec<f64> = (0..n as usize).map(|i| f64::from(points.row(i)[j])).collect();
-                x.sort_by(f64::total_cmp);
-                assert_eq!(*got, std::array::from_fn(|q| quantile(&x, q as f64 / 10.0)));
-            }
-        }
     }
 }

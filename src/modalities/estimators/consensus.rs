@@ -37,7 +37,7 @@ use rayon::prelude::*;
 use serde_json::json;
 
 use super::grid::{
-    Cell, FEWEST, Grid, Labelled, Seen, StandIn, distinct, evidence, gather, least, object, one_mode,
+    Cell, Components, FEWEST, Grid, Labelled, Seen, StandIn, distinct, evidence, least, object, one_mode,
 };
 use super::information::Information;
 use super::modes::Joined;
@@ -147,6 +147,7 @@ pub struct Looked<'a> {
 struct View {
     blocks: Vec<Vec<u32>>,
     grid: Grid,
+    components: Components,
     table: Vec<Vec<Seen>>,
     cells: Vec<Cell>,
     /// Where all blocks are the same, its neighbour lists in every space: four bytes for each of about a hundred neighbours.
@@ -163,13 +164,13 @@ impl View {
     ) -> Result<View> {
         let mut lists = BTreeMap::new();
         let one = blocks.iter().all(|block| *block == blocks[0]);
-        let table = grid.look_and_tell(sample, &blocks, seed, progress, |p, found| {
+        let (table, components) = grid.look_and_tell(sample, &blocks, seed, progress, |p, found| {
             if one {
                 lists.insert(p, found);
             }
         })?;
         let cells = grid.summary(&table);
-        Ok(View { blocks, grid, table, cells, lists })
+        Ok(View { blocks, grid, components, table, cells, lists })
     }
 
     /// The view of its first blocks alone.
@@ -179,14 +180,16 @@ impl View {
         View {
             blocks: self.blocks.iter().take(blocks).cloned().collect(),
             grid: self.grid.clone(),
+            components: self.components.iter().take(blocks).cloned().collect(),
             table,
             cells,
             lists: self.lists.clone(),
         }
     }
 
-    fn stand_in(&self, sample: &Sample, block: &[u32], components: Option<&Projection>, p: usize) -> StandIn {
-        self.grid.stand_in(sample, block, components, p, self.lists.get(&p).map(Vec::as_slice))
+    fn stand_in(&self, sample: &Sample, block: usize, p: usize) -> StandIn {
+        let (rows, components) = (&self.blocks[block], self.components[block].as_ref());
+        self.grid.stand_in(sample, rows, components, p, self.lists.get(&p).map(Vec::as_slice))
     }
 
     /// The sample as every block labels it at the best levels. O(blocks rows n sum p).
@@ -194,7 +197,6 @@ impl View {
         &self,
         sample: &Sample,
         levels: &[&'a Cell],
-        seed: u64,
         progress: &Progress,
     ) -> Result<Vec<Member<'a>>> {
         let different = |b: &usize| *b == 0 || self.blocks[*b] != self.blocks[*b - 1];
@@ -204,10 +206,8 @@ impl View {
         let stage = progress.stage("compare labellings", "spaces", (blocks.len() * spaces.len()) as u64);
         let mut members = Vec::new();
         for block in blocks {
-            let rows = &self.blocks[block];
-            let components = self.grid.projection(&gather(sample, rows), seed);
             for &p in &spaces {
-                let stand_in = self.stand_in(sample, rows, components.as_ref(), p);
+                let stand_in = self.stand_in(sample, block, p);
                 for &cell in levels.iter().filter(|c| c.p == p) {
                     progress.check()?;
                     let found = stand_in.label(cell, least(cell.k));
@@ -344,7 +344,7 @@ impl Consensus {
             return Ok(one_mode(sample, &view.blocks, evidence(&view.cells), seed));
         };
         let good = &levels[..if self.medoid { levels.len().min(LEVELS) } else { 1 }];
-        let mut ensemble = view.ensemble(sample, good, seed, progress)?;
+        let mut ensemble = view.ensemble(sample, good, progress)?;
         let chosen =
             if self.medoid { medoid(sample, &ensemble, |c| self.score(c)) } else { middle(best, &ensemble) };
         let Member { block, cell, projection, mut found } = ensemble.swap_remove(chosen);
@@ -473,8 +473,7 @@ impl Consensus {
         if self.kappa(best) < CLEAR {
             return Ok(None);
         }
-        let components = view.grid.projection(&gather(own, &view.blocks[0]), seed);
-        let stand_in = view.stand_in(own, &view.blocks[0], components.as_ref(), WITHIN);
+        let stand_in = view.stand_in(own, 0, WITHIN);
         // So few rows show no modes.
         let found = stand_in.label(best, least(best.k).max(FEWEST));
         Ok((found.prominence.len() > 1).then_some((found.labels, found.prominence)))

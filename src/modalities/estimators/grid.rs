@@ -76,6 +76,9 @@ pub struct Space {
     pub neighbours: Neighbours,
 }
 
+/// The principal components of every block; None where all cells use the points as they are.
+pub type Components = Vec<Option<Projection>>;
+
 impl Grid {
     /// For blocks of `rows` rows: p = 8, 16, .. and `dims` itself, k = `first`, 2 `first`, .. while k <= `longest` and
     /// k <= rows / 4, never empty.
@@ -115,54 +118,71 @@ impl Grid {
         seed: u64,
         progress: &Progress,
     ) -> Result<Vec<Vec<Seen>>> {
-        self.look_and_tell(sample, blocks, seed, progress, |_, _| {})
+        Ok(self.look_and_tell(sample, blocks, seed, progress, |_, _| {})?.0)
     }
 
-    /// [`Grid::look`]; `lists` is told the neighbour lists of every block in every space (p), most of the work.
+    /// [`Grid::look`], and the components of every block; `lists` is told the neighbour lists of every block in every space
+    /// (p), most of the work.
     pub fn look_and_tell(
         &self,
         sample: &Sample,
         blocks: &[Vec<u32>],
         seed: u64,
         progress: &Progress,
-        mut lists: impl FnMut(usize, Vec<u32>),
-    ) -> Result<Vec<Vec<Seen>>> {
+        mut lists: impl FnMut(usize, Vec<u32>) + Send,
+    ) -> Result<(Vec<Vec<Seen>>, Components)> {
         let groups: Vec<&[Vec<u32>]> = blocks.chunk_by(|a, b| a == b).collect();
         let stage =
             progress.stage("count modalities", "spaces", (groups.len() * self.components.len()) as u64);
-        let mut table: Vec<Vec<Seen>> = Vec::new();
-        for group in groups {
-            let rows = &group[0];
-            let points = gather(sample, rows);
+        let gathered = |group: &&[Vec<u32>]| {
+            let points = gather(sample, &group[0]);
             let projection = self.projection(&points, seed);
-            let splits: Vec<Halves> = (table.len()..table.len() + group.len())
-                .map(|b| {
-                    let bit =
-                        |i: usize| Stream::Half.key(seed, &[b as u64, sample.rows[rows[i] as usize]]) & 1;
-                    Halves::new(rows.len(), |i| bit(i) == 1)
-                })
-                .collect();
-            let mut seen = vec![Vec::new(); group.len()];
-            for &p in &self.components {
-                let space = self.space(&points, projection.as_ref(), p, None);
-                let modes = self.modes(&space);
-                for (split, seen) in splits.iter().zip(&mut seen) {
-                    progress.check()?;
-                    let halves = self.halves(&space, split);
-                    let cells = modes.iter().zip(halves);
-                    seen.extend(cells.map(|(&(modes, dimension), (split, halves))| Seen {
-                        modes,
-                        split,
-                        halves,
-                        dimension,
-                    }));
+            (points, projection)
+        };
+        let mut look =
+            |first: usize, group: &[Vec<u32>], points: &Matrix, projection: Option<&Projection>| {
+                let rows = &group[0];
+                let splits: Vec<Halves> = (first..first + group.len())
+                    .map(|b| {
+                        let bit =
+                            |i: usize| Stream::Half.key(seed, &[b as u64, sample.rows[rows[i] as usize]]) & 1;
+                        Halves::new(rows.len(), |i| bit(i) == 1)
+                    })
+                    .collect();
+                let mut seen = vec![Vec::new(); group.len()];
+                for &p in &self.components {
+                    let space = self.space(points, projection, p, None);
+                    let modes = self.modes(&space);
+                    for (split, seen) in splits.iter().zip(&mut seen) {
+                        progress.check()?;
+                        let halves = self.halves(&space, split);
+                        let cells = modes.iter().zip(halves);
+                        seen.extend(cells.map(|(&(modes, dimension), (split, halves))| Seen {
+                            modes,
+                            split,
+                            halves,
+                            dimension,
+                        }));
+                    }
+                    lists(p, space.neighbours.index);
+                    stage.advance(1)?;
                 }
-                lists(p, space.neighbours.index);
-                stage.advance(1)?;
-            }
-            table.extend(seen);
+                Ok(seen)
+            };
+        let (mut table, mut components) = (Vec::new(), Components::new());
+        let mut next = groups.first().map(gathered);
+        for (g, group) in groups.iter().enumerate() {
+            let Some((points, projection)) = next.take() else { break };
+            // Eigenvectors take one thread: those of the next block meanwhile.
+            let (seen, ahead) = rayon::join(
+                || look(table.len(), group, &points, projection.as_ref()),
+                || groups.get(g + 1).map(gathered),
+            );
+            table.extend(seen?);
+            components.resize(table.len(), projection);
+            next = ahead;
         }
-        Ok(table)
+        Ok((table, components))
     }
 
     /// The principal components of a block, as many as any cell uses; None if all cells use the points as they are.

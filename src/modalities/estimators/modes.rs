@@ -2,9 +2,14 @@
 //! power of the distance to its k-th neighbour; every row climbs to its densest neighbour; of two hills that meet, the
 //! lower one joins the other if it rises less than tau above the pass between them.
 
+use rayon::prelude::*;
+
 use super::neighbours::Neighbours;
 use crate::kernels::knn;
 use crate::matrix::Matrix;
+
+/// Rows that a thread looks at together.
+const TOGETHER: usize = 2048;
 
 /// Which rows the graph to climb joins.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -189,20 +194,28 @@ fn climb(density: &[f64], start: &[u32], denser: &[u32]) -> (Vec<u32>, Vec<Hill>
     (hill, hills)
 }
 
-/// [`Field::start`] and [`Field::denser`] of the edges that are in both lists.
+/// [`Field::start`] and [`Field::denser`] of the edges that are in both lists. In parallel.
 fn mutual(neighbours: &Neighbours, graph: usize, row: &[u32], rank: &[u32]) -> (Vec<u32>, Vec<u32>) {
     let list = |i: u32| &neighbours.of(i as usize)[..graph];
+    let some = |(part, rows): (usize, &[u32])| {
+        let (mut counts, mut denser) = (Vec::with_capacity(rows.len()), Vec::new());
+        for (t, &i) in ((part * TOGETHER) as u32..).zip(rows) {
+            let first = denser.len();
+            let edges = list(i).iter().filter(|&&j| rank[j as usize] < t && list(j).contains(&i));
+            denser.extend(edges.map(|&j| rank[j as usize]));
+            denser[first..].sort_unstable();
+            counts.push((denser.len() - first) as u32);
+        }
+        (counts, denser)
+    };
+    let parts: Vec<(Vec<u32>, Vec<u32>)> = row.par_chunks(TOGETHER).enumerate().map(some).collect();
     let mut start = Vec::with_capacity(row.len() + 1);
     start.push(0);
-    let mut denser: Vec<u32> = Vec::new();
-    for (t, &i) in (0u32..).zip(row) {
-        let first = denser.len();
-        let edges = list(i).iter().filter(|&&j| rank[j as usize] < t && list(j).contains(&i));
-        denser.extend(edges.map(|&j| rank[j as usize]));
-        denser[first..].sort_unstable();
-        start.push(denser.len() as u32);
+    for count in parts.iter().flat_map(|(counts, _)| counts) {
+        start.push(start[start.len() - 1] + count);
     }
-    (start, denser)
+    let denser: Vec<&[u32]> = parts.iter().map(|(_, denser)| denser.as_slice()).collect();
+    (start, denser.concat())
 }
 
 /// The same of the edges that are in either list.
@@ -215,7 +228,7 @@ fn either(neighbours: &Neighbours, graph: usize, rank: &[u32]) -> (Vec<u32>, Vec
     };
     let mut edges: Vec<u64> =
         (0..n).flat_map(|i| neighbours.of(i)[..graph].iter().map(move |&j| edge(i, j))).collect();
-    edges.sort_unstable();
+    edges.par_sort_unstable();
     edges.dedup();
     let mut start = vec![0u32; n + 1];
     for &e in &edges {
@@ -245,9 +258,14 @@ fn log_density(neighbours: &Neighbours, k: usize) -> (f64, Vec<f64>) {
     }
     let last = |i: usize| neighbours.logs(i)[k - 1];
     let resolved = libm::log(1e-20);
+    let growth = |i: usize| {
+        neighbours.logs(i)[..k - 1].iter().map(|log| last(i) - log).sum::<f64>() / (k as f64 - 2.0)
+    };
     let mut growth: Vec<f64> = (0..n)
+        .into_par_iter()
+        .with_min_len(TOGETHER)
         .filter(|&i| last(i) > resolved)
-        .map(|i| neighbours.logs(i)[..k - 1].iter().map(|log| last(i) - log).sum::<f64>() / (k as f64 - 2.0))
+        .map(growth)
         .filter(|g| g.is_finite())
         .collect();
     let dimension = if growth.is_empty() { 1.0 } else { 1.0 / median(&mut growth).max(1e-9) };
@@ -267,7 +285,7 @@ pub(crate) fn median(values: &mut [f64]) -> f64 {
 /// Values in descending order and their rows; ties go to the lower row.
 fn sorted(values: Vec<f64>) -> (Vec<f64>, Vec<u32>) {
     let mut row: Vec<u32> = (0..values.len() as u32).collect();
-    row.sort_unstable_by(|&i, &j| values[j as usize].total_cmp(&values[i as usize]).then(i.cmp(&j)));
+    row.par_sort_unstable_by(|&i, &j| values[j as usize].total_cmp(&values[i as usize]).then(i.cmp(&j)));
     (row.iter().map(|&i| values[i as usize]).collect(), row)
 }
 
