@@ -27,6 +27,7 @@
 
 use rayon::prelude::*;
 
+use super::eigen;
 use super::simd::{Aligned, Level, PANEL, Vector, WordTile};
 use crate::matrix::Matrix;
 
@@ -89,8 +90,7 @@ impl Panels {
     /// [`Panels::new`] of the points in another order: `at` says which point comes at a place.
     pub(super) fn ordered(level: Level, points: &Matrix, at: impl Fn(usize) -> usize + Sync) -> Self {
         let zeros = vec![0.0; points.cols()];
-        let n = points.rows().max(1) as f64;
-        let mean: Vec<f32> = column_sums(points, |x| x).into_iter().map(|sum| (sum / n) as f32).collect();
+        let mean: Vec<f32> = eigen::mean(points).into_iter().map(|mean| mean as f32).collect();
         let words = level.words() && points.cols() >= WORDS_FROM.0 && points.rows() >= WORDS_FROM.1;
         // In words shorter is sharper, so nearly any gain counts.
         let much = if words { 0.9 } else { 0.5 };
@@ -207,8 +207,8 @@ fn words<'a>(count: usize, point: impl Fn(usize) -> &'a [f32] + Sync, frame: &Fr
     Data::Words { pairs, squares, scale, lost }
 }
 
-/// Sums of a function of the coordinates, by column: of blocks of rows, added in their order.
-fn column_sums(points: &Matrix, of: impl Fn(f64) -> f64 + Sync) -> Vec<f64> {
+/// Sums of the squares of every column: of blocks of rows, added in their order.
+fn column_squares(points: &Matrix) -> Vec<f64> {
     let add = |mut sums: Vec<f64>, more: Vec<f64>| {
         sums.iter_mut().zip(more).for_each(|(sum, x)| *sum += x);
         sums
@@ -216,7 +216,7 @@ fn column_sums(points: &Matrix, of: impl Fn(f64) -> f64 + Sync) -> Vec<f64> {
     let zeros = || vec![0.0; points.cols()];
     let of_block = |rows: &[f32]| {
         rows.chunks_exact(points.cols()).fold(zeros(), |mut sums, row| {
-            sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += of(f64::from(x)));
+            sums.iter_mut().zip(row).for_each(|(sum, &x)| *sum += f64::from(x) * f64::from(x));
             sums
         })
     };
@@ -419,8 +419,8 @@ impl Screen {
         if p < Screen::FROM {
             return None;
         }
-        let (sum, square) = (column_sums(points, |x| x), column_sums(points, |x| x * x));
-        let variance = |t: &usize| square[*t] - sum[*t] * sum[*t] / n as f64;
+        let (mean, square) = (eigen::mean(points), column_squares(points));
+        let variance = |t: &usize| square[*t] - n as f64 * mean[*t] * mean[*t];
         let mut columns: Vec<usize> = (0..p).collect();
         columns.sort_by(|a, b| variance(b).total_cmp(&variance(a)));
         let others = columns.split_off((p / Screen::SHARE).min(Screen::MOST));
