@@ -141,6 +141,17 @@ impl Local {
         Ok(Local { pool, progress })
     }
 
+    /// Runs `work` on the threads of a new engine, rayon iterators and all that it calls included: no others are started, and
+    /// these end with it. What a process does between such calls it can also do after a fork.
+    pub fn scope<T: Send>(
+        threads: usize,
+        progress: &Progress,
+        work: impl FnOnce(&Local) -> Result<T> + Send,
+    ) -> Result<T> {
+        let engine = Local::new(threads, progress.clone())?;
+        engine.install(|| work(&engine))
+    }
+
     pub fn threads(&self) -> usize {
         self.pool.current_num_threads()
     }

@@ -280,24 +280,26 @@ fn places(modalities: u32, latent: usize, separation: f64, seed: u64) -> Vec<f64
 pub fn write(params: &Params, out: &Path, force: bool, threads: usize, progress: &Progress) -> Result<u64> {
     let mixture = Mixture::new(params)?;
     let replaced = check_free(out, force, params.files)?;
-    let engine = Local::new(threads, progress.clone())?;
-    let beside = Beside::new(out)?;
-    let stage = progress.stage("making data", "rows", params.rows);
-    let mut bytes = 0;
-    if params.files > 1 {
-        fs::create_dir(&beside.path).map_err(Error::io("create", &beside.path))?;
-    }
-    for file in 0..params.files as u64 {
-        let path = match params.files {
-            1 => beside.path.clone(),
-            _ => beside.path.join(format!("part-{file:05}.parquet")),
-        };
-        let bound = |f: u64| (u128::from(params.rows) * u128::from(f) / params.files as u128) as u64;
-        bytes +=
-            write_file(params, &mixture, &path, bound(file)..bound(file + 1), &engine, |n| stage.advance(n))?;
-    }
-    beside.become_final(out, replaced)?;
-    Ok(bytes)
+    Local::scope(threads, progress, |engine| {
+        let beside = Beside::new(out)?;
+        let stage = progress.stage("making data", "rows", params.rows);
+        let mut bytes = 0;
+        if params.files > 1 {
+            fs::create_dir(&beside.path).map_err(Error::io("create", &beside.path))?;
+        }
+        for file in 0..params.files as u64 {
+            let path = match params.files {
+                1 => beside.path.clone(),
+                _ => beside.path.join(format!("part-{file:05}.parquet")),
+            };
+            let bound = |f: u64| (u128::from(params.rows) * u128::from(f) / params.files as u128) as u64;
+            bytes += write_file(params, &mixture, &path, bound(file)..bound(file + 1), engine, |n| {
+                stage.advance(n)
+            })?;
+        }
+        beside.become_final(out, replaced)?;
+        Ok(bytes)
+    })
 }
 
 /// What may be replaced at the output's place.

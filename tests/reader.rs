@@ -133,7 +133,7 @@ fn rows_are_found_in_their_files() {
     let table = raw.table.unwrap();
     let label = |row: u64| batchwright::source::text_value(table.column(0), row as usize);
     let want: Vec<_> = rows.iter().map(|&row| label(row)).collect();
-    assert_eq!(plan.ids(&rows, &dataset).unwrap(), want);
+    assert_eq!(plan.ids(&rows, &dataset, &engine()).unwrap(), want);
     assert!(want.iter().collect::<std::collections::BTreeSet<_>>().len() > 1);
 
     let mut groups = std::collections::BTreeSet::new();
@@ -147,8 +147,8 @@ fn rows_are_found_in_their_files() {
     }
     assert_eq!(groups.len(), dataset.row_groups().len());
     assert!(plan.locate(&[dataset.rows()]).is_err());
-    assert!(plan.ids(&[dataset.rows()], &dataset).is_err());
-    assert_eq!(plan.ids(&[], &dataset).unwrap(), Vec::<Option<String>>::new());
+    assert!(plan.ids(&[dataset.rows()], &dataset, &engine()).is_err());
+    assert_eq!(plan.ids(&[], &dataset, &engine()).unwrap(), Vec::<Option<String>>::new());
 }
 
 #[test]
@@ -156,7 +156,7 @@ fn another_dataset_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let plan = plan("hive", &dir.path().join("plan"), &config(|c| c.source.id = Some("label".into())));
     plan.check_dataset(&dataset("hive"), true).unwrap();
-    let error = plan.ids(&[0], &dataset("digits.parquet")).unwrap_err();
+    let error = plan.ids(&[0], &dataset("digits.parquet"), &engine()).unwrap_err();
     assert!(error.to_string().contains("split=test/part-0.parquet"), "{error}");
     assert!(error.help().contains("batchwright plan"), "{}", error.help());
 
@@ -183,7 +183,7 @@ fn another_dataset_is_refused() {
 
     let nameless = config(|_| ());
     let nameless = self::plan("hive", &dir.path().join("nameless"), &nameless);
-    assert!(nameless.ids(&[0], &dataset("hive")).unwrap_err().help().contains("--id"));
+    assert!(nameless.ids(&[0], &dataset("hive"), &engine()).unwrap_err().help().contains("--id"));
 }
 
 // ---------------------------------------------------------------- assignment

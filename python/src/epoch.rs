@@ -192,7 +192,7 @@ impl Epoch {
                         scan.push(n_eff, x, score, place.update, coefficient, place.ends_update);
                         Ok(())
                     };
-                    engine.install(|| dealt.borrow_dependent().scan(engine.progress(), scores, push))?;
+                    dealt.borrow_dependent().scan(engine.progress(), scores, push)?;
                     Ok(scan)
                 })?
             }
@@ -320,7 +320,7 @@ impl Epoch {
         let dealt = this.dealt.clone();
         let rows = long(py, move |engine| {
             let batches = start as u64..stop as u64;
-            engine.install(|| dealt.borrow_dependent().rows(batches, engine.progress()))
+            dealt.borrow_dependent().rows(batches, engine.progress())
         })?;
         Ok(arrays::rows(py, rows, this.row_type))
     }

@@ -122,7 +122,7 @@ impl Plan {
         let plan = Plan { path, id: None, opened: OnceLock::new() };
         let core = py.detach(|| plan.core().cloned())?;
         if verify {
-            long(py, move |engine| engine.install(|| core.verify()))?;
+            long(py, move |_| core.verify())?;
         }
         Ok(plan)
     }
@@ -276,12 +276,10 @@ impl Plan {
         fingerprints: bool,
     ) -> Result<Vec<String>> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
-        long(py, move |engine| {
-            engine.install(|| {
-                let dataset = Dataset::open(&inputs)?;
-                plan.check_dataset(&dataset, fingerprints)?;
-                Ok(dataset.names().map(String::from).collect())
-            })
+        long(py, move |_| {
+            let dataset = Dataset::open(&inputs)?;
+            plan.check_dataset(&dataset, fingerprints)?;
+            Ok(dataset.names().map(String::from).collect())
         })
     }
 
@@ -392,7 +390,7 @@ impl Plan {
     fn assign_dataset(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<Assignment> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
         let found = long(py, move |engine| {
-            let dataset = engine.install(|| Dataset::open(&inputs))?;
+            let dataset = Dataset::open(&inputs)?;
             plan.assigner()?.assign_dataset(&dataset, engine)
         })?;
         Ok(Assignment::new(py, found))
@@ -429,7 +427,7 @@ impl Plan {
         paths: &Bound<'_, PyAny>,
     ) -> Result<Vec<Option<String>>> {
         let (plan, rows, inputs) = (self.core()?.clone(), arrays::counts("rows", rows)?, self::paths(paths)?);
-        long(py, move |engine| engine.install(|| plan.ids(&rows, &Dataset::open(&inputs)?)))
+        long(py, move |engine| plan.ids(&rows, &Dataset::open(&inputs)?, engine))
     }
 
     /// A choice among the plan's candidates for a run of so many epochs; `seed`: by default the plan's.

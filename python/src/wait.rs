@@ -47,17 +47,14 @@ pub fn attend<T: Send + 'static>(
     }
 }
 
-/// Runs `work` with all cores; Ctrl-C ends the call with KeyboardInterrupt.
+/// Runs `work` on all cores; Ctrl-C ends the call with KeyboardInterrupt.
 pub fn long<T: Send + 'static>(
     py: Python<'_>,
     work: impl FnOnce(&Local) -> batchwright::Result<T> + Send + 'static,
 ) -> Result<T> {
     let progress = Progress::default();
     let switch = progress.cancel_switch();
-    let run = move || {
-        let engine = Local::new(0, progress)?;
-        work(&engine)
-    };
+    let run = move || Local::scope(0, &progress, work);
     let stop = |e| {
         switch.store(true, Ordering::Relaxed);
         Err(e)

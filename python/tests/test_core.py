@@ -431,6 +431,44 @@ def test_fork_after_use(digits):
     assert os.waitstatus_to_exitcode(status) == 0
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="the names of threads are read from /proc")
+def test_no_thread_outlives_a_call(digits, tmp_path):
+    """Threads that are kept would be missing after a fork: whoever waits for one then waits for ever."""
+    code = """
+import pathlib, sys, time
+import numpy as np
+import batchwright as bw
+from batchwright._core import main
+
+plan, data, out = sys.argv[1:]
+for name in ["plan", "modalities", "check", "update", "inspect", "diff", "report", "synth"]:
+    arguments = {
+        "plan": [data, "-o", f"{out}/plan", "--id", "label"],
+        "modalities": [data],
+        "check": [plan, data],
+        "update": [plan, data, "-o", f"{out}/updated", "--refit"],
+        "inspect": [plan],
+        "diff": [plan, f"{out}/plan"],
+        "report": [plan, "-o", f"{out}/report.html"],
+        "synth": ["-o", f"{out}/made.parquet", "--rows", "1000", "--dims", "8"],
+    }[name]
+    assert main(["batchwright", name, *arguments, "-q"]) in (0, 1), name
+opened = bw.Plan.open(f"{out}/plan", verify=True)
+epoch = opened.epoch(9)
+epoch.updates(), epoch.rows(), opened.weights(0.5), opened.ids([3, 1], data)
+opened.check_dataset(data, fingerprints=True)
+opened.assign(np.zeros((3000, 64), dtype=np.float32)), opened.assign_dataset(data)
+for wait in range(100):
+    kept = [p for p in pathlib.Path("/proc/self/task").glob("*/comm") if p.read_text().startswith("batchwright")]
+    if not kept:
+        sys.exit()
+    time.sleep(0.1)
+sys.exit(f"{len(kept)} threads are kept")
+"""
+    done = subprocess.run([sys.executable, "-c", code, digits, DIGITS, tmp_path], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def start(command, **settings):
     """A process that SIGINT interrupts, also where these tests run in the background and ignore it."""
     return subprocess.Popen(command, text=True, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **settings)

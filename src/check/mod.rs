@@ -249,17 +249,18 @@ pub fn check(
 ) -> Result<Outcome> {
     let start = Instant::now();
     limits.check()?;
-    let engine = Local::new(run.threads, progress.clone())?;
-    let place = plan;
-    let plan = Plan::open(plan)?;
-    let dataset = Dataset::open(inputs)?;
-    let encoder = run.open_encoder(&plan.config()?)?;
-    let mut outcome = engine.install(|| compare(&plan, &dataset, encoder.as_ref(), limits, &engine))?.0;
-    outcome.plan = place.display().to_string();
-    outcome.data = inputs.to_vec();
-    outcome.bytes_read = dataset.bytes_read();
-    outcome.seconds = start.elapsed().as_secs_f64();
-    Ok(outcome)
+    Local::scope(run.threads, progress, |engine| {
+        let place = plan;
+        let plan = Plan::open(plan)?;
+        let dataset = Dataset::open(inputs)?;
+        let encoder = run.open_encoder(&plan.config()?)?;
+        let mut outcome = compare(&plan, &dataset, encoder.as_ref(), limits, engine)?.0;
+        outcome.plan = place.display().to_string();
+        outcome.data = inputs.to_vec();
+        outcome.bytes_read = dataset.bytes_read();
+        outcome.seconds = start.elapsed().as_secs_f64();
+        Ok(outcome)
+    })
 }
 
 /// [`check`] on what is open already; with it, which row groups are which (None: the data lacks columns).

@@ -28,12 +28,11 @@ pub fn compare(inputs: &[String], config: &Config, run: &Run, progress: &Progres
     }
     config.modalities.estimator = EstimatorSpec::default();
     config.check()?;
-    let engine = Local::new(run.threads, progress.clone())?;
-    let dataset = Dataset::open(inputs)?;
-    let encoder = run.open_encoder(&config)?;
-    let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;
-    engine.install(|| {
-        let prepared = prepare::prepare(&dataset, &roles, &config, None, &engine)?;
+    Local::scope(run.threads, progress, |engine| {
+        let dataset = Dataset::open(inputs)?;
+        let encoder = run.open_encoder(&config)?;
+        let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;
+        let prepared = prepare::prepare(&dataset, &roles, &config, None, engine)?;
         // The first is the default, whose labels all others are compared with.
         let mut reference: Option<Vec<u32>> = None;
         let mut estimators = Vec::new();

@@ -45,17 +45,18 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
     let clock = Clock::start();
     let warnings = config.check()?;
     warnings.iter().for_each(|w| progress.warn(w));
-    let engine = Local::new(run.threads, progress.clone())?;
-    let dataset = Dataset::open(inputs)?;
-    let encoder = run.open_encoder(config)?;
-    let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
-    let needs = estimate::estimate(&dataset, &roles, config, run, engine.threads())?;
-    estimate::refuse(&needs, run)?;
-    let staging = Staging::begin(&run.out, run.force)?;
-    let clock = clock.lap("open");
-    let all = All { dataset: &dataset, roles: &roles, config, run, inputs, engine: &engine };
-    let (summary, _) = engine.install(|| whole(&all, &Model::Fit, staging, clock, warnings))?;
-    Ok(summary)
+    Local::scope(run.threads, progress, |engine| {
+        let dataset = Dataset::open(inputs)?;
+        let encoder = run.open_encoder(config)?;
+        let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
+        let needs = estimate::estimate(&dataset, &roles, config, run, engine.threads())?;
+        estimate::refuse(&needs, run)?;
+        let staging = Staging::begin(&run.out, run.force)?;
+        let clock = clock.lap("open");
+        let all = All { dataset: &dataset, roles: &roles, config, run, inputs, engine };
+        let (summary, _) = whole(&all, &Model::Fit, staging, clock, warnings)?;
+        Ok(summary)
+    })
 }
 
 /// What every run over all rows works on.
@@ -136,23 +137,23 @@ fn whole(
 /// What [`plan`] would read, write and need, from the footers alone (and from the encoder, if there is one).
 pub fn estimate(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Estimate> {
     config.check()?;
-    let dataset = Dataset::open(inputs)?;
-    let encoder = run.open_encoder(config)?;
-    let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
-    let threads = Local::new(run.threads, progress.clone())?.threads();
-    estimate::estimate(&dataset, &roles, config, run, threads)
+    Local::scope(run.threads, progress, |engine| {
+        let dataset = Dataset::open(inputs)?;
+        let encoder = run.open_encoder(config)?;
+        let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
+        estimate::estimate(&dataset, &roles, config, run, engine.threads())
+    })
 }
 
 /// Only counts the modalities: the sample pass and the fit.
 pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Counted> {
     let start = Instant::now();
     config.check()?;
-    let engine = Local::new(run.threads, progress.clone())?;
-    let dataset = Dataset::open(inputs)?;
-    let encoder = run.open_encoder(config)?;
-    let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
-    engine.install(|| {
-        let prepared = prepare::prepare(&dataset, &roles, config, None, &engine)?;
+    Local::scope(run.threads, progress, |engine| {
+        let dataset = Dataset::open(inputs)?;
+        let encoder = run.open_encoder(config)?;
+        let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
+        let prepared = prepare::prepare(&dataset, &roles, config, None, engine)?;
         let fit = fit::count(&prepared, config, progress)?;
         let mut sizes = vec![0; fit.kind.len()];
         fit.labels.iter().for_each(|&m| sizes[m as usize] += 1);

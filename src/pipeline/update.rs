@@ -74,70 +74,77 @@ pub fn update(
     progress: &Progress,
 ) -> Result<Updated> {
     let clock = Clock::start();
-    let engine = Local::new(run.threads, progress.clone())?;
-    let plan = Plan::open(old)?;
-    let config = plan.config()?;
-    let dataset = Dataset::open(inputs)?;
-    let encoder = run.open_encoder(&config)?;
-    let limits = Check { quick: !verify, ..limits.clone() };
-    let (outcome, matched) =
-        engine.install(|| check::compare(&plan, &dataset, encoder.as_ref(), &limits, &engine))?;
-    let Some(matched) = matched else {
-        let broken: Vec<&str> = outcome.failures().map(|f| f.message.as_str()).collect();
-        let help = "make a plan of this dataset (`batchwright plan`)";
-        return Err(Error::input("dataset", format!("does not fit the plan: {}", broken.join("; ")), help));
-    };
-    if outcome.findings.iter().any(|f| f.id == "plan" && f.answer != check::Answer::Holds) {
-        plan.verify()?;
-    }
-    let in_order = matched.fresh().is_empty() && outcome.coverage.in_place();
-    let (how, why) = match () {
-        () if refit => ("refitted", "--refit".to_string()),
-        () if in_order && matched.only_appended() => {
-            ("unchanged", "the data is what the plan was made from".into())
+    Local::scope(run.threads, progress, |engine| {
+        let plan = Plan::open(old)?;
+        let config = plan.config()?;
+        let dataset = Dataset::open(inputs)?;
+        let encoder = run.open_encoder(&config)?;
+        let limits = Check { quick: !verify, ..limits.clone() };
+        let (outcome, matched) = check::compare(&plan, &dataset, encoder.as_ref(), &limits, engine)?;
+        let Some(matched) = matched else {
+            let broken: Vec<&str> = outcome.failures().map(|f| f.message.as_str()).collect();
+            let help = "make a plan of this dataset (`batchwright plan`)";
+            return Err(Error::input(
+                "dataset",
+                format!("does not fit the plan: {}", broken.join("; ")),
+                help,
+            ));
+        };
+        if outcome.findings.iter().any(|f| f.id == "plan" && f.answer != check::Answer::Holds) {
+            plan.verify()?;
         }
-        () if outcome.needs_refit() => {
-            let why = outcome.diagnosis.first().map_or("the data has drifted".into(), |d| d.text.clone());
-            ("refitted", why)
+        let in_order = matched.fresh().is_empty() && outcome.coverage.in_place();
+        let (how, why) = match () {
+            () if refit => ("refitted", "--refit".to_string()),
+            () if in_order && matched.only_appended() => {
+                ("unchanged", "the data is what the plan was made from".into())
+            }
+            () if outcome.needs_refit() => {
+                let why = outcome.diagnosis.first().map_or("the data has drifted".into(), |d| d.text.clone());
+                ("refitted", why)
+            }
+            () => match reread(&plan, &config, &matched) {
+                None => ("appended", "only rows were added".into()),
+                Some(why) => ("read anew", why),
+            },
+        };
+        let how = if how == "read anew" && config.modalities.estimator == EstimatorSpec::Column {
+            "refitted"
+        } else {
+            how
+        };
+        let mut updated = Updated {
+            how: how.into(),
+            why,
+            from: plan.manifest().plan.clone(),
+            modalities: (0..plan.manifest().modalities).map(Some).collect(),
+            rows_new: outcome.coverage.new,
+            bytes_read: 0,
+            bytes: dataset.files().iter().map(|f| f.bytes).sum(),
+            check: outcome,
+            summary: None,
+        };
+        if how != "unchanged" {
+            let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;
+            let all = All { dataset: &dataset, roles: &roles, config: &config, run, inputs, engine };
+            if how != "appended" {
+                estimate::refuse(
+                    &estimate::estimate(&dataset, &roles, &config, run, engine.threads())?,
+                    run,
+                )?;
+            }
+            let staging = Staging::begin(&run.out, run.force)?;
+            let clock = clock.lap("check");
+            let (summary, modalities) = match how {
+                "appended" => append(&all, &plan, &matched, staging, clock),
+                "refitted" => whole(&all, &Model::Match(&plan, &matched), staging, clock, Vec::new()),
+                _ => whole(&all, &Model::Keep(&plan), staging, clock, Vec::new()),
+            }?;
+            (updated.summary, updated.modalities) = (Some(summary), modalities);
         }
-        () => match reread(&plan, &config, &matched) {
-            None => ("appended", "only rows were added".into()),
-            Some(why) => ("read anew", why),
-        },
-    };
-    let how = if how == "read anew" && config.modalities.estimator == EstimatorSpec::Column {
-        "refitted"
-    } else {
-        how
-    };
-    let mut updated = Updated {
-        how: how.into(),
-        why,
-        from: plan.manifest().plan.clone(),
-        modalities: (0..plan.manifest().modalities).map(Some).collect(),
-        rows_new: outcome.coverage.new,
-        bytes_read: 0,
-        bytes: dataset.files().iter().map(|f| f.bytes).sum(),
-        check: outcome,
-        summary: None,
-    };
-    if how != "unchanged" {
-        let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;
-        let all = All { dataset: &dataset, roles: &roles, config: &config, run, inputs, engine: &engine };
-        if how != "appended" {
-            estimate::refuse(&estimate::estimate(&dataset, &roles, &config, run, engine.threads())?, run)?;
-        }
-        let staging = Staging::begin(&run.out, run.force)?;
-        let clock = clock.lap("check");
-        let (summary, modalities) = engine.install(|| match how {
-            "appended" => append(&all, &plan, &matched, staging, clock),
-            "refitted" => whole(&all, &Model::Match(&plan, &matched), staging, clock, Vec::new()),
-            _ => whole(&all, &Model::Keep(&plan), staging, clock, Vec::new()),
-        })?;
-        (updated.summary, updated.modalities) = (Some(summary), modalities);
-    }
-    updated.bytes_read = dataset.bytes_read();
-    Ok(updated)
+        updated.bytes_read = dataset.bytes_read();
+        Ok(updated)
+    })
 }
 
 /// Why merging is not enough; None if it is.

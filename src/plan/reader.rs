@@ -514,7 +514,7 @@ impl Plan {
 
     /// What the column `--id` calls the rows, in the order asked for; None where it is null. Reads only pages that hold
     /// some of them. Errors if the plan has no such column or was made from other files ([`Plan::check_dataset`]).
-    pub fn ids(&self, rows: &[u64], dataset: &Dataset) -> Result<Vec<Option<String>>> {
+    pub fn ids(&self, rows: &[u64], dataset: &Dataset, engine: &Local) -> Result<Vec<Option<String>>> {
         let Some(column) = self.config()?.source.id else {
             let help = "name one when planning: `batchwright plan --id COLUMN`";
             return Err(Error::config("source.id", "the plan knows no column that names its rows", help));
@@ -525,7 +525,7 @@ impl Plan {
         ascending.sort_unstable();
         ascending.dedup();
         let columns = Columns::new(dataset, Vec::new(), vec![column])?;
-        let raw = columns.gather(&ascending, &Local::new(0, Progress::default())?)?;
+        let raw = columns.gather(&ascending, engine)?;
         let cells = raw.table.as_ref().expect("one column was asked for").column(0);
         let place = |row| ascending.binary_search(row).expect("every row was asked for");
         Ok(rows.iter().map(|row| text_value(cells, place(row))).collect())
