@@ -64,10 +64,11 @@ impl Job for Search<'_> {
         let Centers { centers, panels, .. } = self.centers;
         let p = centers.cols();
         let width = panels.len() * PANEL;
-        // Panels that fit the L2 cache stay there while tiles of rows pass; larger ones are read once per block of tiles,
-        // whose scores (at most 256 KiB) stay there instead.
+        // Panels that stay in a cache while tiles of rows pass, in L2 where a tile has many rows, else in L1, take one tile at a
+        // time; larger ones are read once per block of tiles, whose scores (at most 256 KiB) stay in L2 instead.
+        let kept = if V::LANES == 16 { 512 << 10 } else { 32 << 10 };
         let tiles =
-            if panels.len() * panels.panel_bytes() <= 512 << 10 { 1 } else { (64 << 10) / width / V::ROWS };
+            if panels.len() * panels.panel_bytes() <= kept { 1 } else { (64 << 10) / width / V::ROWS };
         let block = V::ROWS * tiles.clamp(1, 12);
         let mut prepared = Rows::new::<V>(panels, block);
         let mut scores = Aligned::zeros(block * width);

@@ -32,7 +32,7 @@ pub fn description() -> &'static str {
 /// What a [`Job`] is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
-    /// AVX-512 and its products of 16-bit numbers.
+    /// AVX-512 and its products of 16-bit numbers, summed up by the same instruction.
     #[cfg(target_arch = "x86_64")]
     Vnni,
     #[cfg(target_arch = "x86_64")]
@@ -51,7 +51,7 @@ impl Level {
     /// Whether its vectors have [`Vector::words`].
     pub(super) fn words(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return self == Level::Vnni;
+        return matches!(self, Level::Vnni | Level::Avx2);
         #[cfg(not(target_arch = "x86_64"))]
         false
     }
@@ -202,22 +202,24 @@ pub(super) trait Vector: Copy {
         out_stride: usize,
     );
 
-    /// As [`Vector::tile`], of products of 16-bit numbers, two coordinates at a time: exact integers, twice as fast.
+    /// As [`Vector::tile`], of products of 16-bit numbers, two coordinates at a time: exact integers, up to twice as fast.
     /// `out[r][j] = square[j] + weight[r] * sum_t x[r][t] * panel[t / 2][j][t % 2]` for two vectors of points; the sums must
     /// be below 2^31.
     ///
     /// # Safety
-    /// Only where there are [`Vector::WORDS`]. `x` is `ROWS` rows of `2 pairs` numbers, `stride` (even) apart, `panel` is
-    /// `pairs` lines of [`PANEL`] pairs, `square` two vectors, `weight` `ROWS` numbers, and `out` as in [`tile`].
+    /// Only where there are [`Vector::WORDS`]. `x` is `2 pairs` numbers of `ROWS` rows, [`BLOCK`] of each in turn (the last ones
+    /// filled up), `panel` is `pairs` lines of [`PANEL`] pairs, `square` two vectors, `weight` `ROWS` numbers, and `out` as in
+    /// [`tile`].
     #[inline(always)]
     unsafe fn words(_: &WordTile, _: *mut f32, _: usize) {
         unreachable!("asked for without WORDS")
     }
-    /// The nearest integers (ties to even) of `len` numbers times `scale`, a whole number of vectors; returns the sum of
-    /// squares of what is left.
+    /// The nearest integers (ties to even) of `len` numbers times `scale`, whole blocks of [`BLOCK`], as one of the rows of
+    /// [`Vector::words`]; returns the sum of squares of what is left.
     ///
     /// # Safety
-    /// Only where there are [`Vector::WORDS`]. `row` can be read and `to` written for `len` numbers.
+    /// Only where there are [`Vector::WORDS`]. `row` can be read for `len` numbers; each block of `to`, which are `ROWS` blocks
+    /// apart, can be written.
     #[inline(always)]
     unsafe fn to_words(_row: *const f32, _len: usize, _scale: f32, _to: *mut i16) -> f32 {
         unreachable!("asked for without WORDS")
@@ -228,11 +230,36 @@ pub(super) trait Vector: Copy {
 #[cfg_attr(not(target_arch = "x86_64"), allow(dead_code, reason = "nothing else has such products"))]
 pub(super) struct WordTile {
     pub(super) x: *const i16,
-    pub(super) stride: usize,
     pub(super) pairs: usize,
     pub(super) panel: *const i16,
     pub(super) square: *const f32,
     pub(super) weight: *const f32,
+}
+
+impl WordTile {
+    /// Calls `add` with the first row's pair, the others of which are a block apart, and the panel's line of every pair.
+    ///
+    /// # Safety
+    /// As [`Vector::words`].
+    #[cfg(target_arch = "x86_64")]
+    #[inline(always)]
+    unsafe fn each_pair<const ROWS: usize>(&self, add: &mut impl FnMut(*const i16, *const i16)) {
+        let (mut x, mut line) = (self.x, self.panel);
+        let mut pairs = self.pairs;
+        // SAFETY: what is stepped over was there.
+        unsafe {
+            while pairs >= BLOCK / 2 {
+                for i in 0..BLOCK / 2 {
+                    add(x.add(2 * i), line.add(2 * PANEL * i));
+                }
+                (x, line) = (x.add(ROWS * BLOCK), line.add(PANEL * BLOCK));
+                pairs -= BLOCK / 2;
+            }
+            for i in 0..pairs {
+                add(x.add(2 * i), line.add(2 * PANEL * i));
+            }
+        }
+    }
 }
 
 /// One cache line of `i16`, two of `f32`, four of `f64`.
@@ -267,6 +294,8 @@ impl<T: Copy + Default> Aligned<T> {
 
 /// Numbers of a panel line: a panel is 32 points wide at every machine.
 pub(super) const PANEL: usize = 32;
+/// Words of a row that lie together in a tile of rows: a tile is then read from front to back, by offsets that are known.
+pub(super) const BLOCK: usize = 16;
 
 /// `out[r][j] = panel[0][j] + sum_t x[r][t] * panel[1 + t][j]` for `ROWS` rows and two vectors of points, in registers.
 /// Twice as many loads as a square tile would need, but 28 of the 32 AVX-512 registers hold sums. With `AHEAD` the rows
@@ -416,7 +445,7 @@ impl Vector for Fused {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Job, PANEL, Vector, WordTile, tile};
+    use super::{BLOCK, Job, Vector, WordTile, tile};
     use std::arch::x86_64::*;
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma,popcnt,bmi1")]
@@ -539,18 +568,16 @@ mod x86 {
             unsafe {
                 let mut left = [_mm512_setzero_si512(); ROWS];
                 let mut right = [_mm512_setzero_si512(); ROWS];
-                let mut line = of.panel;
-                for t in 0..of.pairs {
+                let mut add = |x: *const i16, line: *const i16| {
                     let a = _mm512_loadu_si512(line.cast());
                     let b = _mm512_loadu_si512(line.add(32).cast());
-                    line = line.add(2 * PANEL);
                     for r in 0..ROWS {
-                        let pair: *const i32 = of.x.add(r * of.stride + 2 * t).cast();
-                        let x = _mm512_set1_epi32(pair.read_unaligned());
+                        let x = _mm512_set1_epi32(x.add(r * BLOCK).cast::<i32>().read_unaligned());
                         left[r] = add_products(left[r], x, a);
                         right[r] = add_products(right[r], x, b);
                     }
-                }
+                };
+                of.each_pair::<ROWS>(&mut add);
                 let (a, b) = (_mm512_loadu_ps(of.square), _mm512_loadu_ps(of.square.add(16)));
                 for r in 0..ROWS {
                     let weight = _mm512_set1_ps(*of.weight.add(r));
@@ -567,13 +594,13 @@ mod x86 {
             // SAFETY: see the top of this module, and `Vector::to_words`.
             unsafe {
                 let (scale, mut sums) = (_mm512_set1_ps(scale), _mm512_setzero_ps());
-                for t in (0..len).step_by(16) {
+                for t in (0..len).step_by(BLOCK) {
                     let scaled = _mm512_mul_ps(_mm512_loadu_ps(row.add(t)), scale);
                     let word = _mm512_roundscale_ps::<NEAREST>(scaled);
                     let rest = _mm512_sub_ps(scaled, word);
                     sums = _mm512_fmadd_ps(rest, rest, sums);
                     let words = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(word));
-                    _mm256_storeu_si256(to.add(t).cast(), words);
+                    _mm256_storeu_si256(to.add(t * Self::ROWS).cast(), words);
                 }
                 _mm512_reduce_add_ps(sums)
             }
@@ -600,6 +627,7 @@ mod x86 {
         const LANES: usize = 8;
         const ROWS: usize = 6;
         const FUSED: bool = true;
+        const WORDS: bool = true;
         #[inline(always)]
         fn splat(x: f32) -> Self {
             // SAFETY: see the top of this module.
@@ -653,6 +681,53 @@ mod x86 {
         ) {
             // SAFETY: see the top of this module.
             unsafe { tile::<Self, 6, AHEAD>(x, stride, p, panel, out, out_stride) }
+        }
+
+        #[inline(always)]
+        unsafe fn words(of: &WordTile, out: *mut f32, out_stride: usize) {
+            const ROWS: usize = 6;
+            // SAFETY: see the top of this module, and `Vector::words`.
+            unsafe {
+                let mut left = [_mm256_setzero_si256(); ROWS];
+                let mut right = [_mm256_setzero_si256(); ROWS];
+                let mut add = |x: *const i16, line: *const i16| {
+                    let a = _mm256_loadu_si256(line.cast());
+                    let b = _mm256_loadu_si256(line.add(16).cast());
+                    for r in 0..ROWS {
+                        let x = _mm256_set1_epi32(x.add(r * BLOCK).cast::<i32>().read_unaligned());
+                        left[r] = _mm256_add_epi32(left[r], _mm256_madd_epi16(x, a));
+                        right[r] = _mm256_add_epi32(right[r], _mm256_madd_epi16(x, b));
+                    }
+                };
+                of.each_pair::<ROWS>(&mut add);
+                let (a, b) = (_mm256_loadu_ps(of.square), _mm256_loadu_ps(of.square.add(8)));
+                for r in 0..ROWS {
+                    let weight = _mm256_set1_ps(*of.weight.add(r));
+                    let out = out.add(r * out_stride);
+                    _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(left[r]), weight, a));
+                    _mm256_storeu_ps(out.add(8), _mm256_fmadd_ps(_mm256_cvtepi32_ps(right[r]), weight, b));
+                }
+            }
+        }
+
+        #[inline(always)]
+        unsafe fn to_words(row: *const f32, len: usize, scale: f32, to: *mut i16) -> f32 {
+            const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
+            // SAFETY: see the top of this module, and `Vector::to_words`.
+            unsafe {
+                let (scale, mut sums) = (_mm256_set1_ps(scale), _mm256_setzero_ps());
+                for t in (0..len).step_by(8) {
+                    let scaled = _mm256_mul_ps(_mm256_loadu_ps(row.add(t)), scale);
+                    let word = _mm256_round_ps::<NEAREST>(scaled);
+                    let rest = _mm256_sub_ps(scaled, word);
+                    sums = _mm256_fmadd_ps(rest, rest, sums);
+                    let eight = _mm256_cvtps_epi32(word);
+                    let words =
+                        _mm_packs_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
+                    _mm_storeu_si128(to.add(t / BLOCK * BLOCK * Self::ROWS + t % BLOCK).cast(), words);
+                }
+                sums.total()
+            }
         }
     }
 }
