@@ -89,12 +89,39 @@ fn dots<V: Vector>(rows: &[f64], axes: &[f64], stride: usize) -> [[f64; 8]; TILE
     let axes: [&[[f64; 8]]; TILE.1] =
         std::array::from_fn(|a| &axes[a * stride..][..stride].as_chunks().0[..steps]);
     let mut sums = [[0.0; 8]; TILE.0 * TILE.1];
-    for t in 0..steps {
-        let axes = axes.map(|axis| axis[t]);
-        for (sums, row) in sums.as_chunks_mut::<{ TILE.1 }>().0.iter_mut().zip(rows) {
-            for (sums, axis) in sums.iter_mut().zip(axes) {
-                for ((sum, x), y) in sums.iter_mut().zip(row[t]).zip(axis) {
-                    *sum = if V::FUSED { x.mul_add(y, *sum) } else { *sum + x * y };
+    let add = |sum: f64, x: f64, y: f64| if V::FUSED { x.mul_add(y, sum) } else { sum + x * y };
+    if V::LANES == 16 {
+        for t in 0..steps {
+            let axes = axes.map(|axis| axis[t]);
+            for (sums, row) in sums.as_chunks_mut::<{ TILE.1 }>().0.iter_mut().zip(rows) {
+                for (sums, axis) in sums.iter_mut().zip(axes) {
+                    for ((sum, x), y) in sums.iter_mut().zip(row[t]).zip(axis) {
+                        *sum = add(*sum, x, y);
+                    }
+                }
+            }
+        }
+        return sums;
+    }
+    // With fewer and narrower registers two axes and half the lanes at a time.
+    for first in [0, 2] {
+        let pair: [&[[f64; 8]]; 2] = [axes[first], axes[first + 1]];
+        for half in [0, 1] {
+            let mut part = [[[0.0; 4]; 2]; TILE.0];
+            for t in 0..steps {
+                let pair = pair.map(|axis| axis[t].as_chunks::<4>().0[half]);
+                for (part, row) in part.iter_mut().zip(rows) {
+                    let row = row[t].as_chunks::<4>().0[half];
+                    for (sums, axis) in part.iter_mut().zip(pair) {
+                        for ((sum, x), y) in sums.iter_mut().zip(row).zip(axis) {
+                            *sum = add(*sum, x, y);
+                        }
+                    }
+                }
+            }
+            for (r, part) in part.iter().enumerate() {
+                for (a, part) in part.iter().enumerate() {
+                    sums[r * TILE.1 + first + a][4 * half..][..4].copy_from_slice(part);
                 }
             }
         }
