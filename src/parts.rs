@@ -141,8 +141,8 @@ impl Local {
         Ok(Local { pool, progress })
     }
 
-    /// Runs `work` on the threads of a new engine, rayon iterators and all that it calls included: no others are started, and
-    /// these end with it. What a process does between such calls it can also do after a fork.
+    /// Runs `work` on the threads of a new engine, with all rayon iterators in it: rayon's global pool, whose threads a forked
+    /// process would lack, is not started. The threads are told to end when `work` is done.
     pub fn scope<T: Send>(
         threads: usize,
         progress: &Progress,
