@@ -63,6 +63,49 @@ impl Job for SquaredTo<'_> {
     }
 }
 
+/// [`squared`] of `row` to each of the points that `of` names. O(k p), on the calling thread.
+pub fn squared_among(row: &[f32], points: &Matrix, of: &[u32], out: &mut [f64]) {
+    assert_eq!(of.len(), out.len(), "one distance for every point");
+    dispatch(SquaredAmong { row, points, of, out });
+}
+
+struct SquaredAmong<'a> {
+    row: &'a [f32],
+    points: &'a Matrix,
+    of: &'a [u32],
+    out: &'a mut [f64],
+}
+
+impl Job for SquaredAmong<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vector>(self) {
+        let SquaredAmong { row, points, of, out } = self;
+        among::<V>(row, points, of.len(), |t| of[t], |t, squared| out[t] = squared);
+    }
+}
+
+/// Calls `each` with `0 .. count` and [`squared`] of `row` to the point that `of` names there.
+#[inline(always)]
+pub(super) fn among<V: Vector>(
+    row: &[f32],
+    points: &Matrix,
+    count: usize,
+    of: impl Fn(usize) -> u32,
+    mut each: impl FnMut(usize, f64),
+) {
+    /// Points that are measured before one that was asked for.
+    const SOON: usize = 8;
+    for t in 0..count {
+        // Points lie anywhere: one is asked for while others are measured.
+        if t + SOON < count {
+            points.row(of(t + SOON) as usize).chunks(16).for_each(|line| V::prefetch(line.as_ptr()));
+        }
+        each(t, squared_inline(row, points.row(of(t) as usize)));
+    }
+}
+
 /// Of the rows, each with a squared distance, those that are nearer to `center`, with the smaller [`squared`] distance.
 pub fn closer(points: &Matrix, rows: impl Iterator<Item = (u32, f64)>, center: &[f32]) -> Vec<(u32, f64)> {
     dispatch(Closer { points, rows, center })
@@ -150,6 +193,10 @@ mod tests {
                 let plain = if c < 4 { squared(rows.row(i), centers.row(c as usize)) } else { f64::NAN };
                 assert!(out[i] == plain || c >= 4 && out[i].is_nan(), "{level:?}");
             }
+            let (row, of) = (centers.row(2), [3, 0, 8, 8, 1, 2, 4, 7, 5, 6, 3]);
+            let mut out = [f64::NAN; 11];
+            run_at(level, SquaredAmong { row, points: &rows, of: &of, out: &mut out });
+            assert_eq!(out, of.map(|j| squared(row, rows.row(j as usize))), "{level:?}");
         }
     }
 }

@@ -8,7 +8,7 @@
 
 use rayon::prelude::*;
 
-use super::distance::squared_inline;
+use super::distance::among;
 use super::nearest::Centers;
 use super::ranking::{Panels, Rows, Screen, Shortlist, any_at_most, limit};
 use super::simd::{Aligned, Job, Level, PANEL, Vector, run_at};
@@ -19,8 +19,6 @@ use crate::rng::mix64;
 const BLOCK: usize = 168;
 /// Rows whose thresholds are found together: their scores for the sampled points fill the L2 cache.
 const SOME: usize = 56;
-/// Candidates that are measured before one that was asked for.
-const SOON: usize = 8;
 /// One point in so many sets the thresholds.
 const STRIDE: usize = 16;
 /// Scores of a row that are looked through at once.
@@ -84,7 +82,8 @@ fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool, level: L
     let order = by_cell(points, &pivots);
     let asked = if skip_self { order.clone() } else { by_cell(queries, &pivots) };
     let at = |place: usize| order[place] as usize;
-    let panels = Panels::ordered(level, points, at);
+    // A screen's tiles of rows are those of its panels, and they are of vectors.
+    let panels = Panels::ordered(level.vectors(), points, at);
     let sample = panels.sample(&some(STRIDE));
     let screen = Screen::new(&panels, points, at);
     let shared = Shared { queries, points, order, asked, k, skip_self, panels, sample, screen };
@@ -93,7 +92,7 @@ fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool, level: L
     let taken = shared.asked.iter().map(|&i| answers[i as usize].take());
     let mut answers: Vec<Answer> = taken.map(|answer| answer.expect("every query is asked once")).collect();
     answers.par_chunks_mut(BLOCK).enumerate().for_each(|(b, answers)| {
-        run_at(level, Block { shared: &shared, first: b * BLOCK, answers });
+        run_at(shared.panels.level(), Block { shared: &shared, first: b * BLOCK, answers });
     });
     out
 }
@@ -207,16 +206,10 @@ impl Job for Block<'_, '_> {
                 }
             };
             found.all.clear();
-            for (t, &place) in chosen.iter().enumerate() {
-                // Ask for a row while others are measured.
-                if let Some(&soon) = chosen.get(t + SOON) {
-                    let row = points.row(order[soon as usize] as usize);
-                    row.chunks(16).for_each(|line| V::prefetch(line.as_ptr()));
-                }
-                let j = order[place as usize];
-                let distance = squared_inline(row, points.row(j as usize)).sqrt();
-                found.all.push((distance.to_bits(), j));
-            }
+            let of = |t: usize| order[chosen[t] as usize];
+            among::<V>(row, points, chosen.len(), of, |t, squared| {
+                found.all.push((squared.sqrt().to_bits(), of(t)));
+            });
             found.sort();
             let (index, distance) = &mut self.answers[r];
             for ((index, to), found) in index.iter_mut().zip(distance.iter_mut()).zip(&found.sorted) {
@@ -343,22 +336,15 @@ mod tests {
     }
 
     fn check(queries: &Matrix, points: &Matrix, k: usize, own: bool) {
-        let mut before = None;
+        let neighbours = |i| naive::neighbours(queries.row(i), points, k, own.then_some(i));
+        let expected: Vec<(f64, u32)> = (0..queries.rows()).flat_map(neighbours).collect();
         for &level in Level::all() {
             let got = search(queries, points, k, own, level);
-            for i in 0..queries.rows() {
-                let expected = naive::neighbours(queries.row(i), points, k, own.then_some(i));
-                for (t, &(distance, j)) in expected.iter().enumerate() {
-                    assert_eq!(
-                        (got.index[i * k + t], got.distance[i * k + t]),
-                        (j, distance),
-                        "row {i}, place {t}"
-                    );
-                }
+            let found: Vec<(f64, u32)> = got.distance.into_iter().zip(got.index).collect();
+            assert_eq!(found.len(), expected.len());
+            for (place, (found, expected)) in found.iter().zip(&expected).enumerate() {
+                assert_eq!(found, expected, "row {}, place {}, {level:?}", place / k, place % k);
             }
-            assert_eq!(got.index.len(), queries.rows() * k);
-            assert!(before.is_none_or(|b| b == got));
-            before = Some(got);
         }
     }
 

@@ -34,4 +34,5 @@ pub mod transformer;
 
 mod ranking;
 mod simd;
+mod tiles;
 pub use simd::{description, force_portable};

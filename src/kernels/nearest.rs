@@ -2,13 +2,12 @@
 
 use super::distance::squared_inline;
 use super::ranking::{Panels, Rows, at_most, limit, minimum};
-use super::simd::{Aligned, Job, Level, PANEL, Vector, run_at};
+use super::simd::{Aligned, Job, Level, PANEL, Vector, run_tiled_at};
 use crate::matrix::Matrix;
 
 /// Centres prepared for many searches: packed once, O(k p) memory twice.
 #[derive(Clone, Debug)]
 pub struct Centers {
-    level: Level,
     centers: Matrix,
     panels: Panels,
 }
@@ -22,7 +21,7 @@ impl Centers {
     /// For searches at this level.
     pub(super) fn at(level: Level, centers: &Matrix) -> Self {
         assert!(centers.rows() > 0, "at least one centre");
-        Centers { level, centers: centers.clone(), panels: Panels::new(level, centers) }
+        Centers { centers: centers.clone(), panels: Panels::new(level, centers) }
     }
 
     /// For each of the `n` rows (row-major, `n x p`) the centre with the smallest canonical squared distance, ties to the
@@ -45,7 +44,7 @@ impl Centers {
             distance.into_iter().for_each(|d| d.fill(0.0));
             return;
         }
-        run_at(self.level, Search { centers: self, rows, out, distance });
+        run_tiled_at(self.panels.level(), Search { centers: self, rows, out, distance });
     }
 }
 
@@ -64,11 +63,10 @@ impl Job for Search<'_> {
         let Centers { centers, panels, .. } = self.centers;
         let p = centers.cols();
         let width = panels.len() * PANEL;
-        // Panels that stay in a cache while tiles of rows pass, in L2 where a tile has many rows, else in L1, take one tile at a
-        // time; larger ones are read once per block of tiles, whose scores (at most 256 KiB) stay in L2 instead.
-        let kept = if V::LANES == 16 { 512 << 10 } else { 32 << 10 };
-        let tiles =
-            if panels.len() * panels.panel_bytes() <= kept { 1 } else { (64 << 10) / width / V::ROWS };
+        // Panels that stay in a cache while tiles of rows pass take one tile at a time; larger ones are read once per block of
+        // tiles, whose scores (at most 256 KiB) stay in L2 instead.
+        let kept = panels.len() * panels.panel_bytes() <= V::KEPT;
+        let tiles = if kept { 1 } else { (64 << 10) / width / V::ROWS };
         let block = V::ROWS * tiles.clamp(1, 12);
         let mut prepared = Rows::new::<V>(panels, block);
         let mut scores = Aligned::zeros(block * width);
@@ -129,14 +127,17 @@ mod tests {
     use super::*;
     use crate::rng::{key, normal};
 
+    /// Coordinates and points for which scores are in `f32`, in words, and in tiles of them.
+    const SHAPES: [(usize, usize); 3] = [(7, 40), (35, 90), (150, 130)];
+
     fn points(n: usize, p: usize, seed: u64) -> Matrix {
         Matrix::from_vec(n, p, (0..n * p).map(|i| normal(key(seed, &[i as u64])) as f32).collect())
     }
 
-    /// Against the slow twin, at every level this machine can run.
+    /// Against the slow twin, at every level this machine can run or emulate.
     fn check(rows: &Matrix, centers: &Matrix) {
         let n = rows.rows();
-        for &level in Level::all() {
+        for level in Level::tested() {
             let prepared = Centers::at(level, centers);
             let (mut out, mut distance) = (vec![9; n], vec![0.0; n]);
             prepared.nearest_with_distance(rows.as_slice(), &mut out, &mut distance);
@@ -158,6 +159,7 @@ mod tests {
             }
         }
         check(&points(40, 256, 1), &points(600, 256, 2)); // several tiles a block
+        check(&points(37, 129, 1), &points(145, 129, 2)); // rows and points that fill no tile
     }
 
     #[test]
@@ -174,13 +176,14 @@ mod tests {
         };
         check(&grid(100, 4, 1), &grid(70, 4, 2));
         check(&grid(100, 33, 1), &grid(70, 33, 2));
+        check(&grid(40, 130, 1), &grid(150, 130, 2));
     }
 
     #[test]
     fn near_ties_far_from_the_origin() {
         // Here every f32 score is rounding noise; only the bound keeps the answers right.
         let offsets = [(1e3, 1e-3), (1e4, 1e-2), (1e6, 1.0), (-300.0, 1e-4)];
-        for ((offset, spread), (p, k)) in offsets.into_iter().flat_map(|o| [(o, (7, 40)), (o, (35, 90))]) {
+        for ((offset, spread), (p, k)) in offsets.into_iter().flat_map(|o| SHAPES.map(|shape| (o, shape))) {
             let far = |n, seed| {
                 let mut m = points(n, p, seed);
                 m.as_mut_slice().iter_mut().for_each(|x| *x = *x * spread + offset);
@@ -196,7 +199,7 @@ mod tests {
     #[test]
     fn extreme_numbers() {
         let scales = [1e19f32, 3e37, 1e-20, 1e-38, 1e-44];
-        for (scale, (p, k)) in scales.into_iter().flat_map(|s| [(s, (6, 9)), (s, (40, 80))]) {
+        for (scale, (p, k)) in scales.into_iter().flat_map(|s| SHAPES.map(|shape| (s, shape))) {
             let scaled = |n, seed| {
                 let mut m = points(n, p, seed);
                 m.as_mut_slice().iter_mut().for_each(|x| *x *= scale);
@@ -206,20 +209,22 @@ mod tests {
             check(&points(20, p, 1), &scaled(k, 2));
             check(&scaled(20, 1), &points(k, p, 2));
         }
-        for (p, k) in [(3, 4), (40, 80)] {
+        for (p, k) in SHAPES {
             check(&points(5, p, 1), &Matrix::zeros(k, p));
             check(&Matrix::zeros(5, p), &Matrix::zeros(k, p));
             check(&Matrix::zeros(5, p), &points(k, p, 1));
         }
         // All of a row's length in one coordinate, and rows of very different length.
-        let mut spikes = points(90, 40, 7);
-        for (i, row) in spikes.as_mut_slice().chunks_mut(40).enumerate() {
-            row.iter_mut().for_each(|x| *x *= 10f32.powi(i as i32 % 9 - 4));
-            row[i % 40] = 1e3 * if i % 2 == 0 { 1.0 } else { -1.0 };
+        for (p, k) in SHAPES {
+            let mut spikes = points(k + 10, p, 7);
+            for (i, row) in spikes.as_mut_slice().chunks_mut(p).enumerate() {
+                row.iter_mut().for_each(|x| *x *= 10f32.powi(i as i32 % 9 - 4));
+                row[i % p] = 1e3 * if i % 2 == 0 { 1.0 } else { -1.0 };
+            }
+            check(&spikes, &points(k, p, 8));
+            check(&points(60, p, 8), &spikes);
+            check(&spikes, &spikes);
         }
-        check(&spikes, &points(80, 40, 8));
-        check(&points(60, 40, 8), &spikes);
-        check(&spikes, &spikes);
     }
 
     #[test]

@@ -15,9 +15,9 @@
 //!
 //! **In words.** Where the machine multiplies 16-bit integers faster than `f32` (twice as fast with AVX-512 VNNI, 1.4 times
 //! with AVX2), longer rows and more than a few points are rounded to such integers (the points by one scale, a row by its
-//! own), and their products are exact. With `r` at least the length of what a row loses by that, `s` that of any point, a
-//! score is within `2 (r C + (X + r) s)` (Cauchy & Schwarz) and a few roundings, `8 u (C^2 + 2 (X + r)(C + s))`, of the
-//! exact one. Both lengths are measured, not assumed.
+//! own), and their products are exact, of words or, in [`tiles`], of their bytes. With `r` at least the length of what a row
+//! loses by that, `s` that of any point, a score is within `2 (r C + (X + r) s)` (Cauchy & Schwarz) and a few roundings,
+//! `8 u (C^2 + 2 (X + r)(C + s))`, of the exact one. Both lengths are measured, not assumed.
 //!
 //! Let `e` be the sum. A point can be canonically nearest only if its score is at most the smallest plus `2 e`; it can be
 //! among the `k` nearest only if its score is at most the `k`-th smallest plus `2 e`. A [`Screen`]'s bound exceeds the
@@ -29,13 +29,16 @@
 use rayon::prelude::*;
 
 use super::eigen;
-use super::simd::{Aligned, BLOCK, Level, PANEL, Vector, WordTile};
+use super::simd::{Aligned, Level, PANEL, Vector, WordTile};
+use super::tiles;
 use crate::matrix::Matrix;
 
 const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// From so many coordinates and points on scores are computed in words.
 const WORDS_FROM: (usize, usize) = (32, 64);
+/// And from so many on in tiles, where the machine has them: a search of fewer is mostly something else.
+const TILES_FROM: (usize, usize) = (128, 128);
 /// Panels that are packed by one thread.
 const TOGETHER: usize = 16;
 /// A row is asked for so many rows ahead.
@@ -62,23 +65,25 @@ struct Frame {
     /// Rows this long have no bound: their scores might overflow.
     reach: f64,
     words: bool,
+    /// What searches run at; the layout of words depends on it.
+    level: Level,
 }
 
 #[derive(Clone, Debug)]
 enum Data {
     /// Panel after panel: a line of `|c|^2` (infinity where there is no point), then `p` lines of `-2 c`.
     Singles(Aligned<f32>),
-    /// Panel after panel of two coordinates of each point side by side, times the scale; `|c|^2` of all (infinity where there
-    /// is no point); and at least the length of what any point lost.
+    /// Panel after panel of two coordinates of each point side by side, times the scale, or in tiles; `|c|^2` of all (infinity
+    /// where there is no point); and at least the length of what any point lost.
     Words { pairs: Aligned<i16>, squares: Aligned<f32>, scale: f32, lost: f64 },
 }
 
 impl Frame {
     /// `longest`: at least the length of the longest point, after the move.
-    fn new(longest: f64, shift: Vec<f32>, moved: bool, words: bool) -> Self {
+    fn new(longest: f64, shift: Vec<f32>, moved: bool, words: bool, level: Level) -> Self {
         // From C^2 + 2 X C < f32::MAX / 4; not a number, and so never, if C is infinite.
         let reach = (0.25 * f64::from(f32::MAX) - longest * longest) / (2.0 * longest);
-        Frame { shift, moved, longest, reach, words }
+        Frame { shift, moved, longest, reach, words, level }
     }
 }
 
@@ -92,14 +97,16 @@ impl Panels {
     pub(super) fn ordered(level: Level, points: &Matrix, at: impl Fn(usize) -> usize + Sync) -> Self {
         let zeros = vec![0.0; points.cols()];
         let mean: Vec<f32> = eigen::mean(points).into_iter().map(|mean| mean as f32).collect();
-        let words = level.words() && points.cols() >= WORDS_FROM.0 && points.rows() >= WORDS_FROM.1;
+        let from = |(p, n): (usize, usize)| points.cols() >= p && points.rows() >= n;
+        let words = level.words() && from(WORDS_FROM);
+        let level = if words && from(TILES_FROM) { level } else { level.vectors() };
         // In words shorter is sharper, so nearly any gain counts.
         let much = if words { 0.9 } else { 0.5 };
         let (about_mean, about_origin) = (largest(points, &mean), largest(points, &zeros));
         let frame = if about_mean < much * about_origin {
-            Frame::new(about_mean, mean, true, words)
+            Frame::new(about_mean, mean, true, words, level)
         } else {
-            Frame::new(about_origin, zeros, false, words)
+            Frame::new(about_origin, zeros, false, words, level)
         };
         Panels::pack(points.rows(), |place| points.row(at(place)), frame)
     }
@@ -118,6 +125,11 @@ impl Panels {
         self.points
     }
 
+    /// What searches run at.
+    pub(super) fn level(&self) -> Level {
+        self.frame.level
+    }
+
     fn p(&self) -> usize {
         self.frame.shift.len()
     }
@@ -131,7 +143,7 @@ impl Panels {
     pub(super) fn panel_bytes(&self) -> usize {
         match self.data {
             Data::Singles(_) => (self.p() + 1) * PANEL * 4,
-            Data::Words { .. } => (self.p().div_ceil(2) + 1) * PANEL * 4,
+            Data::Words { .. } => words_of_panel(&self.frame) * 2 + PANEL * 4,
         }
     }
 
@@ -175,13 +187,19 @@ fn singles<'a>(count: usize, point: impl Fn(usize) -> &'a [f32] + Sync, frame: &
     Data::Singles(data)
 }
 
+/// Words of a panel of points.
+fn words_of_panel(frame: &Frame) -> usize {
+    PANEL * frame.shift.len().next_multiple_of(if frame.level.tiles() { tiles::STEP } else { 2 })
+}
+
 fn words<'a>(count: usize, point: impl Fn(usize) -> &'a [f32] + Sync, frame: &Frame) -> Data {
     const ROUND: f64 = (3u64 << 51) as f64;
-    let lines = frame.shift.len().div_ceil(2) * 2 * PANEL;
+    let (lines, in_tiles) = (words_of_panel(frame), frame.level.tiles());
     let panels = count.div_ceil(PANEL);
-    let (mut pairs, mut squares) = (Aligned::zeros(panels * lines), Aligned::zeros(panels * PANEL));
+    let (mut pairs, mut squares) = (Aligned::<i16>::zeros(panels * lines), Aligned::zeros(panels * PANEL));
     let scale = word_scale(frame.longest);
-    let pack = |(i, (panel, squares)): (usize, (&mut [i16], &mut [f32]))| {
+    let steps = lines / PANEL / tiles::STEP;
+    let pack = |(i, (panel, squares)): (usize, (&mut [u8], &mut [f32]))| {
         squares.fill(f32::INFINITY);
         let mut lost = 0.0f64;
         for (j, place) in (i * PANEL..count.min((i + 1) * PANEL)).enumerate() {
@@ -191,7 +209,14 @@ fn words<'a>(count: usize, point: impl Fn(usize) -> &'a [f32] + Sync, frame: &Fr
                 let scaled = c * f64::from(scale);
                 // The nearest integer: a call for each would take longer than all else.
                 let word = scaled + ROUND - ROUND;
-                panel[t / 2 * 2 * PANEL + j * 2 + t % 2] = word as i16;
+                let [lower, upper] = (word as i16).to_le_bytes();
+                let [at_upper, at_lower] = if in_tiles {
+                    tiles::point(steps, t, j)
+                } else {
+                    let at = 2 * (t / 2 * 2 * PANEL + j * 2 + t % 2);
+                    [at + 1, at]
+                };
+                (panel[at_upper], panel[at_lower]) = (upper, lower);
                 square += c * c;
                 rest += (scaled - word).powi(2);
             }
@@ -200,7 +225,7 @@ fn words<'a>(count: usize, point: impl Fn(usize) -> &'a [f32] + Sync, frame: &Fr
         }
         lost
     };
-    let parts = pairs.slice_mut().par_chunks_exact_mut(lines).with_min_len(TOGETHER);
+    let parts = pairs.bytes_mut().par_chunks_exact_mut(2 * lines).with_min_len(TOGETHER);
     let parts = parts.zip(squares.slice_mut().par_chunks_exact_mut(PANEL)).enumerate();
     let lost = parts.map(pack).collect::<Vec<_>>().into_iter().fold(0.0, f64::max);
     // The product of a coordinate and the scale is rounded in f64.
@@ -257,7 +282,7 @@ impl<'a> Rows<'a> {
     pub(super) fn new<V: Vector>(panels: &Panels, count: usize) -> Self {
         let (p, count) = (panels.p(), count.next_multiple_of(V::ROWS));
         let (stride, singles, words) = if panels.frame.words {
-            let whole = p.next_multiple_of(BLOCK);
+            let whole = p.next_multiple_of(V::BLOCK);
             (whole, whole, count * whole)
         } else {
             // Rows 4 KiB apart, or a small part of that, would share a few cache sets.
@@ -286,13 +311,13 @@ impl<'a> Rows<'a> {
             for (i, (row, weight)) in rows.chunks_exact(p).zip(&mut self.weight).enumerate() {
                 let moved = &mut self.data.slice_mut()[..whole];
                 let (tile, place) = (i / V::ROWS, i % V::ROWS);
-                let words = &mut words[tile * V::ROWS * whole..][..V::ROWS * whole][place * BLOCK..];
+                let words = &mut words[tile * V::ROWS * whole..][..V::ROWS * whole];
                 let reach = length(shift::<V>(row, shifts, moved), p);
                 let scale = word_scale(reach);
                 *weight = (-2.0 / (f64::from(scale) * f64::from(of_points))) as f32;
                 // What rounding leaves is exact; scaling before it is one rounding of every coordinate.
-                // SAFETY: there are so many numbers, zeros after the row's own, and the row's blocks of the tile.
-                let rest = unsafe { V::to_words(moved.as_ptr(), whole, scale, words.as_mut_ptr()) };
+                // SAFETY: there are so many numbers, zeros after the row's own, and a tile of as many for each row.
+                let rest = unsafe { V::to_words(moved.as_ptr(), whole, scale, words.as_mut_ptr(), place) };
                 let lost = length(rest, p) / f64::from(scale) + 1.01 * UNIT * reach;
                 let fits = reach * f64::from(scale) <= WORD * (1.0 + 4.0 * UNIT);
                 self.slack.push(panels.slack(reach, lost).filter(|_| fits));
@@ -369,7 +394,8 @@ impl<'a> Rows<'a> {
             }
             Data::Words { pairs, squares, .. } => {
                 let pairs_of_row = p.div_ceil(2);
-                assert!(V::WORDS && 2 * pairs_of_row <= self.stride && first.is_multiple_of(V::ROWS));
+                assert!(V::WORDS && (V::BLOCK == tiles::STEP) == panels.level().tiles());
+                assert!(2 * pairs_of_row <= self.stride && first.is_multiple_of(V::ROWS));
                 assert!((first + V::ROWS) * self.stride <= self.words.slice().len());
                 for part in (0..PANEL).step_by(2 * V::LANES) {
                     // SAFETY: the panel exists, and by the assertions a tile's rows of words, weights and out do; a row has
@@ -378,7 +404,10 @@ impl<'a> Rows<'a> {
                         let of = WordTile {
                             x: self.words.slice().as_ptr().add(first * self.stride),
                             pairs: pairs_of_row,
-                            panel: pairs.slice().as_ptr().add((panel * pairs_of_row * PANEL + part) * 2),
+                            panel: pairs
+                                .slice()
+                                .as_ptr()
+                                .add(panel * words_of_panel(&panels.frame) + 2 * part),
                             square: squares.slice().as_ptr().add(panel * PANEL + part),
                             weight: self.weight.as_ptr().add(first),
                         };
@@ -436,7 +465,7 @@ impl Screen {
         let all: Vec<Vec<f32>> = firsts.into_par_iter().map(some).collect();
         let all = Matrix::from_vec(n, width, all.concat());
         let zeros = vec![0.0; width];
-        let frame = Frame::new(largest(&all, &zeros), zeros, false, false);
+        let frame = Frame::new(largest(&all, &zeros), zeros, false, false, panels.level());
         let panels = Panels::pack(n, |i| all.row(i), frame);
         Some(Screen { columns, shift, panels })
     }
@@ -622,4 +651,49 @@ pub(super) fn limit(score: f32, slack: f64) -> f32 {
     let exact = f64::from(score) + slack;
     let rounded = exact as f32;
     if f64::from(rounded) < exact { rounded.next_up() } else { rounded }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::simd::{Job, run_tiled_at};
+    use super::*;
+    use crate::rng::{key, normal};
+
+    struct Scores<'a>(&'a Panels, &'a [f32]);
+
+    impl Job for Scores<'_> {
+        type Output = Vec<u32>;
+
+        #[inline(always)]
+        fn run<V: Vector>(self) -> Vec<u32> {
+            let Scores(panels, rows) = self;
+            let (count, width) = (rows.len() / panels.p(), panels.len() * PANEL);
+            let mut prepared = Rows::new::<V>(panels, count);
+            let mut scores = Aligned::zeros(count.next_multiple_of(V::ROWS) * width);
+            prepared.fill::<V>(panels, rows);
+            prepared.scores::<V>(panels, 0..panels.len(), scores.slice_mut(), width);
+            scores.slice()[..count * width].iter().map(|x| x.to_bits()).collect()
+        }
+    }
+
+    #[test]
+    fn scores_in_tiles_are_those_in_words() {
+        let levels = Level::tested();
+        if !levels[0].tiles() {
+            return; // without AVX-512 there is nothing that tiles could be emulated beside
+        }
+        for (n, p, k) in [(16, 128, 128), (37, 200, 300), (5, 384, 140)] {
+            let numbers = |n, seed| (0..n * p).map(move |i| normal(key(seed, &[i as u64])) as f32 + 0.5);
+            let points = |n, seed| Matrix::from_vec(n, p, numbers(n, seed).collect());
+            let (rows, points) = (points(n, 1), points(k, 2));
+            let [tiles, words] = [levels[0], levels[0].vectors()].map(|level| {
+                let panels = Panels::new(level, &points);
+                assert_eq!(panels.level(), level);
+                run_tiled_at(level, Scores(&panels, rows.as_slice()))
+            });
+            assert_eq!(tiles, words, "{n} rows, {p} coordinates, {k} points");
+        }
+        let few = Panels::new(levels[0], &Matrix::zeros(127, 128));
+        assert!(!few.level().tiles(), "not worth it");
+    }
 }

@@ -1,6 +1,6 @@
 //! Vectors of `f32` and the choice of the widest ones this machine has.
 //!
-//! A [`Job`] is written once over [`Vector`] and compiled for AVX-512 with and without VNNI, AVX2 and plain arrays;
+//! A [`Job`] is written once over [`Vector`] and compiled for AVX-512 with and without VNNI and AMX, AVX2 and plain arrays;
 //! [`dispatch`] runs the best one. Everything on the way is `#[inline(always)]`, so the whole job, its `f64` loops included, is
 //! compiled with the wide registers. Rust never contracts `a * b + c`, so those loops give the same bits everywhere.
 #![allow(unsafe_code)]
@@ -16,9 +16,11 @@ pub fn force_portable(portable: bool) {
     PORTABLE.store(portable, Ordering::Relaxed);
 }
 
-/// What the kernels run on: `avx512-vnni`, `avx512`, `avx2` or `portable`.
+/// What the kernels run on: `avx512-amx`, `avx512-vnni`, `avx512`, `avx2` or `portable`.
 pub fn description() -> &'static str {
     match Level::now() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx => "avx512-amx",
         #[cfg(target_arch = "x86_64")]
         Level::Vnni => "avx512-vnni",
         #[cfg(target_arch = "x86_64")]
@@ -32,6 +34,9 @@ pub fn description() -> &'static str {
 /// What a [`Job`] is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
+    /// As VNNI, and products of words in tiles ([`tiles`](super::tiles)): for searches among many long points.
+    #[cfg(target_arch = "x86_64")]
+    Amx,
     /// AVX-512 and its products of 16-bit numbers, summed up by the same instruction.
     #[cfg(target_arch = "x86_64")]
     Vnni,
@@ -51,9 +56,26 @@ impl Level {
     /// Whether its vectors have [`Vector::words`].
     pub(super) fn words(self) -> bool {
         #[cfg(target_arch = "x86_64")]
-        return matches!(self, Level::Vnni | Level::Avx2);
+        return matches!(self, Level::Amx | Level::Vnni | Level::Avx2);
         #[cfg(not(target_arch = "x86_64"))]
         false
+    }
+
+    /// Whether products of words are made in tiles.
+    pub(super) fn tiles(self) -> bool {
+        #[cfg(target_arch = "x86_64")]
+        return self == Level::Amx;
+        #[cfg(not(target_arch = "x86_64"))]
+        false
+    }
+
+    /// The level for work that has no use for tiles.
+    pub(super) fn vectors(self) -> Level {
+        #[cfg(target_arch = "x86_64")]
+        if self == Level::Amx {
+            return Level::Vnni;
+        }
+        self
     }
 
     /// All that this machine can run, best first.
@@ -69,7 +91,9 @@ impl Level {
                 && is_x86_feature_detected!("avx512vl");
             let vnni = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
             if avx2 && avx512 && vnni {
-                return &[Level::Vnni, Level::Avx512, Level::Avx2, Level::Portable];
+                const ALL: [Level; 5] =
+                    [Level::Amx, Level::Vnni, Level::Avx512, Level::Avx2, Level::Portable];
+                return if super::tiles::available() { &ALL } else { &ALL[1..] };
             }
             if avx2 && avx512 {
                 return &[Level::Avx512, Level::Avx2, Level::Portable];
@@ -79,6 +103,19 @@ impl Level {
             }
         }
         &[Level::Portable]
+    }
+}
+
+#[cfg(test)]
+impl Level {
+    /// [`Level::all`], and tiles where only their instructions are missing: those are then emulated.
+    pub(super) fn tested() -> Vec<Level> {
+        #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
+        if Level::all()[0] == Level::Vnni {
+            super::tiles::emulation::install();
+            return [&[Level::Amx], Level::all()].concat();
+        }
+        Level::all().to_vec()
     }
 }
 
@@ -93,10 +130,24 @@ pub(super) fn dispatch<J: Job>(job: J) -> J::Output {
     run_at(Level::now(), job)
 }
 
-/// Runs the job at one of [`Level::all`].
+/// Runs the job at one of [`Level::all`], with tiles if the level has them: for jobs that multiply words.
+pub(super) fn run_tiled_at<J: Job>(level: Level, job: J) -> J::Output {
+    #[cfg(target_arch = "x86_64")]
+    if level == Level::Amx {
+        assert!(cfg!(test) || Level::all().contains(&level), "{level:?} on a machine without it");
+        // SAFETY: this machine has the features (just checked), or has all but the tiles, which are emulated, and it has been
+        // asked for them.
+        return unsafe { x86::with_amx(job) };
+    }
+    run_at(level, job)
+}
+
+/// Runs the job at one of [`Level::all`], without tiles.
 pub(super) fn run_at<J: Job>(level: Level, job: J) -> J::Output {
     assert!(Level::all().contains(&level), "{level:?} on a machine without it");
-    match level {
+    match level.vectors() {
+        #[cfg(target_arch = "x86_64")]
+        Level::Amx => unreachable!("a level of vectors"),
         // SAFETY: this machine has the features (just checked).
         #[cfg(target_arch = "x86_64")]
         Level::Vnni => unsafe { x86::with_vnni(job) },
@@ -122,8 +173,8 @@ pub(super) fn run_fused_at<J: Job>(level: Level, job: J) -> J::Output {
     if level == Level::Portable { job.run::<Fused>() } else { run_at(level, job) }
 }
 
-/// `LANES` numbers. The implementations are reached through [`run_at`] alone: that is what makes their instructions
-/// safe to use.
+/// `LANES` numbers. The implementations are reached through [`run_at`] and [`run_tiled_at`] alone: that is what makes their
+/// instructions safe to use.
 pub(super) trait Vector: Copy {
     const LANES: usize;
     /// Rows of the register tile of `ranking.rs`; its width is two vectors.
@@ -132,6 +183,10 @@ pub(super) trait Vector: Copy {
     const FUSED: bool;
     /// Whether it has [`Vector::words`].
     const WORDS: bool = false;
+    /// Words of a row that lie together in a tile of rows: a tile is then read from front to back, by offsets that are known.
+    const BLOCK: usize = 16;
+    /// Panels of so many bytes stay in a cache while tiles of rows pass them: in L2 where a tile has many rows, else in L1.
+    const KEPT: usize = 32 << 10;
     fn splat(x: f32) -> Self;
     /// # Safety
     /// `from` can be read for `LANES` numbers.
@@ -207,21 +262,21 @@ pub(super) trait Vector: Copy {
     /// be below 2^31.
     ///
     /// # Safety
-    /// Only where there are [`Vector::WORDS`]. `x` is `2 pairs` numbers of `ROWS` rows, [`BLOCK`] of each in turn (the last ones
-    /// filled up), `panel` is `pairs` lines of [`PANEL`] pairs, `square` two vectors, `weight` `ROWS` numbers, and `out` as in
-    /// [`tile`].
+    /// Only where there are [`Vector::WORDS`]. `x` is `2 pairs` numbers of `ROWS` rows, [`Vector::BLOCK`] of each in turn (the
+    /// last ones filled up), `panel` is `pairs` lines of [`PANEL`] pairs, `square` two vectors, `weight` `ROWS` numbers, and
+    /// `out` as in [`tile`]. Tiles lie as [`tiles`](super::tiles) has them.
     #[inline(always)]
     unsafe fn words(_: &WordTile, _: *mut f32, _: usize) {
         unreachable!("asked for without WORDS")
     }
-    /// The nearest integers (ties to even) of `len` numbers times `scale`, whole blocks of [`BLOCK`], as one of the rows of
+    /// The nearest integers (ties to even) of `len` numbers times `scale`, whole blocks, as row `place` of a tile of
     /// [`Vector::words`]; returns the sum of squares of what is left.
     ///
     /// # Safety
-    /// Only where there are [`Vector::WORDS`]. `row` can be read for `len` numbers; each block of `to`, which are `ROWS` blocks
-    /// apart, can be written.
+    /// Only where there are [`Vector::WORDS`], and `place` is below `ROWS`. `row` can be read for `len` numbers, the tile be
+    /// written for `ROWS` times as many.
     #[inline(always)]
-    unsafe fn to_words(_row: *const f32, _len: usize, _scale: f32, _to: *mut i16) -> f32 {
+    unsafe fn to_words(_row: *const f32, _len: usize, _scale: f32, _tile: *mut i16, _place: usize) -> f32 {
         unreachable!("asked for without WORDS")
     }
 }
@@ -243,17 +298,17 @@ impl WordTile {
     /// As [`Vector::words`].
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn each_pair<const ROWS: usize>(&self, add: &mut impl FnMut(*const i16, *const i16)) {
+    unsafe fn each_pair<V: Vector>(&self, add: &mut impl FnMut(*const i16, *const i16)) {
         let (mut x, mut line) = (self.x, self.panel);
         let mut pairs = self.pairs;
         // SAFETY: what is stepped over was there.
         unsafe {
-            while pairs >= BLOCK / 2 {
-                for i in 0..BLOCK / 2 {
+            while pairs >= V::BLOCK / 2 {
+                for i in 0..V::BLOCK / 2 {
                     add(x.add(2 * i), line.add(2 * PANEL * i));
                 }
-                (x, line) = (x.add(ROWS * BLOCK), line.add(PANEL * BLOCK));
-                pairs -= BLOCK / 2;
+                (x, line) = (x.add(V::ROWS * V::BLOCK), line.add(PANEL * V::BLOCK));
+                pairs -= V::BLOCK / 2;
             }
             for i in 0..pairs {
                 add(x.add(2 * i), line.add(2 * PANEL * i));
@@ -292,10 +347,15 @@ impl<T: Copy + Default> Aligned<T> {
     }
 }
 
+impl Aligned<i16> {
+    pub(super) fn bytes_mut(&mut self) -> &mut [u8] {
+        // SAFETY: 32 numbers without padding, as above; bytes may have any value, and so may numbers.
+        unsafe { std::slice::from_raw_parts_mut(self.0.as_mut_ptr().cast(), self.0.len() * 64) }
+    }
+}
+
 /// Numbers of a panel line: a panel is 32 points wide at every machine.
 pub(super) const PANEL: usize = 32;
-/// Words of a row that lie together in a tile of rows: a tile is then read from front to back, by offsets that are known.
-pub(super) const BLOCK: usize = 16;
 
 /// `out[r][j] = panel[0][j] + sum_t x[r][t] * panel[1 + t][j]` for `ROWS` rows and two vectors of points, in registers.
 /// Twice as many loads as a square tile would need, but 28 of the 32 AVX-512 registers hold sums. With `AHEAD` the rows
@@ -445,36 +505,52 @@ impl Vector for Fused {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{BLOCK, Job, Vector, WordTile, tile};
+    use super::super::tiles::{self, Configured, Sums};
+    use super::{Job, Vector, WordTile, tile};
     use std::arch::x86_64::*;
+    use std::mem::MaybeUninit;
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma,popcnt,bmi1")]
     pub fn with_avx512<J: Job>(job: J) -> J::Output {
-        job.run::<Wide<false>>()
+        job.run::<Wide<SINGLES>>()
     }
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,avx2,fma,popcnt,bmi1")]
     pub fn with_vnni<J: Job>(job: J) -> J::Output {
-        job.run::<Wide<true>>()
+        job.run::<Wide<VNNI>>()
     }
 
-    /// AVX-512, with or without its products of 16-bit numbers.
+    /// The machine must have tiles too, and have been asked for them.
+    #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,avx2,fma,popcnt,bmi1")]
+    pub fn with_amx<J: Job>(job: J) -> J::Output {
+        // SAFETY: see above.
+        let _configured = unsafe { Configured::new() };
+        job.run::<Wide<AMX>>()
+    }
+
+    /// AVX-512, without products of 16-bit numbers, with them, or with tiles of them.
     #[derive(Clone, Copy)]
-    pub struct Wide<const VNNI: bool>(__m512);
+    pub struct Wide<const WORDS: u8>(__m512);
+    const SINGLES: u8 = 0;
+    const VNNI: u8 = 1;
+    const AMX: u8 = 2;
 
     #[target_feature(enable = "avx2,fma,popcnt,bmi1")]
     pub fn with_avx2<J: Job>(job: J) -> J::Output {
         job.run::<__m256>()
     }
 
-    // SAFETY, for every `unsafe` of the two implementations: the instructions exist, because `run_at` alone names these
-    // types after it has found the features; the pointers are the caller's promise.
+    // SAFETY, for every `unsafe` of the two implementations: the instructions exist, because `run_at` and `run_tiled_at`
+    // alone name these types after they have found the features; the pointers are the caller's promise.
 
-    impl<const VNNI: bool> Vector for Wide<VNNI> {
+    impl<const WORDS: u8> Vector for Wide<WORDS> {
         const LANES: usize = 16;
-        const ROWS: usize = 14;
+        const ROWS: usize = if WORDS == AMX { tiles::SIDE } else { 14 };
         const FUSED: bool = true;
-        const WORDS: bool = VNNI;
+        const WORDS: bool = WORDS != SINGLES;
+        const BLOCK: usize = if WORDS == AMX { tiles::STEP } else { 16 };
+        // With tiles it is the panel that must come from L1.
+        const KEPT: usize = if WORDS == AMX { 0 } else { 512 << 10 };
         #[inline(always)]
         fn splat(x: f32) -> Self {
             // SAFETY: see the top of this module.
@@ -557,12 +633,18 @@ mod x86 {
             out: *mut f32,
             out_stride: usize,
         ) {
+            const { assert!(WORDS == AMX || Self::ROWS == 14) };
+            assert!(WORDS != AMX, "tiles are for words");
             // SAFETY: see the top of this module.
             unsafe { tile::<Self, 14, AHEAD>(x, stride, p, panel, out, out_stride) }
         }
 
         #[inline(always)]
         unsafe fn words(of: &WordTile, out: *mut f32, out_stride: usize) {
+            if WORDS == AMX {
+                // SAFETY: see the top of this module, and `Vector::words`: only called with AMX.
+                return unsafe { words_in_tiles(of, out, out_stride) };
+            }
             const ROWS: usize = 14;
             // SAFETY: see the top of this module, and `Vector::words`: only called with VNNI.
             unsafe {
@@ -572,12 +654,12 @@ mod x86 {
                     let a = _mm512_loadu_si512(line.cast());
                     let b = _mm512_loadu_si512(line.add(32).cast());
                     for r in 0..ROWS {
-                        let x = _mm512_set1_epi32(x.add(r * BLOCK).cast::<i32>().read_unaligned());
+                        let x = _mm512_set1_epi32(x.add(r * Self::BLOCK).cast::<i32>().read_unaligned());
                         left[r] = add_products(left[r], x, a);
                         right[r] = add_products(right[r], x, b);
                     }
                 };
-                of.each_pair::<ROWS>(&mut add);
+                of.each_pair::<Self>(&mut add);
                 let (a, b) = (_mm512_loadu_ps(of.square), _mm512_loadu_ps(of.square.add(16)));
                 for r in 0..ROWS {
                     let weight = _mm512_set1_ps(*of.weight.add(r));
@@ -589,18 +671,25 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn to_words(row: *const f32, len: usize, scale: f32, to: *mut i16) -> f32 {
+        unsafe fn to_words(row: *const f32, len: usize, scale: f32, tile: *mut i16, place: usize) -> f32 {
             const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
             // SAFETY: see the top of this module, and `Vector::to_words`.
             unsafe {
                 let (scale, mut sums) = (_mm512_set1_ps(scale), _mm512_setzero_ps());
-                for t in (0..len).step_by(BLOCK) {
+                for t in (0..len).step_by(16) {
                     let scaled = _mm512_mul_ps(_mm512_loadu_ps(row.add(t)), scale);
                     let word = _mm512_roundscale_ps::<NEAREST>(scaled);
                     let rest = _mm512_sub_ps(scaled, word);
                     sums = _mm512_fmadd_ps(rest, rest, sums);
-                    let words = _mm512_cvtepi32_epi16(_mm512_cvtps_epi32(word));
-                    _mm256_storeu_si256(to.add(t * Self::ROWS).cast(), words);
+                    let words = _mm512_cvtps_epi32(word);
+                    if WORDS == AMX {
+                        let [upper, lower] = tiles::row(t, place).map(|at| tile.cast::<u8>().add(at));
+                        _mm_storeu_si128(upper.cast(), _mm512_cvtepi32_epi8(_mm512_srai_epi32::<8>(words)));
+                        _mm_storeu_si128(lower.cast(), _mm512_cvtepi32_epi8(words));
+                    } else {
+                        let to = tile.add(t * Self::ROWS + place * Self::BLOCK);
+                        _mm256_storeu_si256(to.cast(), _mm512_cvtepi32_epi16(words));
+                    }
                 }
                 _mm512_reduce_add_ps(sums)
             }
@@ -622,6 +711,55 @@ mod x86 {
         }
         sum
     }
+
+    /// [`Vector::words`] in tiles: sums of products of bytes, put together to the sums of products of words.
+    ///
+    /// # Safety
+    /// As there.
+    #[inline]
+    #[target_feature(enable = "avx512f")]
+    unsafe fn words_in_tiles(of: &WordTile, out: *mut f32, out_stride: usize) {
+        let steps = (2 * of.pairs).div_ceil(tiles::STEP);
+        let mut sums = MaybeUninit::<Sums>::uninit();
+        for half in 0..2 {
+            // SAFETY: the caller's promise; `products` writes all sums.
+            unsafe {
+                let points = of.panel.cast::<u8>().add(half * steps * tiles::BYTES);
+                tiles::products(of.x.cast(), points, steps, &mut sums);
+                let sum = sums.as_ptr().cast::<i32>();
+                let square = _mm512_loadu_ps(of.square.add(16 * half));
+                for r in 0..tiles::SIDE {
+                    let of_bytes =
+                        |which: usize| _mm512_load_si512(sum.add((which * tiles::SIDE + r) * 16).cast());
+                    // 256 (256 uu + (ul + lu)) + ll: what overflows on the way comes back.
+                    let mixed = _mm512_add_epi32(of_bytes(1), of_bytes(2));
+                    let upper = _mm512_add_epi32(_mm512_slli_epi32::<8>(of_bytes(0)), mixed);
+                    let all = _mm512_add_epi32(_mm512_slli_epi32::<8>(upper), of_bytes(3));
+                    let weight = _mm512_set1_ps(*of.weight.add(r));
+                    let score = _mm512_fmadd_ps(_mm512_cvtepi32_ps(all), weight, square);
+                    _mm512_storeu_ps(out.add(r * out_stride + 16 * half), score);
+                }
+            }
+        }
+    }
+
+    /// For every set of lanes, one byte for each of them, ascending: AVX2 has no instruction that moves some lanes together.
+    static KEPT_LANES: [u64; 256] = {
+        let mut all = [0; 256];
+        let mut set = 0;
+        while set < 256 {
+            let (mut lane, mut kept) = (0, 0);
+            while lane < 8 {
+                if set >> lane & 1 == 1 {
+                    all[set] |= lane << (8 * kept);
+                    kept += 1;
+                }
+                lane += 1;
+            }
+            set += 1;
+        }
+        all
+    };
 
     impl Vector for __m256 {
         const LANES: usize = 8;
@@ -666,6 +804,18 @@ mod x86 {
             unsafe { _mm256_movemask_ps(_mm256_cmp_ps::<_CMP_LE_OQ>(self, bound)) as u32 }
         }
         #[inline(always)]
+        unsafe fn keep(self, bound: Self, first: u32, numbers: *mut f32, places: *mut u32) -> usize {
+            // SAFETY: see the top of this module; both are written for 8 numbers.
+            unsafe {
+                let bits = self.at_most(bound);
+                let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(KEPT_LANES[bits as usize] as i64));
+                let all = _mm256_add_epi32(_mm256_set1_epi32(first as i32), lanes);
+                _mm256_storeu_ps(numbers, _mm256_permutevar8x32_ps(self, lanes));
+                _mm256_storeu_si256(places.cast(), all);
+                bits.count_ones() as usize
+            }
+        }
+        #[inline(always)]
         fn prefetch(at: *const f32) {
             // SAFETY: every processor of this kind has the instruction, and it never faults.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
@@ -694,12 +844,12 @@ mod x86 {
                     let a = _mm256_loadu_si256(line.cast());
                     let b = _mm256_loadu_si256(line.add(16).cast());
                     for r in 0..ROWS {
-                        let x = _mm256_set1_epi32(x.add(r * BLOCK).cast::<i32>().read_unaligned());
+                        let x = _mm256_set1_epi32(x.add(r * Self::BLOCK).cast::<i32>().read_unaligned());
                         left[r] = _mm256_add_epi32(left[r], _mm256_madd_epi16(x, a));
                         right[r] = _mm256_add_epi32(right[r], _mm256_madd_epi16(x, b));
                     }
                 };
-                of.each_pair::<ROWS>(&mut add);
+                of.each_pair::<Self>(&mut add);
                 let (a, b) = (_mm256_loadu_ps(of.square), _mm256_loadu_ps(of.square.add(8)));
                 for r in 0..ROWS {
                     let weight = _mm256_set1_ps(*of.weight.add(r));
@@ -711,7 +861,7 @@ mod x86 {
         }
 
         #[inline(always)]
-        unsafe fn to_words(row: *const f32, len: usize, scale: f32, to: *mut i16) -> f32 {
+        unsafe fn to_words(row: *const f32, len: usize, scale: f32, tile: *mut i16, place: usize) -> f32 {
             const NEAREST: i32 = _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC;
             // SAFETY: see the top of this module, and `Vector::to_words`.
             unsafe {
@@ -724,7 +874,9 @@ mod x86 {
                     let eight = _mm256_cvtps_epi32(word);
                     let words =
                         _mm_packs_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256::<1>(eight));
-                    _mm_storeu_si128(to.add(t / BLOCK * BLOCK * Self::ROWS + t % BLOCK).cast(), words);
+                    let to =
+                        t / Self::BLOCK * Self::BLOCK * Self::ROWS + place * Self::BLOCK + t % Self::BLOCK;
+                    _mm_storeu_si128(tile.add(to).cast(), words);
                 }
                 sums.total()
             }

@@ -4,7 +4,7 @@
 
 use rayon::prelude::*;
 
-use crate::kernels::distance::squared;
+use crate::kernels::distance::squared_among;
 use crate::kernels::knn;
 use crate::kernels::logarithm::log_all;
 use crate::matrix::Matrix;
@@ -54,9 +54,7 @@ impl Neighbours {
         let mut log = vec![0.0; index.len()];
         let lists = index.par_chunks(k.max(1)).zip(log.par_chunks_mut(k.max(1)));
         lists.enumerate().for_each(|(i, (list, log))| {
-            for (to, &j) in log.iter_mut().zip(list) {
-                *to = squared(points.row(i), points.row(j as usize)).sqrt();
-            }
+            distances(points, i, list, log);
             logs(log);
         });
         Neighbours { k, index, log }
@@ -135,14 +133,21 @@ impl Halves {
 
 /// The `k` rows `among` nearest to row `i` (not itself), with the logarithms of their distances.
 fn nearest(points: &Matrix, i: usize, among: &[u32], k: usize) -> Vec<(u32, f64)> {
-    let others = among.iter().filter(|&&j| j as usize != i);
-    let mut all: Vec<(f64, u32)> =
-        others.map(|&j| (squared(points.row(i), points.row(j as usize)).sqrt(), j)).collect();
+    let others: Vec<u32> = among.iter().copied().filter(|&j| j as usize != i).collect();
+    let mut distance = vec![0.0; others.len()];
+    distances(points, i, &others, &mut distance);
+    let mut all: Vec<(f64, u32)> = distance.into_iter().zip(others).collect();
     all.sort_unstable_by(|x, y| x.0.total_cmp(&y.0).then(x.1.cmp(&y.1)));
     all.truncate(k);
     let mut log: Vec<f64> = all.iter().map(|x| x.0).collect();
     logs(&mut log);
     all.iter().map(|x| x.1).zip(log).collect()
+}
+
+/// Distances of row `i` to the rows `of`.
+fn distances(points: &Matrix, i: usize, of: &[u32], out: &mut [f64]) {
+    squared_among(points.row(i), points, of, out);
+    out.iter_mut().for_each(|r| *r = r.sqrt());
 }
 
 /// Puts logarithms in the place of distances.

@@ -15,7 +15,8 @@ use rayon::prelude::*;
 
 use super::frame::View;
 use crate::error::{Error, Result};
-use crate::kernels::{distance, eigen};
+use crate::kernels::distance::squared_among;
+use crate::kernels::eigen;
 use crate::matrix::Matrix;
 use crate::modalities::lloyd::Clusters;
 use crate::modalities::{Criterion, CriterionSpec, Sample};
@@ -171,7 +172,7 @@ pub fn ladder(rows: usize, most: usize) -> Vec<usize> {
 
 /// Distances between keyed rows.
 struct Among {
-    rows: Vec<usize>,
+    rows: Vec<u32>,
     /// rows x rows.
     distance: Vec<f32>,
 }
@@ -181,12 +182,12 @@ impl Among {
         // The points are in the order of the row numbers, so their places need a key.
         let mut keyed: Vec<(u64, usize)> = (0..points.rows()).map(|i| (key(0, &[i as u64]), i)).collect();
         keyed.sort_unstable();
-        let mut rows: Vec<usize> = keyed.into_iter().take(SILHOUETTES).map(|x| x.1).collect();
+        let mut rows: Vec<u32> = keyed.into_iter().take(SILHOUETTES).map(|x| x.1 as u32).collect();
         rows.sort_unstable();
-        let to = |&i: &usize| {
-            let from = points.row(i);
-            let one = |&j: &usize| distance::squared(from, points.row(j)).sqrt() as f32;
-            rows.iter().map(one).collect::<Vec<f32>>()
+        let to = |&i: &u32| {
+            let mut squared = vec![0.0; rows.len()];
+            squared_among(points.row(i as usize), points, &rows, &mut squared);
+            squared.into_iter().map(|square| square.sqrt() as f32).collect::<Vec<f32>>()
         };
         let distance = rows.par_iter().map(to).collect::<Vec<_>>().concat();
         Among { rows, distance }
@@ -195,7 +196,7 @@ impl Among {
     /// The mean silhouette; a row alone in its cell counts 0, and so does everything if there is one cell.
     fn silhouette(&self, labels: &[u32]) -> f64 {
         let n = self.rows.len();
-        let labels: Vec<usize> = self.rows.iter().map(|&i| labels[i] as usize).collect();
+        let labels: Vec<usize> = self.rows.iter().map(|&i| labels[i as usize] as usize).collect();
         let cells = labels.iter().max().map_or(0, |&m| m + 1);
         let mut rows = vec![0usize; cells];
         labels.iter().for_each(|&c| rows[c] += 1);
