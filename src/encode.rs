@@ -92,7 +92,7 @@ pub fn write(
                 stage.advance(part.rows as u64)?;
                 Ok(raw)
             };
-            let done: Vec<Result<RawRows>> = engine.install(|| wave.par_iter().map(one).collect());
+            let done: Vec<Result<RawRows>> = wave.par_iter().map(one).collect();
             for raw in done {
                 let mut raw = raw?;
                 let mut there: Vec<bool> = raw.rows.iter().map(|&row| keep(row)).collect();

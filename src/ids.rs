@@ -7,6 +7,8 @@ use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kernels::gather::gather;
+
 /// "No modality, stratum or prototype": a row that `--where` leaves out or `--invalid drop` drops.
 pub const NONE: u32 = u32::MAX;
 
@@ -89,19 +91,16 @@ impl<'a> RowIds<'a> {
 
     /// Puts the entries in the place of their numbers: [`RowIds::get`] of many. Panics as that does.
     pub fn gather(&self, numbers: &mut [u64]) {
-        fn each(numbers: &mut [u64], get: impl Fn(usize) -> u64) {
-            numbers.iter_mut().for_each(|i| *i = get(*i as usize));
-        }
         match *self {
-            RowIds::U32(x) => each(numbers, |i| x[i] as u64),
-            RowIds::U64(x) => each(numbers, |i| x[i]),
-            RowIds::Chunks32 { chunks, first, len } => each(numbers, |i| {
+            RowIds::U32(x) => gather(numbers, |i| &x[i]),
+            RowIds::U64(x) => gather(numbers, |i| &x[i]),
+            RowIds::Chunks32 { chunks, first, len } => gather(numbers, |i| {
                 assert!(i < len, "entry {i} of {len}");
-                chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK] as u64
+                &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
             }),
-            RowIds::Chunks64 { chunks, first, len } => each(numbers, |i| {
+            RowIds::Chunks64 { chunks, first, len } => gather(numbers, |i| {
                 assert!(i < len, "entry {i} of {len}");
-                chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
+                &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
             }),
         }
     }

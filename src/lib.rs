@@ -4,7 +4,7 @@
 //!
 //! The modules below stand in pipeline order and each may use only what stands above it (a test keeps that):
 //!
-//! 1. the kit: [`error`], [`progress`], [`ids`], [`matrix`], [`rng`], [`kernels`], [`parts`], [`scratch`]
+//! 1. the kit: [`error`], [`progress`], [`matrix`], [`rng`], [`kernels`], [`ids`], [`parts`], [`scratch`]
 //! 2. [`source`] reads Parquet: files, row groups, columns, filters, fingerprints
 //! 3. [`features`] maps columns to points, rows of an `f32` matrix
 //! 4. [`modalities`] counts the modalities on a sample and assigns every row to one
@@ -18,10 +18,10 @@
 
 pub mod error;
 pub mod progress;
-pub mod ids;
 pub mod matrix;
 pub mod rng;
 pub mod kernels;
+pub mod ids;
 pub mod parts;
 pub mod scratch;
 pub mod source;

@@ -384,14 +384,11 @@ fn write_file(
     // A row group is there as numbers, as an array and encoded.
     let together = ((1 << 30) / (3 * params.row_group * params.dims * 4)).clamp(1, engine.threads());
     for wave in groups.chunks(together) {
-        let encoded: Vec<Result<Vec<ArrowColumnChunk>>> = engine.install(|| {
-            wave.par_iter()
-                .map(|&(group, first)| {
-                    let rows = first..rows.end.min(first + params.row_group as u64);
-                    encode(&schema, &columns(params, mixture, rows), &factory, group).map_err(failed)
-                })
-                .collect()
-        });
+        let encode = |&(group, first): &(usize, u64)| {
+            let rows = first..rows.end.min(first + params.row_group as u64);
+            encode(&schema, &columns(params, mixture, rows), &factory, group).map_err(failed)
+        };
+        let encoded: Vec<Result<Vec<ArrowColumnChunk>>> = wave.par_iter().map(encode).collect();
         for (chunks, &(_, first)) in encoded.into_iter().zip(wave) {
             let mut group = writer.next_row_group().map_err(failed)?;
             for chunk in chunks? {

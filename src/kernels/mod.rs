@@ -11,6 +11,7 @@
 //! - [`knn`] the `k` nearest neighbours of every row of a sample
 //! - [`project`] rows onto axes
 //! - [`eigen`] mean, covariance and eigenvectors of symmetric matrices
+//! - [`gather`] numbers from anywhere in memory
 //! - [`logarithm`] logarithms of many numbers
 //! - [`permute`] many positions of a keyed permutation
 //! - [`sketches`] many cosines at once, and the products of what they make
@@ -20,6 +21,7 @@
 pub mod bytes;
 pub mod distance;
 pub mod eigen;
+pub mod gather;
 pub mod knn;
 pub mod logarithm;
 pub mod moments;

@@ -292,29 +292,38 @@ pub(super) struct WordTile {
 }
 
 impl WordTile {
-    /// Calls `add` with the first row's pair, the others of which are a block apart, and the panel's line of every pair.
+    /// Adds every pair of the rows, the first row's of which is given (those of the others are a block apart), times the
+    /// panel's line of it.
     ///
     /// # Safety
     /// As [`Vector::words`].
     #[cfg(target_arch = "x86_64")]
     #[inline(always)]
-    unsafe fn each_pair<V: Vector>(&self, add: &mut impl FnMut(*const i16, *const i16)) {
+    unsafe fn each_pair<V: Vector>(&self, sums: &mut impl PairSums) {
         let (mut x, mut line) = (self.x, self.panel);
         let mut pairs = self.pairs;
         // SAFETY: what is stepped over was there.
         unsafe {
             while pairs >= V::BLOCK / 2 {
                 for i in 0..V::BLOCK / 2 {
-                    add(x.add(2 * i), line.add(2 * PANEL * i));
+                    sums.add(x.add(2 * i), line.add(2 * PANEL * i));
                 }
                 (x, line) = (x.add(V::ROWS * V::BLOCK), line.add(PANEL * V::BLOCK));
                 pairs -= V::BLOCK / 2;
             }
             for i in 0..pairs {
-                add(x.add(2 * i), line.add(2 * PANEL * i));
+                sums.add(x.add(2 * i), line.add(2 * PANEL * i));
             }
         }
     }
+}
+
+/// The sums of [`Vector::words`]. Not a closure, for it must be inlined: alone it would be compiled for any processor.
+#[cfg(target_arch = "x86_64")]
+trait PairSums {
+    /// # Safety
+    /// `x` is a pair of the first row of a tile, `line` one of two vectors of points.
+    unsafe fn add(&mut self, x: *const i16, line: *const i16);
 }
 
 /// One cache line of `i16`, two of `f32`, four of `f64`.
@@ -506,7 +515,7 @@ impl Vector for Fused {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::tiles::{self, Configured, Sums};
-    use super::{Job, Vector, WordTile, tile};
+    use super::{Job, PairSums, Vector, WordTile, tile};
     use std::arch::x86_64::*;
     use std::mem::MaybeUninit;
 
@@ -645,23 +654,14 @@ mod x86 {
                 // SAFETY: see the top of this module, and `Vector::words`: only called with AMX.
                 return unsafe { words_in_tiles(of, out, out_stride) };
             }
-            const ROWS: usize = 14;
             // SAFETY: see the top of this module, and `Vector::words`: only called with VNNI.
             unsafe {
-                let mut left = [_mm512_setzero_si512(); ROWS];
-                let mut right = [_mm512_setzero_si512(); ROWS];
-                let mut add = |x: *const i16, line: *const i16| {
-                    let a = _mm512_loadu_si512(line.cast());
-                    let b = _mm512_loadu_si512(line.add(32).cast());
-                    for r in 0..ROWS {
-                        let x = _mm512_set1_epi32(x.add(r * Self::BLOCK).cast::<i32>().read_unaligned());
-                        left[r] = add_products(left[r], x, a);
-                        right[r] = add_products(right[r], x, b);
-                    }
-                };
-                of.each_pair::<Self>(&mut add);
+                let mut sums =
+                    WideSums { left: [_mm512_setzero_si512(); _], right: [_mm512_setzero_si512(); _] };
+                of.each_pair::<Self>(&mut sums);
+                let WideSums { left, right } = sums;
                 let (a, b) = (_mm512_loadu_ps(of.square), _mm512_loadu_ps(of.square.add(16)));
-                for r in 0..ROWS {
+                for r in 0..left.len() {
                     let weight = _mm512_set1_ps(*of.weight.add(r));
                     let out = out.add(r * out_stride);
                     _mm512_storeu_ps(out, _mm512_fmadd_ps(_mm512_cvtepi32_ps(left[r]), weight, a));
@@ -692,6 +692,48 @@ mod x86 {
                     }
                 }
                 _mm512_reduce_add_ps(sums)
+            }
+        }
+    }
+
+    struct WideSums {
+        left: [__m512i; 14],
+        right: [__m512i; 14],
+    }
+
+    impl PairSums for WideSums {
+        #[inline(always)]
+        unsafe fn add(&mut self, x: *const i16, line: *const i16) {
+            // SAFETY: see the top of this module, and `PairSums::add`.
+            unsafe {
+                let a = _mm512_loadu_si512(line.cast());
+                let b = _mm512_loadu_si512(line.add(32).cast());
+                for (r, (left, right)) in self.left.iter_mut().zip(&mut self.right).enumerate() {
+                    let x = _mm512_set1_epi32(x.add(r * Wide::<VNNI>::BLOCK).cast::<i32>().read_unaligned());
+                    *left = add_products(*left, x, a);
+                    *right = add_products(*right, x, b);
+                }
+            }
+        }
+    }
+
+    struct NarrowSums {
+        left: [__m256i; 6],
+        right: [__m256i; 6],
+    }
+
+    impl PairSums for NarrowSums {
+        #[inline(always)]
+        unsafe fn add(&mut self, x: *const i16, line: *const i16) {
+            // SAFETY: see the top of this module, and `PairSums::add`.
+            unsafe {
+                let a = _mm256_loadu_si256(line.cast());
+                let b = _mm256_loadu_si256(line.add(16).cast());
+                for (r, (left, right)) in self.left.iter_mut().zip(&mut self.right).enumerate() {
+                    let x = _mm256_set1_epi32(x.add(r * __m256::BLOCK).cast::<i32>().read_unaligned());
+                    *left = _mm256_add_epi32(*left, _mm256_madd_epi16(x, a));
+                    *right = _mm256_add_epi32(*right, _mm256_madd_epi16(x, b));
+                }
             }
         }
     }
@@ -835,23 +877,14 @@ mod x86 {
 
         #[inline(always)]
         unsafe fn words(of: &WordTile, out: *mut f32, out_stride: usize) {
-            const ROWS: usize = 6;
             // SAFETY: see the top of this module, and `Vector::words`.
             unsafe {
-                let mut left = [_mm256_setzero_si256(); ROWS];
-                let mut right = [_mm256_setzero_si256(); ROWS];
-                let mut add = |x: *const i16, line: *const i16| {
-                    let a = _mm256_loadu_si256(line.cast());
-                    let b = _mm256_loadu_si256(line.add(16).cast());
-                    for r in 0..ROWS {
-                        let x = _mm256_set1_epi32(x.add(r * Self::BLOCK).cast::<i32>().read_unaligned());
-                        left[r] = _mm256_add_epi32(left[r], _mm256_madd_epi16(x, a));
-                        right[r] = _mm256_add_epi32(right[r], _mm256_madd_epi16(x, b));
-                    }
-                };
-                of.each_pair::<Self>(&mut add);
+                let mut sums =
+                    NarrowSums { left: [_mm256_setzero_si256(); _], right: [_mm256_setzero_si256(); _] };
+                of.each_pair::<Self>(&mut sums);
+                let NarrowSums { left, right } = sums;
                 let (a, b) = (_mm256_loadu_ps(of.square), _mm256_loadu_ps(of.square.add(8)));
-                for r in 0..ROWS {
+                for r in 0..left.len() {
                     let weight = _mm256_set1_ps(*of.weight.add(r));
                     let out = out.add(r * out_stride);
                     _mm256_storeu_ps(out, _mm256_fmadd_ps(_mm256_cvtepi32_ps(left[r]), weight, a));
