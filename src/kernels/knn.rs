@@ -82,8 +82,7 @@ fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool, level: L
     let order = by_cell(points, &pivots);
     let asked = if skip_self { order.clone() } else { by_cell(queries, &pivots) };
     let at = |place: usize| order[place] as usize;
-    // A screen's tiles of rows are those of its panels, and they are of vectors.
-    let panels = Panels::ordered(level.vectors(), points, at);
+    let panels = Panels::ordered(level, points, at);
     let sample = panels.sample(&some(STRIDE));
     let screen = Screen::new(&panels, points, at);
     let shared = Shared { queries, points, order, asked, k, skip_self, panels, sample, screen };
@@ -92,7 +91,7 @@ fn search(queries: &Matrix, points: &Matrix, k: usize, skip_self: bool, level: L
     let taken = shared.asked.iter().map(|&i| answers[i as usize].take());
     let mut answers: Vec<Answer> = taken.map(|answer| answer.expect("every query is asked once")).collect();
     answers.par_chunks_mut(BLOCK).enumerate().for_each(|(b, answers)| {
-        run_at(shared.panels.level(), Block { shared: &shared, first: b * BLOCK, answers });
+        run_at(level, Block { shared: &shared, first: b * BLOCK, answers });
     });
     out
 }

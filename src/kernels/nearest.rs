@@ -15,7 +15,8 @@ pub struct Centers {
 impl Centers {
     /// Panics if there is no centre.
     pub fn new(centers: &Matrix) -> Self {
-        Centers::at(Level::now(), centers)
+        let level = if Panels::in_tiles(centers) { Level::with_tiles() } else { Level::now() };
+        Centers::at(level, centers)
     }
 
     /// For searches at this level.

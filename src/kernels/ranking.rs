@@ -37,7 +37,7 @@ const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
 
 /// From so many coordinates and points on scores are computed in words.
 const WORDS_FROM: (usize, usize) = (32, 64);
-/// And from so many on in tiles, where the machine has them: a search of fewer is mostly something else.
+/// And from so many on in tiles, where the machine has them: a search among fewer is mostly something else.
 const TILES_FROM: (usize, usize) = (128, 128);
 /// Panels that are packed by one thread.
 const TOGETHER: usize = 16;
@@ -93,13 +93,17 @@ impl Panels {
         Panels::ordered(level, points, |place| place)
     }
 
+    /// Whether tiles are worth it for so many points of so many coordinates.
+    pub(super) fn in_tiles(points: &Matrix) -> bool {
+        points.cols() >= TILES_FROM.0 && points.rows() >= TILES_FROM.1
+    }
+
     /// [`Panels::new`] of the points in another order: `at` says which point comes at a place.
     pub(super) fn ordered(level: Level, points: &Matrix, at: impl Fn(usize) -> usize + Sync) -> Self {
         let zeros = vec![0.0; points.cols()];
         let mean: Vec<f32> = eigen::mean(points).into_iter().map(|mean| mean as f32).collect();
-        let from = |(p, n): (usize, usize)| points.cols() >= p && points.rows() >= n;
-        let words = level.words() && from(WORDS_FROM);
-        let level = if words && from(TILES_FROM) { level } else { level.vectors() };
+        let words = level.words() && points.cols() >= WORDS_FROM.0 && points.rows() >= WORDS_FROM.1;
+        let level = if words && Panels::in_tiles(points) { level } else { level.vectors() };
         // In words shorter is sharper, so nearly any gain counts.
         let much = if words { 0.9 } else { 0.5 };
         let (about_mean, about_origin) = (largest(points, &mean), largest(points, &zeros));

@@ -18,7 +18,7 @@ pub fn force_portable(portable: bool) {
 
 /// What the kernels run on: `avx512-amx`, `avx512-vnni`, `avx512`, `avx2` or `portable`.
 pub fn description() -> &'static str {
-    match Level::now() {
+    match Level::with_tiles() {
         #[cfg(target_arch = "x86_64")]
         Level::Amx => "avx512-amx",
         #[cfg(target_arch = "x86_64")]
@@ -48,9 +48,18 @@ pub(super) enum Level {
 }
 
 impl Level {
-    /// The best that is allowed now.
+    /// The best that is allowed now, without tiles.
     pub(super) fn now() -> Level {
         if PORTABLE.load(Ordering::Relaxed) { Level::Portable } else { Level::all()[0] }
+    }
+
+    /// The best that is allowed now. The system is asked for tiles, and threads are larger from then on: only for who uses them.
+    pub(super) fn with_tiles() -> Level {
+        #[cfg(target_arch = "x86_64")]
+        if Level::now() == Level::Vnni && super::tiles::available() {
+            return Level::Amx;
+        }
+        Level::now()
     }
 
     /// Whether its vectors have [`Vector::words`].
@@ -78,7 +87,7 @@ impl Level {
         self
     }
 
-    /// All that this machine can run, best first.
+    /// All that this machine can run but tiles, best first.
     pub(super) fn all() -> &'static [Level] {
         #[cfg(target_arch = "x86_64")]
         {
@@ -91,9 +100,7 @@ impl Level {
                 && is_x86_feature_detected!("avx512vl");
             let vnni = is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512bw");
             if avx2 && avx512 && vnni {
-                const ALL: [Level; 5] =
-                    [Level::Amx, Level::Vnni, Level::Avx512, Level::Avx2, Level::Portable];
-                return if super::tiles::available() { &ALL } else { &ALL[1..] };
+                return &[Level::Vnni, Level::Avx512, Level::Avx2, Level::Portable];
             }
             if avx2 && avx512 {
                 return &[Level::Avx512, Level::Avx2, Level::Portable];
@@ -108,11 +115,10 @@ impl Level {
 
 #[cfg(test)]
 impl Level {
-    /// [`Level::all`], and tiles where only their instructions are missing: those are then emulated.
+    /// [`Level::all`], and before them tiles if it has these, or has all but these: they are then emulated.
     pub(super) fn tested() -> Vec<Level> {
         #[cfg(all(target_arch = "x86_64", target_os = "linux"))]
-        if Level::all()[0] == Level::Vnni {
-            super::tiles::emulation::install();
+        if Level::all()[0] == Level::Vnni && super::tiles::emulation::available() {
             return [&[Level::Amx], Level::all()].concat();
         }
         Level::all().to_vec()
@@ -130,24 +136,27 @@ pub(super) fn dispatch<J: Job>(job: J) -> J::Output {
     run_at(Level::now(), job)
 }
 
-/// Runs the job at one of [`Level::all`], with tiles if the level has them: for jobs that multiply words.
+/// As [`run_at`], and with tiles if the level has them: for jobs that multiply words.
 pub(super) fn run_tiled_at<J: Job>(level: Level, job: J) -> J::Output {
     #[cfg(target_arch = "x86_64")]
     if level == Level::Amx {
-        assert!(cfg!(test) || Level::all().contains(&level), "{level:?} on a machine without it");
-        // SAFETY: this machine has the features (just checked), or has all but the tiles, which are emulated, and it has been
-        // asked for them.
+        #[cfg(all(test, target_os = "linux"))]
+        let available = super::tiles::emulation::available();
+        #[cfg(not(all(test, target_os = "linux")))]
+        let available = super::tiles::available();
+        assert!(available && Level::all().contains(&Level::Vnni), "{level:?} on a machine without it");
+        // SAFETY: this machine has the features, or has all but the tiles and these are emulated (just checked).
         return unsafe { x86::with_amx(job) };
     }
     run_at(level, job)
 }
 
-/// Runs the job at one of [`Level::all`], without tiles.
+/// Runs the job at one of [`Level::all`].
 pub(super) fn run_at<J: Job>(level: Level, job: J) -> J::Output {
     assert!(Level::all().contains(&level), "{level:?} on a machine without it");
-    match level.vectors() {
+    match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Amx => unreachable!("a level of vectors"),
+        Level::Amx => unreachable!("not one of them"),
         // SAFETY: this machine has the features (just checked).
         #[cfg(target_arch = "x86_64")]
         Level::Vnni => unsafe { x86::with_vnni(job) },
@@ -529,10 +538,11 @@ mod x86 {
         job.run::<Wide<VNNI>>()
     }
 
+    /// # Safety
     /// The machine must have tiles too, and have been asked for them.
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,avx2,fma,popcnt,bmi1")]
-    pub fn with_amx<J: Job>(job: J) -> J::Output {
-        // SAFETY: see above.
+    pub unsafe fn with_amx<J: Job>(job: J) -> J::Output {
+        // SAFETY: the caller's promise.
         let _configured = unsafe { Configured::new() };
         job.run::<Wide<AMX>>()
     }

@@ -44,22 +44,26 @@ mod amx {
     use std::arch::asm;
     use std::mem::MaybeUninit;
 
-    /// Whether the processor has tiles of bytes and the system lets this process use them, which it is asked once.
+    /// Whether the processor has tiles of bytes. Only where it has AVX2, which is found in the same leaf.
+    pub(super) fn exist() -> bool {
+        // AMX-TILE and AMX-INT8.
+        const FEATURES: u32 = 1 << 24 | 1 << 25;
+        std::arch::x86_64::__cpuid_count(7, 0).edx & FEATURES == FEATURES
+    }
+
+    /// Whether there are tiles and the system lets this process use them, which it is asked once.
     pub(in super::super) fn available() -> bool {
         #[cfg(target_os = "linux")]
         {
             use std::sync::OnceLock;
             static AVAILABLE: OnceLock<bool> = OnceLock::new();
             *AVAILABLE.get_or_init(|| {
-                // AMX-TILE and AMX-INT8. Leaf 7 exists: it is where AVX2 is found.
-                const FEATURES: u32 = 1 << 24 | 1 << 25;
                 // ARCH_REQ_XCOMP_PERM: room for tiles (8 KiB) when threads are switched; for all threads, and for those of
                 // children. Refused by systems before Linux 5.16, which would not keep them.
                 const PERMISSION: i64 = 0x1023;
                 const TILE_DATA: i64 = 18;
-                std::arch::x86_64::__cpuid_count(7, 0).edx & FEATURES == FEATURES
-                    // SAFETY: takes two numbers and touches no memory of ours.
-                    && unsafe { libc::syscall(libc::SYS_arch_prctl, PERMISSION, TILE_DATA) } == 0
+                // SAFETY: takes two numbers and touches no memory of ours.
+                exist() && unsafe { libc::syscall(libc::SYS_arch_prctl, PERMISSION, TILE_DATA) } == 0
             })
         }
         #[cfg(not(target_os = "linux"))]
@@ -186,7 +190,7 @@ mod amx {
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 pub(super) mod emulation {
     use std::cell::RefCell;
-    use std::sync::Once;
+    use std::sync::OnceLock;
 
     use iced_x86::{Decoder, DecoderOptions, Instruction, Mnemonic, OpKind, Register};
 
@@ -202,20 +206,21 @@ pub(super) mod emulation {
         static STATE: RefCell<State> = const { RefCell::new(NOTHING) };
     }
 
-    /// From now on this process has tiles.
-    pub(in super::super) fn install() {
-        static INSTALLED: Once = Once::new();
-        INSTALLED.call_once(|| {
-            // SAFETY: `handle` has the signature that SA_SIGINFO asks for; all else of the action is zeros.
-            let done = unsafe {
-                let mut action: libc::sigaction = std::mem::zeroed();
-                action.sa_sigaction = handle as *const () as usize;
-                // Handling needs more than the stack that is there for overflows.
-                action.sa_flags = libc::SA_SIGINFO;
-                libc::sigaction(libc::SIGILL, &action, std::ptr::null_mut())
-            };
-            assert_eq!(done, 0, "no handler of illegal instructions");
-        });
+    /// Whether this process has tiles; where the processor has none it has from now on. (One that has them, but no permission,
+    /// would run some of the instructions itself.)
+    pub(in super::super) fn available() -> bool {
+        static INSTALLED: OnceLock<bool> = OnceLock::new();
+        super::available() || !super::amx::exist() && *INSTALLED.get_or_init(install)
+    }
+
+    fn install() -> bool {
+        // SAFETY: `handle` has the signature that SA_SIGINFO asks for; all else of the action is zeros.
+        unsafe {
+            let mut action: libc::sigaction = std::mem::zeroed();
+            action.sa_sigaction = handle as *const () as usize;
+            action.sa_flags = libc::SA_SIGINFO;
+            libc::sigaction(libc::SIGILL, &action, std::ptr::null_mut()) == 0
+        }
     }
 
     /// Steps over an instruction that it has carried out; all others end the process as they would without it, and so does
@@ -392,8 +397,8 @@ mod tests {
 
     #[test]
     fn four_products_of_bytes_are_one_of_words() {
-        if !available() {
-            emulation::install();
+        if !emulation::available() {
+            return; // a processor that has tiles, and a system that refuses them
         }
         for (steps, seed) in [(1, 1), (2, 2), (7, 3)] {
             let p = steps * STEP;
