@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `*.f32`: little-endian numbers, row after row. `seconds` leaves out reading them; `extra` is what the process held at most
-//! beyond what it held before, in bytes (Linux). `--out FILE` writes labels or rows as u32.
+//! beyond what it held before, in bytes (Linux). `--out FILE` writes labels or rows as u32. Batches are dealt into a buffer that
+//! is used again, as samplers do it; with `--array` (or `--out`) the rows of the epoch are put into one array.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -66,6 +67,7 @@ fn main() {
     let repeat = option(&mut args, "--repeat").map_or(1, |r| number(&r));
     let steps = option(&mut args, "--steps").map_or(20, |s| number(&s));
     let out = option(&mut args, "--out");
+    let array = args.iter().position(|a| a == "--array").map(|at| args.remove(at)).is_some() || out.is_some();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut seconds = Vec::new();
@@ -109,10 +111,23 @@ fn main() {
                 offsets.push((sum / all * rows as f64).round() as u64);
             }
             let members: Vec<u32> = (0..rows as u32).collect();
-            let mut epoch: Vec<u32> = vec![0; rows as usize];
+            // Its memory is first touched when it is written.
+            let mut epoch: Vec<u32> = vec![0; if array { rows as usize } else { 0 }];
             time(&mut || {
                 let deal = Deal::new(RowIds::U32(&members), &offsets, base, 7, 1, &[], false, None);
-                deal_all(&deal, base, &mut epoch);
+                if array {
+                    each_run(&deal, epoch.par_chunks_mut((TOGETHER * base) as usize), |out, batch| {
+                        out.iter_mut().zip(&batch.rows).for_each(|(to, &row)| *to = row as u32);
+                    });
+                } else {
+                    each_run(
+                        &deal,
+                        (0..deal.len().div_ceil(TOGETHER) as usize).into_par_iter(),
+                        |_, batch| {
+                            black_box(&batch.rows);
+                        },
+                    );
+                }
             });
             write(out, &epoch);
         }
@@ -128,13 +143,18 @@ fn main() {
     println!("{}", json!({ "seconds": median, "threads": threads, "extra": extra, "more": more }));
 }
 
-/// The rows of a whole epoch, batch after batch.
-fn deal_all(deal: &Deal, base: u64, epoch: &mut [u32]) {
-    const TOGETHER: u64 = 64;
-    let rows = (TOGETHER * base) as usize;
-    epoch.par_chunks_mut(rows).enumerate().for_each_init(Batch::default, |batch, (i, out)| {
+/// Batches that are dealt in one run.
+const TOGETHER: u64 = 64;
+
+/// Deals a whole epoch, each run into a buffer that is used again, as samplers do.
+fn each_run<T: Send>(
+    deal: &Deal,
+    parts: impl IndexedParallelIterator<Item = T>,
+    each: impl Fn(T, &Batch) + Sync + Send,
+) {
+    parts.enumerate().for_each_init(Batch::default, |batch, (i, part)| {
         let first = i as u64 * TOGETHER;
         deal.run(first..(first + TOGETHER).min(deal.len()), 1, batch);
-        out.iter_mut().zip(&batch.rows).for_each(|(to, &row)| *to = row as u32);
+        each(part, batch);
     });
 }

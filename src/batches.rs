@@ -22,6 +22,7 @@ use serde::{Deserialize, Serialize};
 use crate::batch_size::gcd;
 use crate::error::{Error, Result};
 use crate::ids::RowIds;
+use crate::kernels::gather::Span;
 use crate::kernels::permute::{Walk, index_all};
 use crate::rng::{Permutation, key};
 use crate::strata::{Merge, tour};
@@ -254,7 +255,8 @@ pub struct Deal<'a> {
     offsets: &'a [u64],
     /// Rows each stratum contributes to an epoch.
     counts: Vec<u64>,
-    /// Is that every row once?
+    /// Whether that is every row once, and none has more than 2^32: draws are then numbers of 32 bits in the first pass,
+    /// and their rows are found together.
     once: bool,
     /// Rows of the smallest batch.
     base: u64,
@@ -267,6 +269,8 @@ pub struct Deal<'a> {
     order: Vec<u32>,
     starts: Vec<u64>,
     rest: Vec<u64>,
+    /// Draws of one batch from one stratum, at most.
+    most: usize,
     rotation: u64,
     stride: u64,
     /// Random order of each stratum's rows in the pass that the epoch begins with.
@@ -285,7 +289,7 @@ pub struct Batch {
     heads: Vec<u64>,
     /// Where the next rows of each batch go, as entries of `positions`.
     next: Vec<usize>,
-    /// Position of each row in `rows`, batch by batch in tour order.
+    /// Position of each row in `rows`, batch by batch in tour order; then as many more as one batch draws from one stratum.
     positions: Vec<u32>,
     layout: Layout,
 }
@@ -295,10 +299,11 @@ pub struct Batch {
 struct Draws {
     /// Strata that were drawn from, and where the draws of each end.
     groups: Vec<(u32, u32)>,
-    /// Where the row goes in [`Batch::rows`].
+    len: usize,
+    /// Where the row goes in [`Batch::rows`]. Of this and the next, what is behind `len` is room.
     to: Vec<u32>,
-    /// Number of the draw, then its row in the stratum, then its row in the dataset.
-    row: Vec<u64>,
+    /// Number of the draw, then its row in the stratum.
+    number: Vec<u32>,
     /// Draws that are not found yet, and their strata.
     walking: Vec<(u32, u32)>,
     walk: Walk,
@@ -329,7 +334,7 @@ impl<'a> Deal<'a> {
         let sizes: Vec<u64> = offsets.windows(2).map(|w| w[1] - w[0]).collect();
         let counts = counts.map_or_else(|| sizes.clone(), <[u64]>::to_vec);
         assert_eq!(counts.len(), sizes.len(), "one count per stratum");
-        let once = counts == sizes;
+        let once = counts == sizes && sizes.iter().all(|&n| n <= 1 << 32);
         let n: u64 = counts.iter().sum();
         let full = n / base;
         let order = tour(dendrogram, sizes.len(), seed, epoch);
@@ -341,6 +346,12 @@ impl<'a> Deal<'a> {
             start += counts[h as usize] - rest[h as usize];
             starts.push(start);
         }
+        let most = order
+            .iter()
+            .zip(starts.windows(2))
+            .map(|(&h, w)| ((w[1] - w[0]) / full.max(1) + 1).max(rest[h as usize]))
+            .max()
+            .unwrap_or(0) as usize;
         let first_pass = sizes
             .iter()
             .zip(&counts)
@@ -359,6 +370,7 @@ impl<'a> Deal<'a> {
             len: full + u64::from(!drop_last && !n.is_multiple_of(base)),
             order,
             starts,
+            most,
             rotation: key(seed, &[epoch.into(), 3]) % full.max(1),
             stride: golden_stride(full.max(1)),
             rest,
@@ -402,37 +414,40 @@ impl<'a> Deal<'a> {
         // The rest batch, if it is among them, is part of the last.
         let rest = units.end > self.full;
         let rows = into.heads.len() as u64 * self.base + if rest { self.rest.iter().sum() } else { 0 };
-        into.lay_out(rows as usize, (k * self.base) as usize, |i| {
+        into.lay_out(rows as usize, (k * self.base) as usize, self.most, |i| {
             key(self.seed, &[self.epoch.into(), 5, k, batches.start + i])
         });
-        into.draws.clear();
         let Batch { rows: out, stratum, draws, heads, next, positions, .. } = into;
+        let (out, stratum) = (out.as_mut_slice(), stratum.as_mut_slice());
+        draws.start(out.len() + self.most);
         let last = next.len() - 1;
         for (place, &h) in self.order.iter().enumerate() {
             let (from, to) = (self.starts[place], self.starts[place + 1]);
-            let mut rows = self.drawn_again(h);
             let kept = self.rest[h as usize];
-            // `count` draws for a batch, `step` apart.
-            let mut draw = |batch: usize, first: u64, step: u64, count: u64| {
-                let here = next[batch]..next[batch] + count as usize;
-                next[batch] = here.end;
-                draws.to.extend_from_slice(&positions[here]);
-                let mut number = first;
-                for _ in 0..count {
-                    draws.row.push(rows.as_mut().map_or(number, |rows| rows.draw(number)));
-                    number += step;
-                }
-            };
             // Every head is less than `full` behind `from`: each batch takes so many rows, or one more.
             let least = (to - from) / self.full.max(1);
             let reach = least * self.full;
+            let most = (least + 1).max(kept) as usize;
+            let mut rows = self.drawn_again(h);
+            // `count` draws for a batch, `step` apart.
+            let mut draw = |batch: usize, first: u64, step: u64, count: u64| {
+                let positions = &positions[next[batch]..];
+                next[batch] += count as usize;
+                match &mut rows {
+                    None => draws.push(positions, first as u32, step as u32, count as usize, most),
+                    Some(rows) => {
+                        for (i, &to) in (0..count).zip(positions) {
+                            out[to as usize] = rows.draw(first + i * step);
+                            stratum[to as usize] = h;
+                        }
+                    }
+                }
+            };
             for (batch, heads) in heads.chunks_mut(k as usize).enumerate() {
                 for at in heads {
                     let count = least + u64::from(*at + reach < to);
-                    if count > 0 {
-                        draw(batch, kept + *at - from, self.full, count);
-                        *at += count * self.full;
-                    }
+                    draw(batch, kept + *at - from, self.full, count);
+                    *at += count * self.full;
                 }
             }
             if rest {
@@ -440,16 +455,14 @@ impl<'a> Deal<'a> {
             }
             draws.close(h);
         }
-        if self.once {
-            self.find(draws);
-        }
-        let (out, stratum) = (out.as_mut_slice(), stratum.as_mut_slice());
-        for (h, draws_of_it) in draws.groups() {
-            for (&to, &row) in draws.to[draws_of_it.clone()].iter().zip(&draws.row[draws_of_it]) {
-                out[to as usize] = row;
-                stratum[to as usize] = h;
-            }
-        }
+        self.find(draws);
+        let spans =
+            draws.groups().map(|(name, all)| Span { name, end: all.end, first: self.offsets[name as usize] });
+        self.members.gather(&draws.number[..draws.len], spans, |h, draw, row| {
+            let to = draws.to[draw] as usize;
+            out[to] = row;
+            stratum[to] = h;
+        });
     }
 
     /// What finds the rows of a stratum one by one; None if every row is drawn once an epoch, so that draws are positions
@@ -458,25 +471,18 @@ impl<'a> Deal<'a> {
         (!self.once).then(|| Rows::of(self, stratum))
     }
 
-    /// Turns draws into rows: where strata have many of them stratum by stratum, else all together.
+    /// Turns draws into rows of their strata: where strata have many of them stratum by stratum, else all together.
     fn find(&self, draws: &mut Draws) {
-        if draws.row.len() < MANY_DRAWS * self.order.len() {
+        if draws.len < MANY_DRAWS * self.order.len() {
             self.find_together(draws);
         } else {
-            let Draws { groups, row, walk, .. } = draws;
+            let Draws { groups, number, walk, .. } = draws;
             let mut from = 0;
             for &mut (h, end) in groups {
-                index_all(&self.first_pass[h as usize], &mut row[from..end as usize], walk);
+                index_all(&self.first_pass[h as usize], &mut number[from..end as usize], walk);
                 from = end as usize;
             }
         }
-        let mut from = 0;
-        for &(h, end) in &draws.groups {
-            let offset = self.offsets[h as usize];
-            draws.row[from..end as usize].iter_mut().for_each(|row| *row += offset);
-            from = end as usize;
-        }
-        self.members.gather(&mut draws.row);
     }
 
     /// Permutations walk until they are back in their stratum: all draws take a step before any takes the next, so there
@@ -490,10 +496,11 @@ impl<'a> Deal<'a> {
             for k in 0..walking.len() {
                 let (draw, h) = walking[k];
                 let permutation = &self.first_pass[h as usize];
-                let row = &mut draws.row[draw as usize];
-                *row = permutation.step(*row);
+                let number = &mut draws.number[draw as usize];
+                let next = permutation.step((*number).into());
+                *number = next as u32;
                 walking[left] = (draw, h);
-                left += usize::from(*row >= permutation.n());
+                left += usize::from(next >= permutation.n());
             }
             walking.truncate(left);
         }
@@ -502,8 +509,8 @@ impl<'a> Deal<'a> {
 }
 
 impl Batch {
-    /// Room for `rows` rows in batches of `size`, and where each goes; `shift` of a batch, counted from 0.
-    fn lay_out(&mut self, rows: usize, size: usize, shift: impl Fn(u64) -> u64) {
+    /// Room for `rows` rows in batches of `size`, and where each goes, with `more` behind; `shift` of a batch, counted from 0.
+    fn lay_out(&mut self, rows: usize, size: usize, more: usize, shift: impl Fn(u64) -> u64) {
         self.rows.clear();
         self.rows.resize(rows, 0);
         self.stratum.clear();
@@ -515,26 +522,39 @@ impl Batch {
             self.layout.reset(size.min(rows - first));
             self.layout.append(shift(i as u64), first as u32, &mut self.positions);
         }
+        self.positions.resize(rows + more, 0);
     }
 }
 
 impl Draws {
-    fn clear(&mut self) {
+    /// None yet, and room for so many.
+    fn start(&mut self, room: usize) {
         self.groups.clear();
-        self.to.clear();
-        self.row.clear();
+        self.len = 0;
+        self.to.resize(room.max(self.to.len()), 0);
+        self.number.resize(room.max(self.number.len()), 0);
+    }
+
+    /// Adds `count` draws. As many as `most` are written, which is the same for all batches: loops of one length are guessed.
+    fn push(&mut self, positions: &[u32], first: u32, step: u32, count: usize, most: usize) {
+        let (to, number) = (&mut self.to[self.len..][..most], &mut self.number[self.len..][..most]);
+        for (i, &position) in positions[..most].iter().enumerate() {
+            to[i] = position;
+            number[i] = step.wrapping_mul(i as u32).wrapping_add(first);
+        }
+        self.len += count;
     }
 
     /// All draws since the last group are of this stratum.
     fn close(&mut self, stratum: u32) {
         let before = self.groups.last().map_or(0, |group| group.1);
-        if self.row.len() as u32 > before {
-            self.groups.push((stratum, self.row.len() as u32));
+        if self.len as u32 > before {
+            self.groups.push((stratum, self.len as u32));
         }
     }
 
     /// Strata and their draws.
-    fn groups(&self) -> impl Iterator<Item = (u32, Range<usize>)> {
+    fn groups(&self) -> impl Iterator<Item = (u32, Range<usize>)> + Clone {
         let starts = std::iter::once(0).chain(self.groups.iter().map(|group| group.1 as usize));
         self.groups.iter().zip(starts).map(|(&(h, end), start)| (h, start..end as usize))
     }
@@ -813,6 +833,8 @@ mod tests {
         for counts in [None, Some(&counts[..])] {
             for drop_last in [false, true] {
                 let deal = Deal::new(RowIds::U32(&rows), &offsets, 12, 5, 3, &tree(7, 1), drop_last, counts);
+                // As strata are dealt that are drawn again, or too large for 32 bits.
+                let one_by_one = Deal { once: false, ..deal.clone() };
                 for k in [1, 3, 16] {
                     let n = deal.batches(k);
                     for range in [0..n, 0..1, n - 1..n, n - 4..n, n / 2..n / 2 + 9, 3..5] {
@@ -825,6 +847,8 @@ mod tests {
                             stratum.extend_from_slice(&batch.stratum);
                         }
                         assert!(run.rows == rows && run.stratum == stratum, "{range:?} of {n}, k = {k}");
+                        one_by_one.run(range.clone(), k, &mut batch);
+                        assert!(batch.rows == rows && batch.stratum == stratum, "{range:?} of {n}, k = {k}");
                     }
                 }
             }

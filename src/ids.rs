@@ -7,7 +7,7 @@ use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::gather::gather;
+use crate::kernels::gather::{Span, gather};
 
 /// "No modality, stratum or prototype": a row that `--where` leaves out or `--invalid drop` drops.
 pub const NONE: u32 = u32::MAX;
@@ -89,19 +89,35 @@ impl<'a> RowIds<'a> {
         }
     }
 
-    /// Puts the entries in the place of their numbers: [`RowIds::get`] of many. Panics as that does.
-    pub fn gather(&self, numbers: &mut [u64]) {
+    /// Calls `put(span.name, i, entry span.first + numbers[i])` for each i in turn: [`RowIds::get`] of many, asked for ahead
+    /// of time. Panics as that does.
+    pub fn gather(
+        &self,
+        numbers: &[u32],
+        spans: impl Iterator<Item = Span> + Clone,
+        put: impl FnMut(u32, usize, u64),
+    ) {
         match *self {
-            RowIds::U32(x) => gather(numbers, |i| &x[i]),
-            RowIds::U64(x) => gather(numbers, |i| &x[i]),
-            RowIds::Chunks32 { chunks, first, len } => gather(numbers, |i| {
-                assert!(i < len, "entry {i} of {len}");
-                &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
-            }),
-            RowIds::Chunks64 { chunks, first, len } => gather(numbers, |i| {
-                assert!(i < len, "entry {i} of {len}");
-                &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
-            }),
+            RowIds::U32(x) => gather(numbers, spans, |i| &x[i], put),
+            RowIds::U64(x) => gather(numbers, spans, |i| &x[i], put),
+            RowIds::Chunks32 { chunks, first, len } => gather(
+                numbers,
+                spans,
+                |i| {
+                    assert!(i < len, "entry {i} of {len}");
+                    &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
+                },
+                put,
+            ),
+            RowIds::Chunks64 { chunks, first, len } => gather(
+                numbers,
+                spans,
+                |i| {
+                    assert!(i < len, "entry {i} of {len}");
+                    &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
+                },
+                put,
+            ),
         }
     }
 
@@ -161,10 +177,22 @@ mod tests {
             assert!(a.iter().eq(b.iter()), "{range:?}");
             let inner = b.len() / 3..b.len();
             assert!(a.slice(inner.clone()).iter().eq(b.slice(inner).iter()), "{range:?}");
-            let mut gathered: Vec<u64> = (0..b.len() as u64).rev().collect();
-            b.gather(&mut gathered);
-            gathered.reverse();
-            assert!(gathered.into_iter().eq(a.iter()), "{range:?}");
+            // Both ends of the list, each from its last entry to its first.
+            let half = b.len() / 2;
+            let numbers: Vec<u32> = [0, 0].into_iter().flat_map(|_| (0..half as u32).rev()).collect();
+            let firsts = [b.len() - half, 0];
+            let spans = [(7, half, firsts[0]), (8, 2 * half, firsts[1])].map(|(name, end, first)| Span {
+                name,
+                end,
+                first: first as u64,
+            });
+            let mut put = Vec::new();
+            b.gather(&numbers, spans.into_iter(), |name, i, row| put.push((name, i, row)));
+            let expected = (0..2 * half).map(|i| {
+                let span = usize::from(i >= half);
+                (7 + span as u32, i, a.get(firsts[span] + numbers[i] as usize))
+            });
+            assert!(put.into_iter().eq(expected), "{range:?}");
         }
         assert!(matches!(rows.slice(3..9), RowIds::U32(_)));
     }

@@ -73,15 +73,20 @@ pub fn normal(key: u64) -> f64 {
 
 /// lowbias32 (C. Wellons): a 32-bit integer hash with low bias.
 #[inline(always)]
-pub(crate) fn mix32(mut x: u32) -> u32 {
-    x ^= x >> 16;
+fn mix32(x: u32) -> u32 {
+    mix32_folded(x ^ (x >> 16))
+}
+
+/// [`mix32`] after its first shift.
+#[inline(always)]
+pub(crate) fn mix32_folded(mut x: u32) -> u32 {
     x = x.wrapping_mul(0x7FEB_352D);
     x ^= x >> 15;
     x = x.wrapping_mul(0x846C_A68B);
     x ^ (x >> 16)
 }
 
-const MAX_ROUNDS: usize = 24;
+pub(crate) const MAX_ROUNDS: usize = 24;
 
 /// A keyed bijection of `0..n`, O(1) memory. Fewer than two walks around the cycle on average.
 #[derive(Clone, Debug)]

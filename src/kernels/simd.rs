@@ -251,6 +251,30 @@ pub(super) trait Vector: Copy {
         }
         kept
     }
+    /// Writes those of `LANES` numbers that are above `last`, and their places, one after another, and anything after them;
+    /// returns how many there are.
+    ///
+    /// # Safety
+    /// All but `last` can be read or written for `LANES` numbers.
+    #[inline(always)]
+    unsafe fn above(
+        numbers: *const u32,
+        places: *const u32,
+        last: u32,
+        above: *mut u32,
+        their_places: *mut u32,
+    ) -> usize {
+        let mut kept = 0;
+        for i in 0..Self::LANES {
+            // SAFETY: the caller's promise; no more are kept than were read before.
+            unsafe {
+                *above.add(kept) = *numbers.add(i);
+                *their_places.add(kept) = *places.add(i);
+                kept += usize::from(*numbers.add(i) > last);
+            }
+        }
+        kept
+    }
     /// Asks for a cache line soon. Any address will do.
     fn prefetch(at: *const f32);
     /// The register tile with as many rows as this machine has registers for.
@@ -639,6 +663,25 @@ mod x86 {
             }
         }
         #[inline(always)]
+        unsafe fn above(
+            numbers: *const u32,
+            places: *const u32,
+            last: u32,
+            above: *mut u32,
+            their_places: *mut u32,
+        ) -> usize {
+            // SAFETY: see the top of this module.
+            unsafe {
+                let numbers = _mm512_loadu_si512(numbers.cast());
+                let kept = _mm512_cmpgt_epu32_mask(numbers, _mm512_set1_epi32(last as i32));
+                // Together in a register first: some machines write lanes of a register to memory one by one.
+                _mm512_storeu_si512(above.cast(), _mm512_maskz_compress_epi32(kept, numbers));
+                let places = _mm512_loadu_si512(places.cast());
+                _mm512_storeu_si512(their_places.cast(), _mm512_maskz_compress_epi32(kept, places));
+                kept.count_ones() as usize
+            }
+        }
+        #[inline(always)]
         fn prefetch(at: *const f32) {
             // SAFETY: every processor of this kind has the instruction, and it never faults.
             unsafe { _mm_prefetch::<_MM_HINT_T1>(at.cast()) }
@@ -865,6 +908,28 @@ mod x86 {
                 _mm256_storeu_ps(numbers, _mm256_permutevar8x32_ps(self, lanes));
                 _mm256_storeu_si256(places.cast(), all);
                 bits.count_ones() as usize
+            }
+        }
+        #[inline(always)]
+        unsafe fn above(
+            numbers: *const u32,
+            places: *const u32,
+            last: u32,
+            above: *mut u32,
+            their_places: *mut u32,
+        ) -> usize {
+            // SAFETY: see the top of this module.
+            unsafe {
+                let numbers = _mm256_loadu_si256(numbers.cast());
+                let places = _mm256_loadu_si256(places.cast());
+                // There is no comparison of numbers without a sign, but their maximum.
+                let last = _mm256_set1_epi32(last as i32);
+                let others = _mm256_cmpeq_epi32(_mm256_max_epu32(numbers, last), last);
+                let kept = !_mm256_movemask_ps(_mm256_castsi256_ps(others)) as usize & 0xFF;
+                let lanes = _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(KEPT_LANES[kept] as i64));
+                _mm256_storeu_si256(above.cast(), _mm256_permutevar8x32_epi32(numbers, lanes));
+                _mm256_storeu_si256(their_places.cast(), _mm256_permutevar8x32_epi32(places, lanes));
+                kept.count_ones() as usize
             }
         }
         #[inline(always)]
