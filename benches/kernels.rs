@@ -1,9 +1,10 @@
-//! The kernels alone, on one core where not said otherwise. `cargo bench --no-default-features --bench kernels`.
+//! The kernels alone, on one core where not said otherwise, on every kind of vectors that the machine has.
+//! `cargo bench --no-default-features --bench kernels -- "nearest, avx2"`.
 
 use std::hint::black_box;
 
 use batchwright::kernels::nearest::Centers;
-use batchwright::kernels::{description, eigen, knn, project, sketches};
+use batchwright::kernels::{Simd, description, eigen, knn, limit, project, sketches};
 use batchwright::matrix::Matrix;
 use batchwright::rng::{key, uniform};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
@@ -12,42 +13,61 @@ fn points(n: usize, p: usize, seed: u64) -> Matrix {
     Matrix::from_vec(n, p, (0..n * p).map(|i| uniform(key(seed, &[i as u64])) as f32 - 0.5).collect())
 }
 
+/// Calls `bench` with every kind of vectors that the machine has, and its name.
+fn each_width(c: &mut Criterion, bench: impl Fn(&mut Criterion, &str)) {
+    let mut seen = Vec::new();
+    for simd in Simd::ALL {
+        limit(simd);
+        if !seen.contains(&description()) {
+            seen.push(description());
+            bench(c, description());
+        }
+    }
+    limit(Simd::Auto);
+}
+
 /// Rows assigned to the nearest of `k` centres; elements are multiply-adds.
 fn nearest(c: &mut Criterion) {
-    let mut group = c.benchmark_group(format!("nearest, {}", description()));
-    for (p, k) in [(2, 8), (8, 64), (64, 64), (64, 256), (64, 1024), (384, 64), (384, 256), (384, 1024)] {
-        let n = (1 << 22) / p.max(64);
-        let (rows, centers) = (points(n, p, 1), Centers::new(&points(k, p, 2)));
-        let mut out = vec![0; n];
-        group.throughput(Throughput::Elements((n * p * k) as u64));
-        group.bench_function(BenchmarkId::from_parameter(format!("p {p}, k {k}")), |b| {
-            b.iter(|| centers.nearest(black_box(rows.as_slice()), &mut out));
-        });
-    }
+    each_width(c, |c, width| {
+        let mut group = c.benchmark_group(format!("nearest, {width}"));
+        for (p, k) in [(2, 8), (8, 64), (64, 64), (64, 256), (64, 1024), (384, 64), (384, 256), (384, 1024)] {
+            let n = (1 << 22) / p.max(64);
+            let (rows, centers) = (points(n, p, 1), Centers::new(&points(k, p, 2)));
+            let mut out = vec![0; n];
+            group.throughput(Throughput::Elements((n * p * k) as u64));
+            group.bench_function(BenchmarkId::from_parameter(format!("p {p}, k {k}")), |b| {
+                b.iter(|| centers.nearest(black_box(rows.as_slice()), &mut out));
+            });
+        }
+    });
 }
 
 /// All neighbours of 10 000 rows, on all cores.
 fn neighbours(c: &mut Criterion) {
-    let mut group = c.benchmark_group(format!("knn of 10 000, {}", description()));
-    group.sample_size(10);
-    for (p, k) in [(8, 16), (64, 16), (64, 256), (128, 256)] {
-        let rows = points(10_000, p, 1);
-        group.bench_function(BenchmarkId::from_parameter(format!("p {p}, k {k}")), |b| {
-            b.iter(|| knn::knn(black_box(&rows), k));
-        });
-    }
+    each_width(c, |c, width| {
+        let mut group = c.benchmark_group(format!("knn of 10 000, {width}"));
+        group.sample_size(10);
+        for (p, k) in [(8, 16), (64, 16), (64, 256), (128, 256)] {
+            let rows = points(10_000, p, 1);
+            group.bench_function(BenchmarkId::from_parameter(format!("p {p}, k {k}")), |b| {
+                b.iter(|| knn::knn(black_box(&rows), k));
+            });
+        }
+    });
 }
 
 fn projections(c: &mut Criterion) {
-    let mut group = c.benchmark_group(format!("project, {}", description()));
-    for (d, p) in [(384, 8), (384, 64), (768, 128)] {
-        let (rows, axes, mut out) = (points(4096, d, 1), points(p, d, 2), Matrix::zeros(4096, p));
-        group.throughput(Throughput::Elements((4096 * d * p) as u64));
-        group.bench_function(BenchmarkId::from_parameter(format!("d {d}, p {p}")), |b| {
-            let offset = vec![0.0; p];
-            b.iter(|| project::project(&axes, &offset, black_box(rows.as_slice()), out.as_mut_slice()));
-        });
-    }
+    each_width(c, |c, width| {
+        let mut group = c.benchmark_group(format!("project, {width}"));
+        for (d, p) in [(384, 8), (384, 64), (768, 128)] {
+            let (rows, axes, mut out) = (points(4096, d, 1), points(p, d, 2), Matrix::zeros(4096, p));
+            group.throughput(Throughput::Elements((4096 * d * p) as u64));
+            group.bench_function(BenchmarkId::from_parameter(format!("d {d}, p {p}")), |b| {
+                let offset = vec![0.0; p];
+                b.iter(|| project::project(&axes, &offset, black_box(rows.as_slice()), out.as_mut_slice()));
+            });
+        }
+    });
 }
 
 fn fits(c: &mut Criterion) {

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! `*.f32`: little-endian numbers, row after row. `seconds` leaves out reading them; `extra` is what the process held at most
-//! beyond what it held before, in bytes (Linux). `--out FILE` writes labels or rows as u32. Batches are dealt into a buffer that
+//! beyond what it held before, in bytes (Linux). `--out FILE` writes labels or rows as u32, `--simd avx2` limits the vectors. Batches are dealt into a buffer that
 //! is used again, as samplers do it; with `--array` (or `--out`) the rows of the epoch are put into one array.
 
 use std::hint::black_box;
@@ -18,6 +18,7 @@ use std::time::Instant;
 use batchwright::batches::{Batch, Deal};
 use batchwright::ids::RowIds;
 use batchwright::kernels::knn::nearest_of;
+use batchwright::kernels::{Simd, limit};
 use batchwright::matrix::Matrix;
 use batchwright::modalities::lloyd::kmeans;
 use batchwright::plan::Plan;
@@ -67,6 +68,10 @@ fn main() {
     let repeat = option(&mut args, "--repeat").map_or(1, |r| number(&r));
     let steps = option(&mut args, "--steps").map_or(20, |s| number(&s));
     let out = option(&mut args, "--out");
+    if let Some(simd) = option(&mut args, "--simd") {
+        let known = Simd::ALL.into_iter().find(|s| s.name() == simd);
+        limit(known.unwrap_or_else(|| usage(&format!("`{simd}` are no vectors"))));
+    }
     let array = args.iter().position(|a| a == "--array").map(|at| args.remove(at)).is_some() || out.is_some();
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();

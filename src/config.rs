@@ -14,7 +14,9 @@ use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
-use crate::{batch_size, batches, features, modalities, scores, source, strata, weights};
+use crate::parts::Local;
+use crate::progress::Progress;
+use crate::{batch_size, batches, features, kernels, modalities, scores, source, strata, weights};
 
 /// Everything that decides the bytes of a plan, one table per stage. Stored in plan.json.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -47,13 +49,20 @@ pub struct Run {
     pub force: bool,
     /// Folder or .onnx file of the encoder for `features.encode`. A plan keeps its name and hash, never the path.
     pub encoder: Option<PathBuf>,
-    /// Vector instructions; off is for checking that they change nothing.
-    pub simd: bool,
+    /// The widest vector instructions that may be used, in the whole process; for checking that they change nothing.
+    pub simd: kernels::Simd,
 }
 
 impl Default for Run {
     fn default() -> Self {
-        Run { out: "plan".into(), threads: 0, memory: 4 << 30, force: false, encoder: None, simd: true }
+        Run {
+            out: "plan".into(),
+            threads: 0,
+            memory: 4 << 30,
+            force: false,
+            encoder: None,
+            simd: kernels::Simd::Auto,
+        }
     }
 }
 
@@ -150,6 +159,16 @@ pub enum Level {
 }
 
 impl Run {
+    /// [`Local::scope`] on its threads, with its vectors.
+    pub fn scope<T: Send>(
+        &self,
+        progress: &Progress,
+        work: impl FnOnce(&Local) -> Result<T> + Send,
+    ) -> Result<T> {
+        kernels::limit(self.simd);
+        Local::scope(self.threads, progress, work)
+    }
+
     /// The encoder that the run names, if it is the one that the config asks for.
     pub fn open_encoder(&self, config: &Config) -> Result<Option<features::Encoder>> {
         let Some(path) = &self.encoder else { return Ok(None) };

@@ -19,7 +19,7 @@ use serde::Serialize;
 use crate::config::{Config, Run};
 use crate::error::{Error, Result};
 use crate::features::{ENCODED_ROWS, InputReader, Inputs, Params};
-use crate::parts::{Local, Read, parts_of};
+use crate::parts::{Read, parts_of};
 use crate::progress::Progress;
 use crate::source::{Dataset, Invalid, RawRows, Selection};
 use crate::synth::{Beside, check_free};
@@ -55,7 +55,7 @@ pub fn write(
         return Err(Error::config("features.encode", "there is no column to encode", help));
     }
     let replaced = check_free(out, run.force, 1)?;
-    Local::scope(run.threads, progress, |engine| {
+    run.scope(progress, |engine| {
         let dataset = Dataset::open(inputs)?;
         let encoder = run.open_encoder(config)?;
         let alone = Params { columns: Vec::new(), ..config.features.clone() };

@@ -5,8 +5,10 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 
 use batchwright::config::{Config, Run};
+use batchwright::kernels::Simd;
+use batchwright::pipeline;
+use batchwright::plan::Plan;
 use batchwright::progress::Progress;
-use batchwright::{kernels, pipeline};
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;
@@ -47,20 +49,27 @@ fn fixture(name: &str) -> PathBuf {
 }
 
 #[test]
-fn threads_and_simd_do_not_change_a_byte() {
+fn threads_and_vectors_do_not_change_a_byte() {
     let dir = tempfile::tempdir().unwrap();
     for name in ["digits.parquet", "mixed.parquet"] {
         let out = |t: &str| dir.path().join(format!("{name}-{t}"));
         for threads in [1, 2, 7] {
             plan(&fixture(name), &out(&threads.to_string()), &config(), threads);
         }
-        kernels::force_portable(true);
-        plan(&fixture(name), &out("portable"), &config(), 2);
-        kernels::force_portable(false);
         let one = digests(&out("1"));
         assert!(one.contains_key("plan.json") && one.contains_key("samples.arrow"));
-        for other in ["2", "7", "portable"] {
+        for other in ["2", "7"] {
             assert_eq!(one, digests(&out(other)), "{name}: 1 thread against {other}");
+        }
+        for simd in Simd::ALL {
+            let run = Run { out: out(simd.name()), simd, threads: 2, ..Run::default() };
+            let input = fixture(name).to_str().unwrap().into();
+            pipeline::plan(&[input], &config(), &run, &Progress::default()).unwrap();
+            assert_eq!(one, digests(&run.out), "{name}: {}", simd.name());
+            let used = &Plan::open(&run.out).unwrap().run_info().unwrap().unwrap().host["simd"];
+            let narrower = Simd::ALL.into_iter().skip_while(|s| *s != simd).any(|s| s.name() == used);
+            assert!(simd == Simd::Auto || narrower || used == "portable", "{} is not {used}", simd.name());
+            assert!(simd != Simd::Off || used == "portable", "{used} is not off");
         }
     }
 }

@@ -10,11 +10,12 @@ use batchwright::config::{Config, Run};
 use batchwright::error::{Error, Result};
 use batchwright::features::Encoder;
 use batchwright::ids::NONE;
+use batchwright::kernels::Simd;
 use batchwright::parts::Local;
+use batchwright::pipeline;
 use batchwright::plan::Plan;
 use batchwright::progress::{Observer, Progress};
 use batchwright::source::Dataset;
-use batchwright::{kernels, pipeline};
 use parquet::arrow::ArrowWriter;
 
 use crate::determinism::digests;
@@ -72,12 +73,11 @@ fn made() -> &'static (tempfile::TempDir, PathBuf, PathBuf) {
 fn threads_and_vectors_do_not_change_a_byte() {
     let (dir, data, out) = made();
     let expected = digests(out);
-    for (threads, portable) in [(1, false), (7, false), (2, true)] {
-        let again = dir.path().join(format!("plan-{threads}-{portable}"));
-        kernels::force_portable(portable);
-        plan(data, &config("text"), &run(&again, "bert", threads)).unwrap();
-        kernels::force_portable(false);
-        assert_eq!(expected, digests(&again), "{threads} threads, portable: {portable}");
+    let vectors = Simd::ALL.map(|simd| (2, simd));
+    for (threads, simd) in [(1, Simd::Auto), (7, Simd::Auto)].into_iter().chain(vectors) {
+        let again = dir.path().join(format!("plan-{threads}-{}", simd.name()));
+        plan(data, &config("text"), &Run { simd, ..run(&again, "bert", threads) }).unwrap();
+        assert_eq!(expected, digests(&again), "{threads} threads, {}", simd.name());
     }
 }
 

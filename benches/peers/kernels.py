@@ -13,8 +13,9 @@ Every measurement is a process of its own that reads its data first; programs ta
   as it is by default, both of 20 iterations; ours of 20 and of 2 steps on the part that it trains on. `inertia` is of all rows.
 - limits: what the machine does at most: numpy's matrix product of 4096 x 4096 `f32`, and copying 400 MB of memory.
 - deal: an epoch of 100 000 000 rows in batches of 256, 50 strata of Zipf(1.1) sizes, batch after batch as samplers hand them
-  out, and all of them put into one array (400 MB), as numpy's permutation is (800 MB). Much of both arrays' time can be
-  the system's, which gives them memory. numpy's and mosaicml-streaming's permutations know no strata.
+  out. The rows of the strata are in large pages, as numpy's arrays always are; `small pages` are what the file of a plan is
+  mapped in. `one array`: the batches are put into one (400 MB; numpy's has 800), whose memory is new, as numpy's is.
+  numpy's and mosaicml-streaming's permutations know no strata.
 
 The rows are a mixture of 300 Gaussians in 96 dimensions with shares 1 / rank^1.1, around 20 centres, mapped to 384, with noise, of
 length 1: clustered, but not apart.
@@ -154,6 +155,7 @@ def main():
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--simd", default="auto", help="widest vectors that batchwright uses (batchwright plan --help)")
     parser.add_argument("--slow", action="store_true", help="scikit-learn too: a minute a round")
     parser.add_argument("--dir", help="where the data is written (3 GB)")
     parser.add_argument("--cargo", default="", help="flags for cargo, such as --no-default-features")
@@ -169,6 +171,7 @@ def main():
         if {"assign", "kmeans"} & set(only):
             make(folder, args.rows)
         threads = ["--threads", args.threads]
+        own = [*threads, "--simd", args.simd]
         peer = lambda what: [sys.executable, __file__, "--one", what, "--dir", folder, *threads]
         print(f"{args.threads} thread(s), medians of {args.rounds}\n")
         print("| | program | seconds | times ours | extra MiB | |\n|---|---|---|---|---|---|")
@@ -179,7 +182,7 @@ def main():
             print(f"| limits | numpy copy | {found['copy']['seconds']:.3f} | | | {0.4 / found['copy']['seconds']:.1f} GB/s |", flush=True)
         if "assign" in only:
             for k in (64, 256, 1024):
-                command = [program, "assign", folder / "rows.f32", DIMS, folder / f"centers{k}.f32", *threads]
+                command = [program, "assign", folder / "rows.f32", DIMS, folder / f"centers{k}.f32", *own]
                 ours = [*command, "--out", folder / "ours.u32"]
                 found = compare({"batchwright": ours, "faiss flat": peer(f"faiss-assign:{k}")}, args.rounds)
                 labels = [np.fromfile(folder / f"{who}.u32", "u4") for who in ("ours", "peer")]
@@ -187,15 +190,18 @@ def main():
                 note = f"{flops:.0f} GFLOP/s, {np.mean(labels[0] == labels[1]):.6f} agree"
                 table(f"assign, k = {k}", "batchwright", found, lambda name: note if name == "batchwright" else "")
         if "kmeans" in only:
-            ours = [program, "kmeans", folder / "some.f32", DIMS, K, *threads]
+            ours = [program, "kmeans", folder / "some.f32", DIMS, K, *own]
             programs = {"batchwright": ours, "batchwright, 2 steps": [*ours, "--steps", 2]}
             programs |= {"faiss, all rows": peer("faiss-kmeans:all"), "faiss, default": peer("faiss-kmeans:some")}
             if args.slow:
                 programs["scikit-learn"] = peer("sklearn-kmeans")
             table("k-means", "batchwright", compare(programs, args.rounds))
         if "deal" in only:
-            ours = [program, "deal", DEALT, STRATA, BATCH, *threads]
-            programs = {"batchwright": ours, "batchwright, one array": [*ours, "--array"]}
+            ours = [program, "deal", DEALT, STRATA, BATCH, *own]
+            # numpy asks for large pages by itself; the allocator of ours does if it is told.
+            large = ["env", "GLIBC_TUNABLES=glibc.malloc.hugetlb=1"]
+            programs = {"batchwright": [*large, *ours], "batchwright, small pages": ours}
+            programs["batchwright, one array"] = [*large, *ours, "--array"]
             programs["numpy permutation"] = peer("numpy-deal")
             programs["mosaicml-streaming py1s"] = peer("streaming-deal")
             table("deal", "batchwright", compare(programs, args.rounds))

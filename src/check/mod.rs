@@ -249,7 +249,7 @@ pub fn check(
 ) -> Result<Outcome> {
     let start = Instant::now();
     limits.check()?;
-    Local::scope(run.threads, progress, |engine| {
+    run.scope(progress, |engine| {
         let place = plan;
         let plan = Plan::open(plan)?;
         let dataset = Dataset::open(inputs)?;

@@ -10,6 +10,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::config::parse_size;
+use crate::kernels::Simd;
 use crate::modalities::{CriterionSpec, EstimatorSpec};
 
 /// Everything that `plan` takes.
@@ -271,9 +272,9 @@ pub struct RunFlags {
     /// Memory to stay within, such as 4GiB or 500MB [default: 4GiB]. The result does not depend on it
     #[arg(id = "run.memory", long = "memory", value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Vector instructions. For checking: the result never depends on it
-    #[arg(id = "run.simd", long = "simd", value_name = "on|off", value_parser = on_or_off, hide_short_help = true)]
-    pub simd: Option<bool>,
+    /// Widest vector instructions to use. For checking: the result never depends on it
+    #[arg(id = "run.simd", long = "simd", value_name = "WIDTH", value_parser = vectors(), hide_short_help = true)]
+    pub simd: Option<String>,
 }
 
 /// Of `--estimator`: every one that counts, for comparing them.
@@ -283,12 +284,8 @@ fn estimators() -> PossibleValuesParser {
     PossibleValuesParser::new(EstimatorSpec::ALL.map(EstimatorSpec::name).into_iter().chain([ALL]))
 }
 
-fn on_or_off(text: &str) -> Result<bool, String> {
-    match text {
-        "on" | "true" | "1" => Ok(true),
-        "off" | "false" | "0" => Ok(false),
-        _ => Err("expected on or off".into()),
-    }
+fn vectors() -> PossibleValuesParser {
+    PossibleValuesParser::new(Simd::ALL.map(Simd::name))
 }
 
 /// NaN and infinities are no settings.

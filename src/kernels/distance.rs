@@ -100,7 +100,9 @@ pub(super) fn among<V: Vector>(
     for t in 0..count {
         // Points lie anywhere: one is asked for while others are measured.
         if t + SOON < count {
-            points.row(of(t + SOON) as usize).chunks(16).for_each(|line| V::prefetch(line.as_ptr()));
+            for line in points.row(of(t + SOON) as usize).chunks(16) {
+                V::prefetch(line.as_ptr());
+            }
         }
         each(t, squared_inline(row, points.row(of(t) as usize)));
     }

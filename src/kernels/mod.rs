@@ -37,4 +37,4 @@ pub mod transformer;
 mod ranking;
 mod simd;
 mod tiles;
-pub use simd::{description, force_portable};
+pub use simd::{Simd, description, limit};

@@ -5,15 +5,46 @@
 //! compiled with the wide registers. Rust never contracts `a * b + c`, so those loops give the same bits everywhere.
 #![allow(unsafe_code)]
 
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 
 use super::distance::total;
 
-static PORTABLE: AtomicBool = AtomicBool::new(false);
+static LIMIT: AtomicU8 = AtomicU8::new(Simd::Auto as u8);
 
-/// Switches the vector code off (or on again) for the whole process: for tests and `--simd off`. Answers do not change.
-pub fn force_portable(portable: bool) {
-    PORTABLE.store(portable, Ordering::Relaxed);
+/// The widest vectors that kernels may use, widest first. What the machine lacks is passed over.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Simd {
+    /// All that the machine has, tiles (AMX) among them.
+    #[default]
+    Auto,
+    Avx512Vnni,
+    Avx512,
+    Avx2,
+    /// None: plain code.
+    Off,
+}
+
+impl Simd {
+    pub const ALL: [Simd; 5] = [Simd::Auto, Simd::Avx512Vnni, Simd::Avx512, Simd::Avx2, Simd::Off];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Simd::Auto => "auto",
+            Simd::Avx512Vnni => "avx512-vnni",
+            Simd::Avx512 => "avx512",
+            Simd::Avx2 => "avx2",
+            Simd::Off => "off",
+        }
+    }
+}
+
+/// Limits the vectors of the whole process from now on. Answers do not change, only the time.
+pub fn limit(simd: Simd) {
+    LIMIT.store(simd as u8, Ordering::Relaxed);
 }
 
 /// What the kernels run on: `avx512-amx`, `avx512-vnni`, `avx512`, `avx2` or `portable`.
@@ -50,16 +81,36 @@ pub(super) enum Level {
 impl Level {
     /// The best that is allowed now, without tiles.
     pub(super) fn now() -> Level {
-        if PORTABLE.load(Ordering::Relaxed) { Level::Portable } else { Level::all()[0] }
+        let limit = LIMIT.load(Ordering::Relaxed);
+        let allowed = |level: &Level| level.simd() as u8 >= limit;
+        Level::all().iter().copied().find(allowed).unwrap_or(Level::Portable)
     }
 
     /// The best that is allowed now. The system is asked for tiles, and threads are larger from then on: only for who uses them.
     pub(super) fn with_tiles() -> Level {
         #[cfg(target_arch = "x86_64")]
-        if Level::now() == Level::Vnni && super::tiles::available() {
+        if LIMIT.load(Ordering::Relaxed) == Simd::Auto as u8
+            && Level::now() == Level::Vnni
+            && super::tiles::available()
+        {
             return Level::Amx;
         }
         Level::now()
+    }
+
+    /// The limit that allows it.
+    fn simd(self) -> Simd {
+        match self {
+            #[cfg(target_arch = "x86_64")]
+            Level::Amx => Simd::Auto,
+            #[cfg(target_arch = "x86_64")]
+            Level::Vnni => Simd::Avx512Vnni,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx512 => Simd::Avx512,
+            #[cfg(target_arch = "x86_64")]
+            Level::Avx2 => Simd::Avx2,
+            Level::Portable => Simd::Off,
+        }
     }
 
     /// Whether its vectors have [`Vector::words`].

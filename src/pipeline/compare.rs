@@ -8,7 +8,6 @@ use crate::config::{Config, Run};
 use crate::error::{Error, Result};
 use crate::modalities::agreement::adjusted_rand;
 use crate::modalities::{self, EstimatorSpec};
-use crate::parts::Local;
 use crate::progress::Progress;
 use crate::source::Dataset;
 use prepare::Roles;
@@ -28,7 +27,7 @@ pub fn compare(inputs: &[String], config: &Config, run: &Run, progress: &Progres
     }
     config.modalities.estimator = EstimatorSpec::default();
     config.check()?;
-    Local::scope(run.threads, progress, |engine| {
+    run.scope(progress, |engine| {
         let dataset = Dataset::open(inputs)?;
         let encoder = run.open_encoder(&config)?;
         let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;

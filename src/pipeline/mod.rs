@@ -45,7 +45,7 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
     let clock = Clock::start();
     let warnings = config.check()?;
     warnings.iter().for_each(|w| progress.warn(w));
-    Local::scope(run.threads, progress, |engine| {
+    run.scope(progress, |engine| {
         let dataset = Dataset::open(inputs)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
@@ -137,7 +137,7 @@ fn whole(
 /// What [`plan`] would read, write and need, from the footers alone (and from the encoder, if there is one).
 pub fn estimate(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Estimate> {
     config.check()?;
-    Local::scope(run.threads, progress, |engine| {
+    run.scope(progress, |engine| {
         let dataset = Dataset::open(inputs)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
@@ -149,7 +149,7 @@ pub fn estimate(inputs: &[String], config: &Config, run: &Run, progress: &Progre
 pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Counted> {
     let start = Instant::now();
     config.check()?;
-    Local::scope(run.threads, progress, |engine| {
+    run.scope(progress, |engine| {
         let dataset = Dataset::open(inputs)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;

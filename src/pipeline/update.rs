@@ -26,7 +26,6 @@ use crate::error::{Error, Result};
 use crate::ids::NONE;
 use crate::modalities::matching::matching;
 use crate::modalities::{EstimatorSpec, Fit};
-use crate::parts::Local;
 use crate::plan::profile::ProfileRow;
 use crate::plan::statistics::Statistic;
 use crate::plan::{self, Kind, Plan, Staging};
@@ -74,7 +73,7 @@ pub fn update(
     progress: &Progress,
 ) -> Result<Updated> {
     let clock = Clock::start();
-    Local::scope(run.threads, progress, |engine| {
+    run.scope(progress, |engine| {
         let plan = Plan::open(old)?;
         let config = plan.config()?;
         let dataset = Dataset::open(inputs)?;
