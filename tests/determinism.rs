@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use batchwright::config::{Config, Run};
 use batchwright::kernels::Simd;
@@ -61,16 +62,27 @@ fn threads_and_vectors_do_not_change_a_byte() {
         for other in ["2", "7"] {
             assert_eq!(one, digests(&out(other)), "{name}: 1 thread against {other}");
         }
-        for simd in Simd::ALL {
-            let run = Run { out: out(simd.name()), simd, threads: 2, ..Run::default() };
-            let input = fixture(name).to_str().unwrap().into();
-            pipeline::plan(&[input], &config(), &run, &Progress::default()).unwrap();
-            assert_eq!(one, digests(&run.out), "{name}: {}", simd.name());
-            let used = &Plan::open(&run.out).unwrap().run_info().unwrap().unwrap().host["simd"];
-            let narrower = Simd::ALL.into_iter().skip_while(|s| *s != simd).any(|s| s.name() == used);
-            assert!(simd == Simd::Auto || narrower || used == "portable", "{} is not {used}", simd.name());
-            assert!(simd != Simd::Off || used == "portable", "{used} is not off");
-        }
+        let input = fixture(name);
+        let args = [input.to_str().unwrap(), "--label", "label", "--resolution", "600", "--epochs", "2"];
+        every_width(&args, &out("width"), &one);
+    }
+}
+
+/// Plans with every `--simd`, in processes of their own: the width of the vectors is that of a whole process. All files must
+/// have these digests, and the runs say what they used.
+pub fn every_width(args: &[&str], dir: &Path, expected: &BTreeMap<String, String>) {
+    std::fs::create_dir_all(dir).unwrap();
+    for simd in Simd::ALL {
+        let out = dir.join(simd.name());
+        let mut command = Command::new(env!("CARGO_BIN_EXE_batchwright"));
+        command.arg("plan").args(args).args(["--threads", "2", "--simd", simd.name(), "-o"]).arg(&out);
+        let done = command.output().unwrap();
+        assert!(done.status.success(), "{command:?}: {}", String::from_utf8_lossy(&done.stderr));
+        assert_eq!(*expected, digests(&out), "{command:?}");
+        let used = &Plan::open(&out).unwrap().run_info().unwrap().unwrap().host["simd"];
+        let as_wide = Simd::ALL.into_iter().skip_while(|s| *s != simd).any(|s| s.name() == used);
+        assert!(simd == Simd::Auto || as_wide || used == "portable", "{} is not {used}", simd.name());
+        assert!(simd != Simd::Off || used == "portable", "{used} is not off");
     }
 }
 
