@@ -49,7 +49,8 @@ pub struct Run {
     pub force: bool,
     /// Folder or .onnx file of the encoder for `features.encode`. A plan keeps its name and hash, never the path.
     pub encoder: Option<PathBuf>,
-    /// The widest vector instructions that may be used, in the whole process; for checking that they change nothing.
+    /// The widest vector instructions that may be used, in the whole process and until its next run; for checking that they
+    /// change nothing.
     pub simd: kernels::Simd,
 }
 

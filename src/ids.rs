@@ -89,8 +89,8 @@ impl<'a> RowIds<'a> {
         }
     }
 
-    /// Calls `put(span.name, i, entry span.first + numbers[i])` for each i in turn: [`RowIds::get`] of many, asked for ahead
-    /// of time. Panics as that does.
+    /// Calls `put(span.name, i, self.get(span.first + numbers[i]))` for each i in turn, with all of them asked for ahead
+    /// of time. The last span ends where the numbers do. Panics as [`RowIds::get`] does.
     pub fn gather(
         &self,
         numbers: &[u32],

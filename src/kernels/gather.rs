@@ -18,8 +18,8 @@ pub struct Span {
     pub first: u64,
 }
 
-/// Calls `put(span.name, i, entry(span.first + numbers[i]))` for each i in turn. Every entry is a cache line from memory, so
-/// it is asked for while others are taken.
+/// Calls `put(span.name, i, entry(span.first + numbers[i]))` for each i in turn. The last span ends where the numbers do.
+/// Every entry is a cache line from memory, so it is asked for while others are taken.
 pub fn gather<'a, T: Copy + Into<u64> + 'a>(
     numbers: &[u32],
     spans: impl Iterator<Item = Span> + Clone,
@@ -52,6 +52,7 @@ where
         let mut later = spans.clone();
         let mut soon = Span { name: 0, end: 0, first: 0 };
         let mut from = 0;
+        debug_assert_eq!(spans.clone().last().map_or(0, |span| span.end), numbers.len(), "of the last span");
         for span in spans {
             while from < span.end {
                 if soon.end <= from + SOON {
