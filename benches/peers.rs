@@ -9,8 +9,9 @@
 //! ```
 //!
 //! `*.f32`: little-endian numbers, row after row. `seconds` leaves out reading them; `extra` is what the process held at most
-//! beyond what it held before, in bytes (Linux). `--out FILE` writes labels or rows as u32, `--simd avx2` limits the vectors. Batches are dealt into a buffer that
-//! is used again, as samplers do it; with `--array` (or `--out`) the rows of the epoch are put into one array.
+//! beyond what it held before, in bytes (Linux). `--out FILE` writes labels or rows as u32, `--simd avx2` limits the vectors.
+//! Batches are dealt into a buffer that is used again, as samplers do it; with `--array` (or `--out`) the rows of the epoch are
+//! put into one array.
 
 use std::hint::black_box;
 use std::time::Instant;

@@ -75,17 +75,11 @@ impl<'a> RowIds<'a> {
     /// Panics if `i` is not below the length.
     #[inline]
     pub fn get(&self, i: usize) -> u64 {
-        match self {
+        match *self {
             RowIds::U32(x) => x[i] as u64,
             RowIds::U64(x) => x[i],
-            RowIds::Chunks32 { chunks, first, len } => {
-                assert!(i < *len, "entry {i} of {len}");
-                chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK] as u64
-            }
-            RowIds::Chunks64 { chunks, first, len } => {
-                assert!(i < *len, "entry {i} of {len}");
-                chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
-            }
+            RowIds::Chunks32 { chunks, first, len } => *of_chunks(chunks, first, len, i) as u64,
+            RowIds::Chunks64 { chunks, first, len } => *of_chunks(chunks, first, len, i),
         }
     }
 
@@ -100,24 +94,12 @@ impl<'a> RowIds<'a> {
         match *self {
             RowIds::U32(x) => gather(numbers, spans, |i| &x[i], put),
             RowIds::U64(x) => gather(numbers, spans, |i| &x[i], put),
-            RowIds::Chunks32 { chunks, first, len } => gather(
-                numbers,
-                spans,
-                |i| {
-                    assert!(i < len, "entry {i} of {len}");
-                    &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
-                },
-                put,
-            ),
-            RowIds::Chunks64 { chunks, first, len } => gather(
-                numbers,
-                spans,
-                |i| {
-                    assert!(i < len, "entry {i} of {len}");
-                    &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
-                },
-                put,
-            ),
+            RowIds::Chunks32 { chunks, first, len } => {
+                gather(numbers, spans, |i| of_chunks(chunks, first, len, i), put);
+            }
+            RowIds::Chunks64 { chunks, first, len } => {
+                gather(numbers, spans, |i| of_chunks(chunks, first, len, i), put);
+            }
         }
     }
 
@@ -157,6 +139,13 @@ fn in_one_chunk<T: ArrowNativeType>(chunks: &[ScalarBuffer<T>], start: usize, le
     let chunk = start >> CHUNK_BITS;
     let at = start & CHUNK_MASK;
     ((start + len - 1) >> CHUNK_BITS == chunk).then(|| &chunks[chunk][at..at + len])
+}
+
+/// Entry `i` of [`RowIds::Chunks32`] and [`RowIds::Chunks64`].
+#[inline]
+fn of_chunks<T: ArrowNativeType>(chunks: &[ScalarBuffer<T>], first: usize, len: usize, i: usize) -> &T {
+    assert!(i < len, "entry {i} of {len}");
+    &chunks[(first + i) >> CHUNK_BITS][(first + i) & CHUNK_MASK]
 }
 
 #[cfg(test)]

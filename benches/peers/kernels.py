@@ -13,7 +13,7 @@ Every measurement is a process of its own that reads its data first; programs ta
   as it is by default, both of 20 iterations; ours of 20 and of 2 steps on the part that it trains on. `inertia` is of all rows.
 - limits: what the machine does at most: numpy's matrix product of 4096 x 4096 `f32`, and copying 400 MB of memory.
 - deal: an epoch of 100 000 000 rows in batches of 256, 50 strata of Zipf(1.1) sizes, batch after batch as samplers hand them
-  out. The rows of the strata are in large pages, as numpy's arrays always are; `small pages` are what the file of a plan is
+  out. The rows of the strata are in large pages, as numpy asks for its arrays; `small pages` are what the file of a plan is
   mapped in. `one array`: the batches are put into one (400 MB; numpy's has 800), whose memory is new, as numpy's is.
   numpy's and mosaicml-streaming's permutations know no strata.
 

@@ -49,16 +49,10 @@ pub fn limit(simd: Simd) {
 
 /// What the kernels run on: `avx512-amx`, `avx512-vnni`, `avx512`, `avx2` or `portable`.
 pub fn description() -> &'static str {
-    match Level::with_tiles() {
-        #[cfg(target_arch = "x86_64")]
-        Level::Amx => "avx512-amx",
-        #[cfg(target_arch = "x86_64")]
-        Level::Vnni => "avx512-vnni",
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => "avx512",
-        #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => "avx2",
-        Level::Portable => "portable",
+    match Level::with_tiles().simd() {
+        Simd::Auto => "avx512-amx",
+        Simd::Off => "portable",
+        width => width.name(),
     }
 }
 
