@@ -22,8 +22,8 @@ use serde::{Deserialize, Serialize};
 use crate::batch_size::gcd;
 use crate::error::{Error, Result};
 use crate::ids::RowIds;
-use crate::kernels::gather::Span;
-use crate::kernels::permute::{Walk, index_all};
+use crate::kernels::gather;
+use crate::kernels::permute::Walk;
 use crate::rng::{Permutation, key};
 use crate::strata::{Merge, tour};
 
@@ -282,8 +282,6 @@ pub struct Deal<'a> {
 pub struct Batch {
     /// Global row numbers.
     pub rows: Vec<u64>,
-    /// Stratum of each row.
-    pub stratum: Vec<u32>,
     draws: Draws,
     /// Where the full batches of the smallest size stand in the list that they are dealt from.
     heads: Vec<u64>,
@@ -417,8 +415,8 @@ impl<'a> Deal<'a> {
         into.lay_out(rows as usize, (k * self.base) as usize, self.most, |i| {
             key(self.seed, &[self.epoch.into(), 5, k, batches.start + i])
         });
-        let Batch { rows: out, stratum, draws, heads, next, positions, .. } = into;
-        let (out, stratum) = (out.as_mut_slice(), stratum.as_mut_slice());
+        let Batch { rows: out, draws, heads, next, positions, .. } = into;
+        let out = out.as_mut_slice();
         draws.start(out.len() + self.most);
         let last = next.len() - 1;
         for (place, &h) in self.order.iter().enumerate() {
@@ -433,15 +431,12 @@ impl<'a> Deal<'a> {
             let mut draw = |batch: usize, first: u64, step: u64, count: u64| {
                 let positions = &positions[next[batch]..];
                 next[batch] += count as usize;
-                match &mut rows {
-                    None => draws.push(positions, first as u32, step as u32, count as usize, most),
-                    Some(rows) => {
-                        for (i, &to) in (0..count).zip(positions) {
-                            out[to as usize] = rows.draw(first + i * step);
-                            stratum[to as usize] = h;
-                        }
+                if let Some(rows) = &mut rows {
+                    for (i, &to) in (0..count).zip(positions) {
+                        out[to as usize] = rows.draw(first + i * step);
                     }
                 }
+                draws.push(positions, first as u32, step as u32, count as usize, most);
             };
             for (batch, heads) in heads.chunks_mut(k as usize).enumerate() {
                 for at in heads {
@@ -455,34 +450,30 @@ impl<'a> Deal<'a> {
             }
             draws.close(h);
         }
-        self.find(draws);
-        let spans =
-            draws.groups().map(|(name, all)| Span { name, end: all.end, first: self.offsets[name as usize] });
-        self.members.gather(&draws.number[..draws.len], spans, |h, draw, row| {
-            let to = draws.to[draw] as usize;
-            out[to] = row;
-            stratum[to] = h;
-        });
+        if !self.once {
+            return;
+        }
+        // Few draws of each stratum are found all together, for vectors would be empty.
+        let few = draws.len < MANY_DRAWS * self.order.len();
+        if few {
+            self.find_together(draws);
+        }
+        let Draws { groups, len, to, number, walk, .. } = draws;
+        let draws = gather::Draws {
+            numbers: &mut number[..*len],
+            groups,
+            permutations: (!few).then_some(&self.first_pass),
+            firsts: self.offsets,
+            to,
+            walk,
+        };
+        self.members.gather(draws, out);
     }
 
     /// What finds the rows of a stratum one by one; None if every row is drawn once an epoch, so that draws are positions
     /// in the first pass, and [`Deal::find`] finds all of them together.
     fn drawn_again(&self, stratum: u32) -> Option<Rows<'_, 'a>> {
         (!self.once).then(|| Rows::of(self, stratum))
-    }
-
-    /// Turns draws into rows of their strata: where strata have many of them stratum by stratum, else all together.
-    fn find(&self, draws: &mut Draws) {
-        if draws.len < MANY_DRAWS * self.order.len() {
-            self.find_together(draws);
-        } else {
-            let Draws { groups, number, walk, .. } = draws;
-            let mut from = 0;
-            for &mut (h, end) in groups {
-                index_all(&self.first_pass[h as usize], &mut number[from..end as usize], walk);
-                from = end as usize;
-            }
-        }
     }
 
     /// Permutations walk until they are back in their stratum: all draws take a step before any takes the next, so there
@@ -509,12 +500,19 @@ impl<'a> Deal<'a> {
 }
 
 impl Batch {
+    /// Stratum of each row. O(rows), and only for who asks: a sampler hands out rows alone.
+    pub fn strata(&self) -> Vec<u32> {
+        let mut strata = vec![0; self.rows.len()];
+        for (h, all) in self.draws.groups() {
+            self.draws.to[all].iter().for_each(|&to| strata[to as usize] = h);
+        }
+        strata
+    }
+
     /// Room for `rows` rows in batches of `size`, and where each goes, with `more` behind; `shift` of a batch, counted from 0.
     fn lay_out(&mut self, rows: usize, size: usize, more: usize, shift: impl Fn(u64) -> u64) {
         self.rows.clear();
         self.rows.resize(rows, 0);
-        self.stratum.clear();
-        self.stratum.resize(rows, 0);
         self.next.clear();
         self.positions.clear();
         for (i, first) in (0..rows).step_by(size).enumerate() {
@@ -703,7 +701,7 @@ mod tests {
             assert_eq!(deal.len(), 10);
             for c in 0..10 {
                 deal.batch(c, 1, &mut batch);
-                assert_eq!(hist(5, &batch.stratum), [20, 10, 50, 5, 15]);
+                assert_eq!(hist(5, &batch.strata()), [20, 10, 50, 5, 15]);
             }
         }
     }
@@ -729,11 +727,11 @@ mod tests {
             for c in 0..deal.len() {
                 deal.batch(c, 1, &mut batch);
                 prop_assert_eq!(batch.rows.len() as u64, base.min(n - c * base));
-                for (h, count) in hist(sizes.len(), &batch.stratum).into_iter().enumerate() {
+                for (h, count) in hist(sizes.len(), &batch.strata()).into_iter().enumerate() {
                     let share = batch.rows.len() as f64 * sizes[h] as f64 / n as f64;
                     prop_assert!((count as f64 - share).abs() < 1.0, "batch {} stratum {}: {} of {}", c, h, count, share);
                 }
-                for (row, &h) in batch.rows.iter().zip(&batch.stratum) {
+                for (row, &h) in batch.rows.iter().zip(&batch.strata()) {
                     let range = offsets[h as usize] as usize..offsets[h as usize + 1] as usize;
                     prop_assert!(rows[range].binary_search(&(*row as u32)).is_ok());
                 }
@@ -806,11 +804,12 @@ mod tests {
         let mut batch = Batch::default();
         for c in 0..deal.len() {
             deal.batch(c, 1, &mut batch);
-            let all = hist(50, &batch.stratum);
+            let strata = batch.strata();
+            let all = hist(50, &strata);
             for ranks in [2, 4, 8, 16] {
                 for rank in 0..ranks {
-                    let slice = &batch.stratum[rank * 256 / ranks..(rank + 1) * 256 / ranks];
-                    let stride: Vec<u32> = batch.stratum.iter().skip(rank).step_by(ranks).copied().collect();
+                    let slice = &strata[rank * 256 / ranks..(rank + 1) * 256 / ranks];
+                    let stride: Vec<u32> = strata.iter().skip(rank).step_by(ranks).copied().collect();
                     for (part, bound) in [(slice, 1.0), (&stride[..], 2.0)] {
                         for (count, all) in hist(50, part).into_iter().zip(&all) {
                             assert!((count as f64 - *all as f64 / ranks as f64).abs() < bound);
@@ -840,15 +839,15 @@ mod tests {
                     for range in [0..n, 0..1, n - 1..n, n - 4..n, n / 2..n / 2 + 9, 3..5] {
                         deal.run(range.clone(), k, &mut run);
                         *(if run.rows.len() < 7 * MANY_DRAWS { &mut together } else { &mut apart }) += 1;
-                        let (mut rows, mut stratum) = (Vec::new(), Vec::new());
+                        let (mut rows, mut strata) = (Vec::new(), Vec::new());
                         for c in range.clone() {
                             deal.batch(c, k, &mut batch);
                             rows.extend_from_slice(&batch.rows);
-                            stratum.extend_from_slice(&batch.stratum);
+                            strata.extend(batch.strata());
                         }
-                        assert!(run.rows == rows && run.stratum == stratum, "{range:?} of {n}, k = {k}");
+                        assert!(run.rows == rows && run.strata() == strata, "{range:?} of {n}, k = {k}");
                         one_by_one.run(range.clone(), k, &mut batch);
-                        assert!(batch.rows == rows && batch.stratum == stratum, "{range:?} of {n}, k = {k}");
+                        assert!(batch.rows == rows && batch.strata() == strata, "{range:?} of {n}, k = {k}");
                     }
                 }
             }
@@ -899,7 +898,7 @@ mod tests {
         let mut batch = Batch::default();
         for c in [0, 1, deal.len() / 2, deal.len() - 2] {
             deal.batch(c, 1, &mut batch);
-            let hist = hist(2, &batch.stratum);
+            let hist = hist(2, &batch.strata());
             assert!(hist[0].abs_diff(64) <= 1 && hist[0] + hist[1] == 96, "{hist:?}");
         }
         assert_eq!(deal.len(), (counts[0] + counts[1]).div_ceil(96));

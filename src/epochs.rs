@@ -115,7 +115,7 @@ impl Epoch<'_> {
         self.len() == 0
     }
 
-    /// Deals a run of batches, one after another: rows and strata in their order. O(B + strata) a batch.
+    /// Deals a run of batches, one after another: their rows in order. O(B + strata) a batch.
     pub fn run(&self, batches: Range<u64>, into: &mut Batch) {
         self.deal.run(batches, self.size / self.all.base, into);
     }
@@ -124,7 +124,7 @@ impl Epoch<'_> {
     pub fn record(&self, index: u64) -> Record {
         let mut batch = Batch::default();
         self.run(index..index + 1, &mut batch);
-        self.record_of(index, &batch.rows, &batch.stratum)
+        self.record_of(index, &batch.rows, &batch.strata())
     }
 
     fn record_of(&self, index: u64, rows: &[u64], stratum: &[u32]) -> Record {
@@ -171,7 +171,7 @@ impl Epoch<'_> {
                 let mut work = Batch::default();
                 self.run(of_run.clone(), &mut work);
                 let size = self.size as usize;
-                (of_run.zip(work.rows.chunks(size)).zip(work.stratum.chunks(size)))
+                (of_run.zip(work.rows.chunks(size)).zip(work.strata().chunks(size)))
                     .map(|((i, rows), stratum)| {
                         let record = self.record_of(i, rows, stratum);
                         Scored { n_eff: record.n_eff, rows: rows.len() as u64, batch: prepare(record) }

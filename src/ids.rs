@@ -7,7 +7,7 @@ use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::gather::{Span, gather};
+use crate::kernels::gather::{Draws, gather};
 
 /// "No modality, stratum or prototype": a row that `--where` leaves out or `--invalid drop` drops.
 pub const NONE: u32 = u32::MAX;
@@ -83,22 +83,16 @@ impl<'a> RowIds<'a> {
         }
     }
 
-    /// Calls `put(span.name, i, self.get(span.first + numbers[i]))` for each i in turn, with all of them asked for ahead
-    /// of time. The last span ends where the numbers do. Panics as [`RowIds::get`] does.
-    pub fn gather(
-        &self,
-        numbers: &[u32],
-        spans: impl Iterator<Item = Span> + Clone,
-        put: impl FnMut(u32, usize, u64),
-    ) {
+    /// Puts the rows of these draws where they go. Panics as [`RowIds::get`] does.
+    pub fn gather(&self, draws: Draws<'_>, out: &mut [u64]) {
         match *self {
-            RowIds::U32(x) => gather(numbers, spans, |i| &x[i], put),
-            RowIds::U64(x) => gather(numbers, spans, |i| &x[i], put),
+            RowIds::U32(x) => gather(draws, |i| &x[i], out),
+            RowIds::U64(x) => gather(draws, |i| &x[i], out),
             RowIds::Chunks32 { chunks, first, len } => {
-                gather(numbers, spans, |i| of_chunks(chunks, first, len, i), put);
+                gather(draws, |i| of_chunks(chunks, first, len, i), out);
             }
             RowIds::Chunks64 { chunks, first, len } => {
-                gather(numbers, spans, |i| of_chunks(chunks, first, len, i), put);
+                gather(draws, |i| of_chunks(chunks, first, len, i), out);
             }
         }
     }
@@ -151,6 +145,7 @@ fn of_chunks<T: ArrowNativeType>(chunks: &[ScalarBuffer<T>], first: usize, len: 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kernels::permute::Walk;
 
     #[test]
     fn chunks_read_like_one_list() {
@@ -168,20 +163,22 @@ mod tests {
             assert!(a.slice(inner.clone()).iter().eq(b.slice(inner).iter()), "{range:?}");
             // Both ends of the list, each from its last entry to its first.
             let half = b.len() / 2;
-            let numbers: Vec<u32> = [0, 0].into_iter().flat_map(|_| (0..half as u32).rev()).collect();
-            let firsts = [b.len() - half, 0];
-            let spans = [(7, half, firsts[0]), (8, 2 * half, firsts[1])].map(|(name, end, first)| Span {
-                name,
-                end,
-                first: first as u64,
-            });
-            let mut put = Vec::new();
-            b.gather(&numbers, spans.into_iter(), |name, i, row| put.push((name, i, row)));
-            let expected = (0..2 * half).map(|i| {
-                let span = usize::from(i >= half);
-                (7 + span as u32, i, a.get(firsts[span] + numbers[i] as usize))
-            });
-            assert!(put.into_iter().eq(expected), "{range:?}");
+            let mut numbers: Vec<u32> = [0, 0].into_iter().flat_map(|_| (0..half as u32).rev()).collect();
+            let firsts = [(b.len() - half) as u64, 0];
+            let expected: Vec<u64> = (0..2 * half)
+                .map(|i| a.get(firsts[usize::from(i >= half)] as usize + numbers[i] as usize))
+                .collect();
+            let draws = Draws {
+                numbers: &mut numbers,
+                groups: &[(0, half as u32), (1, 2 * half as u32)],
+                permutations: None,
+                firsts: &firsts,
+                to: &(0..2 * half as u32).collect::<Vec<u32>>(),
+                walk: &mut Walk::default(),
+            };
+            let mut out = vec![0; 2 * half];
+            b.gather(draws, &mut out);
+            assert_eq!(out, expected, "{range:?}");
         }
         assert!(matches!(rows.slice(3..9), RowIds::U32(_)));
     }

@@ -146,7 +146,7 @@ fn every_batch_of_an_epoch() {
                 for (c, want) in want.iter().enumerate() {
                     deal.batch(c as u64, k, &mut batch);
                     assert_eq!(&batch.rows, want, "batch {c} of size {k} x base");
-                    for (row, &stratum) in batch.rows.iter().zip(&batch.stratum) {
+                    for (row, &stratum) in batch.rows.iter().zip(&batch.strata()) {
                         assert!(strata[stratum as usize].contains(row));
                     }
                 }

@@ -320,8 +320,10 @@ pub(super) trait Vector: Copy {
         }
         kept
     }
+    /// Whether [`Vector::prefetch`] does anything.
+    const PREFETCH: bool = false;
     /// Asks for a cache line soon. Any address will do.
-    fn prefetch(at: *const f32);
+    fn prefetch(_at: *const f32) {}
     /// The register tile with as many rows as this machine has registers for.
     ///
     /// # Safety
@@ -519,8 +521,6 @@ impl Vector for [f32; 8] {
         (0..8).fold(0, |bits, i| bits | u32::from(self[i] <= bound[i]) << i)
     }
     #[inline(always)]
-    fn prefetch(_: *const f32) {}
-    #[inline(always)]
     unsafe fn tile<const AHEAD: bool>(
         x: *const f32,
         stride: usize,
@@ -574,8 +574,6 @@ impl Vector for Fused {
     fn at_most(self, bound: Self) -> u32 {
         self.0.at_most(bound.0)
     }
-    #[inline(always)]
-    fn prefetch(_: *const f32) {}
     #[inline(always)]
     unsafe fn tile<const AHEAD: bool>(
         x: *const f32,
@@ -726,6 +724,7 @@ mod x86 {
                 kept.count_ones() as usize
             }
         }
+        const PREFETCH: bool = true;
         #[inline(always)]
         fn prefetch(at: *const f32) {
             // SAFETY: every processor of this kind has the instruction, and it never faults.
@@ -977,6 +976,7 @@ mod x86 {
                 kept.count_ones() as usize
             }
         }
+        const PREFETCH: bool = true;
         #[inline(always)]
         fn prefetch(at: *const f32) {
             // SAFETY: every processor of this kind has the instruction, and it never faults.
