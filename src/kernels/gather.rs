@@ -62,7 +62,7 @@ impl<'a, T: Copy + Into<u64> + 'a, F: Fn(usize) -> &'a T> Job for Gather<'_, '_,
         let to = &to[..numbers.len()];
         let (mut asked, mut taken) = (Cursor::default(), Cursor::default());
         if let Some(permutations) = permutations {
-            let mut part = std::mem::take(&mut walk.part);
+            let mut part = Vec::new();
             let (mut start, mut from) = (0, 0);
             for &(name, end) in groups {
                 while from < end as usize {
@@ -78,7 +78,6 @@ impl<'a, T: Copy + Into<u64> + 'a, F: Fn(usize) -> &'a T> Job for Gather<'_, '_,
                     }
                 }
             }
-            walk.part = part;
         }
         let found = &*numbers;
         let mut rows = Rows { found, groups, firsts, to, entry: &entry, out, asked, taken };

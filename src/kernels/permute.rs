@@ -12,8 +12,6 @@ const MANY: usize = 64;
 /// Buffers of [`gather`](super::gather::gather).
 #[derive(Clone, Debug, Default)]
 pub struct Walk {
-    /// Groups whose permutations are computed together.
-    pub(super) part: Vec<(u32, u32)>,
     walkers: Walkers,
     /// Those that walk on after the next step.
     left: Walkers,
@@ -49,7 +47,7 @@ pub(super) fn index_all<V: Vector>(
     walk: &mut Walk,
     beside: &mut impl Beside,
 ) {
-    let Walk { walkers, left, .. } = walk;
+    let Walk { walkers, left } = walk;
     let room = positions.len() + MANY;
     walkers.clear(room);
     left.clear(room);
