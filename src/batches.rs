@@ -436,6 +436,7 @@ impl<'a> Deal<'a> {
                         out[to as usize] = rows.draw(first + i * step);
                     }
                 }
+                // Of rows that are drawn again, only the places and strata are looked at.
                 draws.push(positions, first as u32, step as u32, count as usize, most);
             };
             for (batch, heads) in heads.chunks_mut(k as usize).enumerate() {
