@@ -460,7 +460,7 @@ impl<'a> Deal<'a> {
             self.find_together(draws);
         }
         let Draws { groups, len, to, number, walk, .. } = draws;
-        let draws = gather::Draws {
+        let wanted = gather::Wanted {
             numbers: &mut number[..*len],
             groups,
             permutations: (!few).then_some(&self.first_pass),
@@ -468,7 +468,7 @@ impl<'a> Deal<'a> {
             to,
             walk,
         };
-        self.members.gather(draws, out);
+        self.members.gather(wanted, out);
     }
 
     /// What finds the rows of a stratum one by one; None if every row is drawn once an epoch, so that draws are positions

@@ -7,7 +7,7 @@ use arrow_buffer::{ArrowNativeType, ScalarBuffer};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::kernels::gather::{Draws, gather};
+use crate::kernels::gather::{Wanted, gather};
 
 /// "No modality, stratum or prototype": a row that `--where` leaves out or `--invalid drop` drops.
 pub const NONE: u32 = u32::MAX;
@@ -83,16 +83,16 @@ impl<'a> RowIds<'a> {
         }
     }
 
-    /// Puts the rows of these draws where they go. Panics as [`RowIds::get`] does.
-    pub fn gather(&self, draws: Draws<'_>, out: &mut [u64]) {
+    /// Puts these rows where they go. Panics as [`RowIds::get`] does.
+    pub fn gather(&self, wanted: Wanted<'_>, out: &mut [u64]) {
         match *self {
-            RowIds::U32(x) => gather(draws, |i| &x[i], out),
-            RowIds::U64(x) => gather(draws, |i| &x[i], out),
+            RowIds::U32(x) => gather(wanted, |i| &x[i], out),
+            RowIds::U64(x) => gather(wanted, |i| &x[i], out),
             RowIds::Chunks32 { chunks, first, len } => {
-                gather(draws, |i| of_chunks(chunks, first, len, i), out);
+                gather(wanted, |i| of_chunks(chunks, first, len, i), out);
             }
             RowIds::Chunks64 { chunks, first, len } => {
-                gather(draws, |i| of_chunks(chunks, first, len, i), out);
+                gather(wanted, |i| of_chunks(chunks, first, len, i), out);
             }
         }
     }
@@ -168,7 +168,7 @@ mod tests {
             let expected: Vec<u64> = (0..2 * half)
                 .map(|i| a.get(firsts[usize::from(i >= half)] as usize + numbers[i] as usize))
                 .collect();
-            let draws = Draws {
+            let wanted = Wanted {
                 numbers: &mut numbers,
                 groups: &[(0, half as u32), (1, 2 * half as u32)],
                 permutations: None,
@@ -177,7 +177,7 @@ mod tests {
                 walk: &mut Walk::default(),
             };
             let mut out = vec![0; 2 * half];
-            b.gather(draws, &mut out);
+            b.gather(wanted, &mut out);
             assert_eq!(out, expected, "{range:?}");
         }
         assert!(matches!(rows.slice(3..9), RowIds::U32(_)));

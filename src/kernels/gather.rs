@@ -15,9 +15,9 @@ const LAG: usize = 64;
 /// Numbers whose permutation is computed together, while those before are asked for and taken.
 const PART: usize = 2048;
 
-/// What is drawn.
+/// Rows that are wanted, by their draws.
 #[derive(Debug)]
-pub struct Draws<'a> {
+pub struct Wanted<'a> {
     /// Positions in the permutation of their stratum, which the rows' numbers in the stratum take the place of.
     pub numbers: &'a mut [u32],
     /// Strata, and where the numbers of each end; those of the next start there.
@@ -34,20 +34,20 @@ pub struct Draws<'a> {
 /// `out[to[i]] = entry(firsts[stratum] + numbers[i])` for each i, after the permutation of the numbers. Panics if there are
 /// other numbers than groups and places.
 pub fn gather<'a, T: Copy + Into<u64> + 'a>(
-    draws: Draws<'_>,
+    wanted: Wanted<'_>,
     entry: impl Fn(usize) -> &'a T,
     out: &mut [u64],
 ) {
     assert_eq!(
-        draws.groups.last().map_or(0, |group| group.1 as usize),
-        draws.numbers.len(),
+        wanted.groups.last().map_or(0, |group| group.1 as usize),
+        wanted.numbers.len(),
         "of the last group"
     );
-    dispatch(Gather { draws, entry, out });
+    dispatch(Gather { wanted, entry, out });
 }
 
 struct Gather<'d, 'o, F> {
-    draws: Draws<'d>,
+    wanted: Wanted<'d>,
     entry: F,
     out: &'o mut [u64],
 }
@@ -57,8 +57,8 @@ impl<'a, T: Copy + Into<u64> + 'a, F: Fn(usize) -> &'a T> Job for Gather<'_, '_,
 
     #[inline(always)]
     fn run<V: Vector>(self) {
-        let Gather { draws, entry, out } = self;
-        let Draws { numbers, groups, permutations, firsts, to, walk } = draws;
+        let Gather { wanted, entry, out } = self;
+        let Wanted { numbers, groups, permutations, firsts, to, walk } = wanted;
         let to = &to[..numbers.len()];
         let (mut asked, mut taken) = (Cursor::default(), Cursor::default());
         if let Some(permutations) = permutations {
@@ -186,7 +186,7 @@ mod tests {
         let firsts: Vec<u64> =
             sizes.iter().scan(0, |sum, n| Some(std::mem::replace(sum, *sum + n))).collect();
         let entries: Vec<u32> = (0..sizes.iter().sum::<u64>()).map(|i| key(4, &[i]) as u32).collect();
-        // Draws of each stratum: nothing, less than a step, parts that end with a stratum and inside one.
+        // Wanted of each stratum: nothing, less than a step, parts that end with a stratum and inside one.
         for draws in
             [vec![], vec![(4, 1)], vec![(2, 9), (5, 64)], vec![(0, PART), (6, 2 * PART), (3, 300)], {
                 vec![(5, 7), (0, PART - 8), (1, 1), (6, PART + 1), (4, LAG + STEP + 3), (2, 5), (3, PART / 8)]
@@ -208,7 +208,7 @@ mod tests {
                 let expected: Vec<u64> = places.iter().zip(&numbers).map(row).rev().collect();
                 for &level in Level::all() {
                     let (mut numbers, mut out) = (numbers.clone(), vec![0; numbers.len()]);
-                    let draws = Draws {
+                    let wanted = Wanted {
                         numbers: &mut numbers,
                         groups: &groups,
                         permutations: (!found).then_some(&permutations),
@@ -216,7 +216,7 @@ mod tests {
                         to: &to,
                         walk: &mut Walk::default(),
                     };
-                    run_at(level, Gather { draws, entry: |i: usize| &entries[i], out: &mut out });
+                    run_at(level, Gather { wanted, entry: |i: usize| &entries[i], out: &mut out });
                     assert_eq!(out, expected, "{groups:?}, {level:?}");
                 }
             }
