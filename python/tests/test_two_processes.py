@@ -1,17 +1,21 @@
-"""All frameworks on two processes: one launch, then every list that a rank was given is compared with the plan; and the restarts on one
-process of what two began, and back."""
+"""All frameworks on two processes: a launch of each, then every list that a rank was given is compared with the plan; and the restarts on
+one process of what two began, and back."""
 
 import os
 import pathlib
+import signal
 import socket
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
 
 for _name in ("torch", "torchdata", "accelerate", "lightning", "transformers"):
     pytest.importorskip(_name)
+
+import psutil  # noqa: E402
 
 import harness  # noqa: E402
 import jobs  # noqa: E402
@@ -21,28 +25,54 @@ HERE = pathlib.Path(__file__).parent
 KINDS = tuple(WORKERS)
 
 
-@pytest.fixture(scope="session")
-def launched(plan_path, tmp_path_factory):
-    """Results by scenario: one entry a rank."""
-    out = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launch = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    done = subprocess.run(
-        [sys.executable, *launch, str(HERE / "two_processes.py"), str(plan_path), str(out)],
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-        capture_output=True,
-        text=True,
-        timeout=900,
-    )
-    assert done.returncode == 0, done.stderr[-4000:]
-    print(done.stderr)
-    results = {}
-    for path in out.glob("*-0.json"):
-        name = path.stem[:-2]
-        results[name] = [harness.load(out / f"{name}-{rank}.json") for rank in range(2)]
-    return out, results
+# The slowest scenario takes half a minute.
+STALLED = 300
+
+
+def stop(launch):
+    """Ends a launch with all its processes; ranks and workers say where they stand first."""
+    processes = psutil.Process(launch.pid).children(recursive=True)
+    for process in processes:
+        process.send_signal(signal.SIGUSR1)
+    time.sleep(2)
+    for process in (launch, *processes):
+        process.kill()
+
+
+def launching(*scenarios):
+    """A fixture: its folder, and the results by scenario, one entry a rank. Every framework has a launch of its own, as its users
+    run it: threads, signal handlers and garbage that one leaves behind are not the next one's."""
+
+    @pytest.fixture(scope="session")
+    def launched(plan_path, tmp_path_factory):
+        out = tmp_path_factory.mktemp("two")
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        run = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+        log = out / "log"  # a file, not a pipe: nobody has to read it for a process to go on, nor to end for us to read it
+        with log.open("w") as file:
+            launch = subprocess.Popen(
+                [sys.executable, *run, str(HERE / "two_processes.py"), str(plan_path), str(out), *scenarios],
+                env={**os.environ, "OMP_NUM_THREADS": "1"},
+                stdout=file,
+                stderr=file,
+            )
+            try:
+                launch.wait(timeout=STALLED)
+            except subprocess.TimeoutExpired:
+                stop(launch)
+                pytest.fail(f"no end after {STALLED} s: {log.read_text()}")
+        assert launch.returncode == 0, log.read_text()[-4000:]
+        return out, {name: [harness.load(out / f"{name}-{rank}.json") for rank in range(2)] for name in scenarios}
+
+    return launched
+
+
+by_torch = launching("gradients", "choice", "misplaced")
+by_accelerate = launching("accelerate", "accelerate_skip", "accelerate_gradients")
+by_trainer = launching("trainer")
+by_lightning = launching("lightning", "lightning_rows", "lightning_gradients")
 
 
 def check_matrix(plan, ranks):
@@ -54,8 +84,8 @@ def check_matrix(plan, ranks):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_accelerate(plan, launched, kind, tmp_path):
-    ranks = [one[kind] for one in launched[1]["accelerate"]]
+def test_accelerate(plan, by_accelerate, kind, tmp_path):
+    ranks = [one[kind] for one in by_accelerate[1]["accelerate"]]
     check_matrix(plan, ranks)
     harness.check_epoch(plan, 2, [one["end"] for one in ranks])
     # What two processes began one goes on with.
@@ -63,8 +93,8 @@ def test_accelerate(plan, launched, kind, tmp_path):
     assert rest == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
 
 
-def test_accelerate_skip_first_batches(plan, launched):
-    for rank, lists in enumerate(launched[1]["accelerate_skip"]):
+def test_accelerate_skip_first_batches(plan, by_accelerate):
+    for rank, lists in enumerate(by_accelerate[1]["accelerate_skip"]):
         assert lists == harness.slices(plan, 1, rank, 2)[jobs.STEPS :]
 
 
@@ -81,16 +111,16 @@ def test_accelerate_refuses_a_sampler_that_knows_its_rank(plan):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_trainer(plan, launched, kind):
-    ranks = [one[kind] for one in launched[1]["trainer"]]
+def test_trainer(plan, by_trainer, kind):
+    ranks = [one[kind] for one in by_trainer[1]["trainer"]]
     check_matrix(plan, ranks)
     for rank, one in enumerate(ranks):
         assert one["end"] == harness.slices(plan, 1, rank, 2)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_trainer_goes_on_with_one_process(plan, launched, kind):
-    folder = launched[0] / "trainer" / kind
+def test_trainer_goes_on_with_one_process(plan, by_trainer, kind):
+    folder = by_trainer[0] / "trainer" / kind
     lists = jobs.trainer(plan, WORKERS[kind], folder, resume_from=folder / f"checkpoint-{29 + jobs.STEPS}")
     assert lists == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
 
@@ -128,21 +158,21 @@ def test_trainer_refuses_what_does_not_fit(plan, tmp_path):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lightning(plan, launched, kind):
-    ranks = [one[kind] for one in launched[1]["lightning"]]
+def test_lightning(plan, by_lightning, kind):
+    ranks = [one[kind] for one in by_lightning[1]["lightning"]]
     check_matrix(plan, ranks)
     harness.check_epoch(plan, 2, [one["end"] for one in ranks])
 
 
-def test_lightning_with_its_own_sampler_replacement(plan, launched):
-    ranks = launched[1]["lightning_rows"]
+def test_lightning_with_its_own_sampler_replacement(plan, by_lightning):
+    ranks = by_lightning[1]["lightning_rows"]
     check_matrix(plan, ranks)
     harness.check_epoch(plan, 2, [one["end"] for one in ranks])
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_lightning_goes_on_with_one_process(plan, launched, kind):
-    folder = launched[0] / "lightning" / kind
+def test_lightning_goes_on_with_one_process(plan, by_lightning, kind):
+    folder = by_lightning[0] / "lightning" / kind
     lists = jobs.lightning(plan, WORKERS[kind], folder, resume_from=str(folder / "mid.ckpt"))
     assert lists == harness.slices(plan, 1, 0, 1)[jobs.STEPS :]
 
@@ -172,8 +202,8 @@ def check_gradients(plan, ranks):
     assert ranks[0]["sizes"][len(ends) - 1][-1] == 5, "the rest batch is in the last update"
 
 
-def test_gradients_in_two_processes(plan, launched):
-    ranks = launched[1]["gradients"]
+def test_gradients_in_two_processes(plan, by_torch):
+    ranks = by_torch[1]["gradients"]
     check_gradients(plan, ranks)
     for one in ranks:
         assert one["waiting"] > 0, "the stream ends within an update"
@@ -185,17 +215,17 @@ def test_gradients_in_one_process(plan):
     check_gradients(plan, [jobs.gradients(plan)])
 
 
-def test_gradients_with_accelerate(plan, launched):
-    check_gradients(plan, launched[1]["accelerate_gradients"])
+def test_gradients_with_accelerate(plan, by_accelerate):
+    check_gradients(plan, by_accelerate[1]["accelerate_gradients"])
 
 
-def test_gradients_with_lightning(plan, launched):
-    check_gradients(plan, launched[1]["lightning_gradients"])
+def test_gradients_with_lightning(plan, by_lightning):
+    check_gradients(plan, by_lightning[1]["lightning_gradients"])
 
 
-def test_loader_choice(plan, launched):
+def test_loader_choice(plan, by_torch):
     """Two ranks take the same decisions, whatever they decide every row of an epoch comes once; and the log is of this run."""
-    ranks = launched[1]["choice"]
+    ranks = by_torch[1]["choice"]
     assert ranks[0]["sizes"] == ranks[1]["sizes"]
     assert ranks[0]["log"] == ranks[1]["log"] and len(ranks[0]["log"]) >= 35
     for both in zip(*(one["epochs"] for one in ranks), strict=True):
@@ -212,6 +242,6 @@ def test_loader_choice(plan, launched):
     assert all(entry["other_rows"] > 0 for entry in ranks[0]["log"][1:3]), "batches of the old size were on their way"
 
 
-def test_ranks_that_stand_apart_are_told(launched):
-    for message in launched[1]["misplaced"]:
+def test_ranks_that_stand_apart_are_told(by_torch):
+    for message in by_torch[1]["misplaced"]:
         assert "different batches" in message

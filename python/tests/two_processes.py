@@ -1,14 +1,17 @@
-"""What `torchrun --nproc-per-node 2` runs for the tests: one launch, all frameworks. Every scenario writes what each rank saw to
-OUT/<scenario>-<rank>.json; `test_two_processes.py` compares that with the plan.
+"""What `torchrun --nproc-per-node 2` runs for the tests. Every scenario writes what each rank saw to OUT/<scenario>-<rank>.json;
+`test_two_processes.py` compares that with the plan. On SIGUSR1, ranks and their workers print where they stand.
 
     torchrun --nproc-per-node 2 two_processes.py PLAN OUT [SCENARIO...]
 """
 
+import faulthandler
 import logging
 import os
 import pathlib
+import signal
 import sys
 import time
+import traceback
 import warnings
 
 import torch
@@ -41,6 +44,7 @@ SCENARIOS = {
 
 
 def main(plan_path, out, *names):
+    faulthandler.register(signal.SIGUSR1)
     out = pathlib.Path(out)
     warnings.simplefilter("ignore")
     for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
@@ -58,7 +62,13 @@ def main(plan_path, out, *names):
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
-    # Loaders with persistent workers may still hold them: leave without waiting for every destructor.
+    code = 1
+    try:
+        main(*sys.argv[1:])
+        code = 0
+    except BaseException:
+        traceback.print_exc()
+    # Loaders with persistent workers may still hold them, and a collective may wait for the other rank: leave without waiting for every
+    # destructor.
     sys.stderr.flush()
-    os._exit(0)
+    os._exit(code)
