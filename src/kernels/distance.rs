@@ -4,6 +4,8 @@
 //! `((l0 + l1) + (l2 + l3)) + ((l4 + l5) + (l6 + l7))`. Eight lanes are one AVX-512 register, two AVX2 registers or four
 //! of SSE2 and NEON, so the order costs no machine anything.
 
+use std::ops::Range;
+
 use super::simd::{Job, Vector, dispatch};
 use crate::matrix::Matrix;
 
@@ -82,29 +84,39 @@ impl Job for SquaredAmong<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let SquaredAmong { row, points, of, out } = self;
-        among::<V>(row, points, of.len(), |t| of[t], |t, squared| out[t] = squared);
+        let each = |some: Range<usize>, squared: [f64; EIGHT]| {
+            out[some.clone()].copy_from_slice(&squared[..some.len()]);
+        };
+        among::<V>(row, points, of.len(), |t| of[t], each);
     }
 }
 
-/// Calls `each` with `0 .. count` and [`squared`] of `row` to the point that `of` names there.
+/// Points that are measured together.
+const EIGHT: usize = 8;
+
+/// Calls `each` with `0 .. count`, eight at a time, and [`squared`] of `row` to the points that `of` names there; the last
+/// eight end with numbers of no point.
 #[inline(always)]
 pub(super) fn among<V: Vector>(
     row: &[f32],
     points: &Matrix,
     count: usize,
     of: impl Fn(usize) -> u32,
-    mut each: impl FnMut(usize, f64),
+    mut each: impl FnMut(Range<usize>, [f64; EIGHT]),
 ) {
-    /// Points that are measured before one that was asked for.
-    const SOON: usize = 8;
-    for t in 0..count {
-        // Points lie anywhere: one is asked for while others are measured.
-        if t + SOON < count {
-            for line in points.row(of(t + SOON) as usize).chunks(16) {
-                V::prefetch(line.as_ptr());
+    let mut sums = [[0.0; 8]; EIGHT];
+    for first in (0..count).step_by(EIGHT) {
+        let some = first..count.min(first + EIGHT);
+        for (sums, t) in sums.iter_mut().zip(some.clone()) {
+            // Points lie anywhere: one is asked for while others are measured.
+            if t + EIGHT < count {
+                for line in points.row(of(t + EIGHT) as usize).chunks(16) {
+                    V::prefetch(line.as_ptr());
+                }
             }
+            *sums = lanes(row, points.row(of(t) as usize));
         }
-        each(t, squared_inline(row, points.row(of(t) as usize)));
+        each(some, V::totals(&sums));
     }
 }
 
@@ -138,6 +150,12 @@ impl<I: Iterator<Item = (u32, f64)>> Job for Closer<'_, I> {
 /// [`squared`], always inlined so that a caller compiled for wider vectors gets them.
 #[inline(always)]
 pub(super) fn squared_inline(a: &[f32], b: &[f32]) -> f64 {
+    total(lanes(a, b))
+}
+
+/// What [`squared`] is the [`total`] of.
+#[inline(always)]
+fn lanes(a: &[f32], b: &[f32]) -> [f64; 8] {
     debug_assert_eq!(a.len(), b.len());
     let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut lanes = [0.0; 8];
@@ -151,7 +169,7 @@ pub(super) fn squared_inline(a: &[f32], b: &[f32]) -> f64 {
         let difference = f64::from(x) - f64::from(y);
         *lane += difference * difference;
     }
-    total(lanes)
+    lanes
 }
 
 /// The one order in which eight lanes become a number.

@@ -206,8 +206,8 @@ impl Job for Block<'_, '_> {
             };
             found.all.clear();
             let of = |t: usize| order[chosen[t] as usize];
-            among::<V>(row, points, chosen.len(), of, |t, squared| {
-                found.all.push((squared.sqrt().to_bits(), of(t)));
+            among::<V>(row, points, chosen.len(), of, |some, squared| {
+                found.all.extend(squared.map(|d| d.sqrt().to_bits()).into_iter().zip(some.map(of)));
             });
             found.sort();
             let (index, distance) = &mut self.answers[r];

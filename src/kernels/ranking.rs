@@ -623,10 +623,15 @@ impl Shortlist {
         self.len = len;
     }
 
-    /// Leaves out places that are not below `end`, and `other`.
-    #[inline(always)]
+    /// Leaves out places that are not below `end`, and `other`. The places must be ascending.
     pub(super) fn leave_out(&mut self, end: u32, other: u32) {
-        self.retain(|_, place| place < end && place != other);
+        debug_assert!(self.places().is_sorted());
+        self.len = self.places().partition_point(|&place| place < end);
+        if let Ok(at) = self.places().binary_search(&other) {
+            self.score.copy_within(at + 1..self.len, at);
+            self.place.copy_within(at + 1..self.len, at);
+            self.len -= 1;
+        }
     }
 
     /// Leaves out scores above the limit.
