@@ -11,7 +11,8 @@
 //! `*.f32`: little-endian numbers, row after row. `seconds` leaves out reading them; `extra` is what the process held at most
 //! beyond what it held before, in bytes (Linux). `--out FILE` writes labels or rows as u32, `--simd avx2` limits the vectors.
 //! Batches are dealt into a buffer that is used again, as samplers do it; with `--array` (or `--out`) the rows of the epoch are
-//! put into one array.
+//! put into one array. `--large-pages` asks for such pages for rows and array, as numpy does for its arrays; `large` says how
+//! many bytes came (Linux).
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -23,6 +24,7 @@ use batchwright::kernels::{Simd, limit};
 use batchwright::matrix::Matrix;
 use batchwright::modalities::lloyd::kmeans;
 use batchwright::plan::Plan;
+use memmap2::MmapMut;
 use rayon::prelude::*;
 use serde_json::json;
 
@@ -48,9 +50,19 @@ fn rows(path: &str, width: usize) -> Matrix {
     Matrix::from_vec(data.len() / width, width, data)
 }
 
-/// A line of /proc/self/status in bytes; 0 where there is none.
-fn status(name: &str) -> u64 {
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+/// Zeros, not touched yet.
+fn zeros(len: u64, large_pages: bool) -> MmapMut {
+    let map = MmapMut::map_anon(4 * len as usize).unwrap_or_else(|e| usage(&format!("{len} numbers: {e}")));
+    #[cfg(target_os = "linux")]
+    if large_pages && let Err(e) = map.advise(memmap2::Advice::HugePage) {
+        eprintln!("no large pages: {e}");
+    }
+    map
+}
+
+/// A line of a file in /proc/self in bytes; 0 where there is none.
+fn status(file: &str, name: &str) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
     let line = status.lines().find_map(|l| l.strip_prefix(name));
     line.and_then(|l| l.trim_matches([':', '\t', ' ', 'k', 'B']).parse::<u64>().ok()).unwrap_or(0) * 1024
 }
@@ -73,7 +85,8 @@ fn main() {
         let known = Simd::ALL.into_iter().find(|s| s.name() == simd);
         limit(known.unwrap_or_else(|| usage(&format!("`{simd}` are no vectors"))));
     }
-    let array = args.iter().position(|a| a == "--array").map(|at| args.remove(at)).is_some() || out.is_some();
+    let mut flag = |name: &str| args.iter().position(|a| a == name).map(|at| args.remove(at)).is_some();
+    let (array, large_pages) = (flag("--array") || out.is_some(), flag("--large-pages"));
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().expect("threads");
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
     let mut seconds = Vec::new();
@@ -82,7 +95,7 @@ fn main() {
     let mut time = |work: &mut (dyn FnMut() + Send)| {
         // The peak of loading does not count (Linux; without effect elsewhere).
         let _ = std::fs::write("/proc/self/clear_refs", "5");
-        before = status("VmRSS");
+        before = status("status", "VmRSS");
         for _ in 0..repeat {
             let start = Instant::now();
             pool.install(&mut *work);
@@ -116,11 +129,13 @@ fn main() {
                 sum += share;
                 offsets.push((sum / all * rows as f64).round() as u64);
             }
-            let members: Vec<u32> = (0..rows as u32).collect();
-            // Its memory is first touched when it is written.
-            let mut epoch: Vec<u32> = vec![0; if array { rows as usize } else { 0 }];
+            let (mut members, mut epoch) =
+                (zeros(rows, large_pages), zeros(if array { rows } else { 1 }, large_pages));
+            let members: &mut [u32] = bytemuck::cast_slice_mut(&mut members);
+            (0..).zip(&mut *members).for_each(|(row, to)| *to = row);
+            let epoch: &mut [u32] = bytemuck::cast_slice_mut(&mut epoch);
             time(&mut || {
-                let deal = Deal::new(RowIds::U32(&members), &offsets, base, 7, 1, &[], false, None);
+                let deal = Deal::new(RowIds::U32(members), &offsets, base, 7, 1, &[], false, None);
                 if array {
                     each_run(&deal, epoch.par_chunks_mut((TOGETHER * base) as usize), |out, batch| {
                         out.iter_mut().zip(&batch.rows).for_each(|(to, &row)| *to = row as u32);
@@ -135,7 +150,8 @@ fn main() {
                     );
                 }
             });
-            write(out, &epoch);
+            more = json!({ "large": status("smaps_rollup", "AnonHugePages") });
+            write(out, epoch);
         }
         ["open", plan] => time(&mut || {
             let plan = Plan::open(plan).unwrap_or_else(|e| usage(&e.to_string()));
@@ -145,7 +161,7 @@ fn main() {
     }
     seconds.sort_by(f64::total_cmp);
     let median = seconds[seconds.len() / 2];
-    let extra = status("VmHWM").saturating_sub(before);
+    let extra = status("status", "VmHWM").saturating_sub(before);
     println!("{}", json!({ "seconds": median, "threads": threads, "extra": extra, "more": more }));
 }
 
