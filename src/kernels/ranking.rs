@@ -634,21 +634,15 @@ impl Shortlist {
         }
     }
 
-    /// Leaves out scores above the limit.
+    /// Leaves out scores above the limit. Without a branch, as above.
     #[inline(always)]
     pub(super) fn cut(&mut self, limit: f32) {
-        self.retain(|score, _| score <= limit);
-    }
-
-    /// Without a branch, as above.
-    #[inline(always)]
-    fn retain(&mut self, stays: impl Fn(f32, u32) -> bool) {
         let (scores, places) = (&mut self.score[..self.len], &mut self.place[..self.len]);
         let mut kept = 0;
         for i in 0..scores.len() {
             let (score, place) = (scores[i], places[i]);
             (scores[kept], places[kept]) = (score, place);
-            kept += usize::from(stays(score, place));
+            kept += usize::from(score <= limit);
         }
         self.len = kept;
     }
