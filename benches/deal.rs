@@ -2,11 +2,11 @@
 
 use std::hint::black_box;
 
-use batchwright::batches::{Batch, Deal};
-use batchwright::ids::RowIds;
-use batchwright::rng::{key, uniform};
-use batchwright::scores::Score;
-use batchwright::strata::dendrogram;
+use batchwright::batches::deal::{Batch, Deal};
+use batchwright::batches::score::Score;
+use batchwright::batches::strata::dendrogram;
+use batchwright::kernels::rows::RowIds;
+use batchwright::kit::rng::{key, uniform};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 /// S strata of very different sizes, about `rows` in all, members in order.

@@ -15,8 +15,8 @@ use std::hint::black_box;
 use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
+use batchwright::kit::progress::Progress;
 use batchwright::parts::{Engine, Local, Pass, parts};
-use batchwright::progress::Progress;
 use batchwright::source::{Columns, Dataset, Kind, RawRows, Way};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;

@@ -5,8 +5,8 @@ use std::hint::black_box;
 
 use batchwright::kernels::nearest::Centers;
 use batchwright::kernels::{Simd, description, eigen, knn, limit, project, sketches};
-use batchwright::matrix::Matrix;
-use batchwright::rng::{key, uniform};
+use batchwright::kit::matrix::Matrix;
+use batchwright::kit::rng::{key, uniform};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
 fn points(n: usize, p: usize, seed: u64) -> Matrix {

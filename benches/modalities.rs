@@ -27,10 +27,10 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Instant;
 
+use batchwright::kit::progress::Progress;
 use batchwright::modalities::estimators::consensus::{Consensus, Looked};
 use batchwright::modalities::sample::plan_sample;
 use batchwright::modalities::{EstimatorSpec, Fit, Params, Sample};
-use batchwright::progress::Progress;
 use data::Data;
 use peak::Peak;
 
@@ -131,7 +131,7 @@ struct Run {
     mebibytes: f64,
 }
 
-fn timed(name: &str, fit: impl FnOnce() -> batchwright::error::Result<Fit>) -> Run {
+fn timed(name: &str, fit: impl FnOnce() -> batchwright::kit::error::Result<Fit>) -> Run {
     let (peak, start) = (Peak::start(), Instant::now());
     let fit = fit().unwrap_or_else(|e| usage(&format!("{name}: {e}")));
     Run { name: name.into(), fit, seconds: start.elapsed().as_secs_f64(), mebibytes: peak.mebibytes() }

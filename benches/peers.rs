@@ -17,11 +17,11 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use batchwright::batches::{Batch, Deal};
-use batchwright::ids::RowIds;
+use batchwright::batches::deal::{Batch, Deal};
 use batchwright::kernels::knn::nearest_of;
+use batchwright::kernels::rows::RowIds;
 use batchwright::kernels::{Simd, limit};
-use batchwright::matrix::Matrix;
+use batchwright::kit::matrix::Matrix;
 use batchwright::modalities::lloyd::kmeans;
 use batchwright::plan::Plan;
 use memmap2::MmapMut;

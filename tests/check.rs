@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use arrow_array::types::Float32Type;
 use arrow_array::{ArrayRef, Float64Array, ListArray, RecordBatch, StringArray};
-use batchwright::check::{self, Answer, Outcome, Symptom};
 use batchwright::config::{Check, Config, Run};
+use batchwright::kit::progress::Progress;
+use batchwright::kit::rng::{key, normal};
 use batchwright::modalities::EstimatorSpec;
+use batchwright::pipeline::check::{self, Answer, Outcome, Symptom};
+use batchwright::pipeline::diff;
 use batchwright::plan::Plan;
-use batchwright::progress::Progress;
-use batchwright::rng::{key, normal};
-use batchwright::{diff, pipeline, source};
+use batchwright::{pipeline, source};
 use parquet::arrow::ArrowWriter;
 
 /// Four blobs; `kind` is the blob, `price` a number about it.
@@ -98,7 +99,7 @@ fn every_kind_of_plan_takes_new_rows() {
         ("crossed strata", |c| c.strata.by = "modality,kind".into()),
         ("table features", |c| c.features.columns = vec!["price".into(), "kind".into()]),
         ("holdout", |c| c.batches.holdout = 0.1),
-        ("margin", |c| c.weights.centrality = batchwright::weights::Centrality::Margin),
+        ("margin", |c| c.weights.centrality = batchwright::batches::weights::Centrality::Margin),
     ];
     for (name, set) in kinds {
         let world = World::new(set);
@@ -122,8 +123,9 @@ fn every_kind_of_plan_takes_new_rows() {
         if how == "appended" {
             let (then, now) = (old.samples().unwrap(), new.samples().unwrap());
             for row in 0..3000 {
-                let place =
-                    |s: Option<batchwright::plan::samples::SampleValues>| s.map(|s| (s.modality, s.stratum));
+                let place = |s: Option<batchwright::format::samples::SampleValues>| {
+                    s.map(|s| (s.modality, s.stratum))
+                };
                 assert_eq!(place(then.get(row)), place(now.get(row + 700)), "{name} row {row}");
             }
             let rows: u64 = new.modalities().unwrap().iter().map(|m| m.rows).sum();

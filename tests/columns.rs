@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use arrow_array::{ArrayRef, Float32Array, RecordBatch, StringArray};
 use batchwright::config::{Config, Run};
+use batchwright::kit::progress::Progress;
+use batchwright::kit::rng;
+use batchwright::pipeline;
 use batchwright::plan::Plan;
-use batchwright::progress::Progress;
-use batchwright::{pipeline, rng};
 use parquet::arrow::ArrowWriter;
 
 const ROWS: usize = 1200;

@@ -7,9 +7,9 @@ use std::process::Command;
 
 use batchwright::config::{Config, Run};
 use batchwright::kernels::Simd;
+use batchwright::kit::progress::Progress;
 use batchwright::pipeline;
 use batchwright::plan::Plan;
-use batchwright::progress::Progress;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use parquet::file::properties::WriterProperties;

@@ -7,13 +7,13 @@ use std::sync::{Arc, OnceLock};
 
 use arrow_array::{ArrayRef, RecordBatch, StringArray};
 use batchwright::config::{Config, Run};
-use batchwright::error::{Error, Result};
 use batchwright::features::Encoder;
-use batchwright::ids::NONE;
+use batchwright::kit::error::{Error, Result};
+use batchwright::kit::ids::NONE;
+use batchwright::kit::progress::{Observer, Progress};
 use batchwright::parts::Local;
 use batchwright::pipeline;
 use batchwright::plan::Plan;
-use batchwright::progress::{Observer, Progress};
 use batchwright::source::Dataset;
 use parquet::arrow::ArrowWriter;
 

@@ -6,17 +6,20 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use batchwright::ids::{NONE, RowIds, RowType};
-use batchwright::matrix::Matrix;
-use batchwright::modalities::{Criterion, Projection};
-use batchwright::plan::batches::{BatchRecord, BatchesWriter};
-use batchwright::plan::manifest::{
+use batchwright::format::batches::{BatchRecord, BatchesWriter};
+use batchwright::format::dendrogram::Merge;
+use batchwright::format::evidence::Criterion;
+use batchwright::format::manifest::{
     Candidate, Estimator, Gain, GainKind, InputEntry, ModalityShare, Tool, canonical_json,
 };
-use batchwright::plan::samples::SamplesWriter;
-use batchwright::plan::strata::StrataWriter;
+use batchwright::format::projection::Projection;
+use batchwright::format::samples::SamplesWriter;
+use batchwright::format::strata::StrataWriter;
+use batchwright::format::*;
+use batchwright::kernels::rows::RowIds;
+use batchwright::kit::ids::{NONE, RowType};
+use batchwright::kit::matrix::Matrix;
 use batchwright::plan::*;
-use batchwright::strata::Merge;
 
 /// A small plan with one of every table: 5 rows (row 3 is not planned), 2 modalities, 2 strata.
 pub fn write_plan(staging: &Staging) -> Manifest {
@@ -437,7 +440,7 @@ fn numbers_of_the_manifest_come_back_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
     let mut manifest = plan_at(&dir.path().join("plan"));
     for i in 0..1000 {
-        manifest.modality_share.value = batchwright::rng::uniform(batchwright::rng::key(i, &[]));
+        manifest.modality_share.value = batchwright::kit::rng::uniform(batchwright::kit::rng::key(i, &[]));
         manifest.information_threshold = 1000.0 * manifest.modality_share.value;
         manifest.config["scores"]["modality_share"] = manifest.modality_share.value.into();
         let read = Manifest::from_json(&manifest.to_json(), Path::new("plan.json")).unwrap();
@@ -488,8 +491,8 @@ fn schemas_and_documentation_are_fresh() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let update = std::env::var_os("UPDATE_SCHEMAS").is_some();
     let mut documents = schema_documents();
-    documents.insert("check.json".into(), batchwright::check::schema());
-    documents.insert("diff.json".into(), batchwright::diff::schema());
+    documents.insert("check.json".into(), batchwright::pipeline::check::schema());
+    documents.insert("diff.json".into(), batchwright::pipeline::diff::schema());
     for (name, text) in &documents {
         let place = root.join("schemas").join(name);
         if update {

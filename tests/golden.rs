@@ -6,11 +6,11 @@
 
 use std::path::{Path, PathBuf};
 
-use batchwright::accumulation::Updates;
+use batchwright::batches::accumulation::Updates;
 use batchwright::config::{Config, Run};
+use batchwright::kit::progress::Progress;
 use batchwright::pipeline;
 use batchwright::plan::Plan;
-use batchwright::progress::Progress;
 
 use crate::determinism::digests;
 

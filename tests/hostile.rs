@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use arrow_buffer::Buffer;
 use batchwright::Error;
+use batchwright::format::*;
 use batchwright::plan::*;
 
 use crate::format::{plan_at, write_plan};

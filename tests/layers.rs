@@ -2,7 +2,7 @@
 //! documents lead somewhere.
 //!
 //! The order of layers is the order of `pub mod` in `src/lib.rs`. A file may name `crate::x` only where `x` stands above
-//! the file's own module there, or is that module: inside a folder its sub-modules are free. Tests (`#[cfg(test)]`) may
+//! the file's own module there, or is that module; inside a folder the same holds of its `mod.rs`. Tests (`#[cfg(test)]`) may
 //! use anything. Macros are not expanded, so the tokens as they are written are what counts.
 
 use std::collections::BTreeMap;
@@ -161,67 +161,93 @@ fn without_tests(t: &[Token]) -> Vec<Token> {
 
 // ---------------------------------------------------------------- layers
 
-/// What `lib.rs` says: the modules in order, and where the names it re-exports come from.
+/// What `lib.rs` or a room's `mod.rs` says: its modules in order, and where the names it re-exports come from.
+#[derive(Default)]
 struct Order {
     modules: Vec<String>,
     exports: BTreeMap<String, String>,
 }
 
 impl Order {
-    fn of(lib: &str) -> Order {
-        let t = without_tests(&tokens(lib));
+    fn of(page: &str) -> Order {
+        let t = without_tests(&tokens(page));
         let text = |i: usize| t.get(i).map_or("", |t| t.text.as_str());
-        let mut order = Order { modules: Vec::new(), exports: BTreeMap::new() };
+        let mut order = Order::default();
         for i in 0..t.len() {
             if text(i) == "mod" && text(i + 2) == ";" {
                 order.modules.push(text(i + 1).into());
             }
-            if text(i) == "pub" && text(i + 1) == "use" {
-                let from = if text(i + 2) == "crate" { i + 5 } else { i + 2 };
-                for token in t[from + 1..].iter().take_while(|t| t.text != ";") {
-                    order.exports.insert(token.text.clone(), text(from).into());
+            if text(i) == "use" {
+                for path in paths_after(&t, i + 1) {
+                    let names = path.names.iter().map(String::as_str);
+                    let names: Vec<&str> = names.skip_while(|n| matches!(*n, "self" | "crate")).collect();
+                    if let [module, .., name] = names[..] {
+                        order.exports.insert(name.into(), module.into());
+                    }
                 }
             }
         }
         order
     }
 
-    fn place(&self, name: &str) -> Option<usize> {
-        let module = self.exports.get(name).map_or(name, |m| m);
-        self.modules.iter().position(|m| m == module)
+    /// Which line of the page `name` is or comes from.
+    fn line_of(&self, name: &str) -> Option<usize> {
+        let find = |name: &str| self.modules.iter().position(|m| m == name);
+        find(name).or_else(|| find(self.exports.get(name)?))
     }
 }
 
-/// The names that follow `crate::`, each with its line: one, or several after `crate::{`.
-fn names_after(t: &[Token], i: usize) -> Vec<(String, usize)> {
-    let Some(first) = t.get(i) else { return Vec::new() };
-    if first.text != "{" {
-        return vec![(first.text.clone(), first.line)];
-    }
-    let (mut names, mut depth) = (Vec::new(), 0usize);
-    for j in i..after_group(t, i) {
-        match t[j].text.as_str() {
-            "{" => depth += 1,
-            "}" => depth -= 1,
-            _ => {}
-        }
-        let fresh = j > i && matches!(t[j - 1].text.as_str(), "{" | ",");
-        if depth == 1 && fresh && t[j].text != "}" {
-            names.push((t[j].text.clone(), t[j].line));
-        }
-    }
-    names
+/// The pages of the source tree: lib.rs under the empty path, `a/b/mod.rs` under `["a", "b"]`.
+type Pages = BTreeMap<Vec<String>, Order>;
+
+/// A path as it is written, and the line of its last name.
+struct Written {
+    names: Vec<String>,
+    line: usize,
 }
 
-/// Every import of `source` that goes down the page. `path` is relative to src/, with `/`.
-fn violations(order: &Order, path: &str, source: &str) -> Vec<String> {
-    let parts: Vec<&str> = path.trim_end_matches(".rs").split('/').collect();
-    let module = parts[0];
-    let Some(own) = order.place(module) else {
-        return vec![format!("src/{path}: module `{module}` is not listed in src/lib.rs")];
-    };
-    // Levels of modules between this file and the crate's root.
-    let levels = parts.len() - usize::from(parts.last() == Some(&"mod"));
+/// The paths that begin at `i`: one, or several where it ends in `{..}`.
+fn paths_after(t: &[Token], i: usize) -> Vec<Written> {
+    fn expand(t: &[Token], mut i: usize, prefix: &[String], out: &mut Vec<Written>) -> usize {
+        let text = |i: usize| t.get(i).map_or("", |t| t.text.as_str());
+        let mut names = prefix.to_vec();
+        let line = t.get(i).map_or(0, |t| t.line);
+        loop {
+            if text(i) == "{" {
+                i += 1;
+                while i < t.len() && text(i) != "}" {
+                    i = expand(t, i, &names, out);
+                    i += usize::from(text(i) == ",");
+                }
+                return i + 1;
+            }
+            names.push(text(i).into());
+            i += 1;
+            if !(text(i) == ":" && text(i + 1) == ":") {
+                if text(i) == "as" {
+                    i += 2;
+                }
+                out.push(Written { names, line });
+                return i.max(1);
+            }
+            i += 2;
+        }
+    }
+    let mut out = Vec::new();
+    expand(t, i, &[], &mut out);
+    out
+}
+
+/// Every import of `source` that goes down a page: lib.rs, or the `mod.rs` of a folder that it shares with the file.
+/// `path` is relative to src/, with `/`.
+fn violations(pages: &Pages, path: &str, source: &str) -> Vec<String> {
+    let mut own: Vec<String> = path.trim_end_matches(".rs").split('/').map(String::from).collect();
+    if own.last().is_some_and(|name| name == "mod") {
+        own.pop();
+    }
+    if pages[&Vec::new()].line_of(&own[0]).is_none() {
+        return vec![format!("src/{path}: module `{}` is not listed in src/lib.rs", own[0])];
+    }
     let t = without_tests(&tokens(source));
     let text = |i: usize| t.get(i).map_or("", |t| t.text.as_str());
     let (mut found, mut scopes) = (Vec::new(), Vec::new());
@@ -233,32 +259,50 @@ fn violations(order: &Order, path: &str, source: &str) -> Vec<String> {
             _ => {}
         }
         let path_follows = text(i + 1) == ":" && text(i + 2) == ":";
-        let mut names = Vec::new();
+        let mut base = None;
         if text(i) == "crate" && path_follows {
-            names = names_after(&t, i + 3);
+            base = Some(Vec::new());
         } else if text(i) == "super" && path_follows {
             let mut supers = 1;
             while text(i + 3) == "super" && text(i + 4) == ":" {
                 (supers, i) = (supers + 1, i + 3);
             }
-            if supers == levels + scopes.iter().filter(|s| **s).count() {
-                names = names_after(&t, i + 3);
-            }
+            // Modules inside this file come first.
+            let inner = scopes.iter().filter(|s| **s).count();
+            base = (supers > inner).then(|| own[..own.len().saturating_sub(supers - inner)].to_vec());
         }
-        for (name, line) in names {
-            match order.place(&name) {
-                Some(place) if place <= own => {}
-                Some(_) => found.push(format!(
-                    "src/{path}:{line}: `crate::{name}` stands below `{module}` in src/lib.rs; imports go up the page"
-                )),
-                None => found.push(format!(
-                    "src/{path}:{line}: `crate::{name}` is neither a module nor a re-export of src/lib.rs"
-                )),
-            }
+        for written in base.is_some().then(|| paths_after(&t, i + 3)).into_iter().flatten() {
+            let mut names = base.clone().unwrap_or_default();
+            names.extend(written.names.into_iter().filter(|name| name != "self"));
+            found.extend(
+                goes_down(pages, &own, &names).map(|why| format!("src/{path}:{}: {why}", written.line)),
+            );
         }
         i += 1;
     }
+    found.dedup();
     found
+}
+
+/// Why the module `own` may not name the path `names`, both from the root.
+fn goes_down(pages: &Pages, own: &[String], names: &[String]) -> Option<String> {
+    let shared = own.iter().zip(names).take_while(|(a, b)| a == b).count();
+    let (own_name, name) = (own.get(shared)?, names.get(shared)?);
+    let page = pages.get(&own[..shared])?;
+    let shown = names[..=shared].join("::");
+    let of =
+        if shared == 0 { "src/lib.rs".into() } else { format!("src/{}/mod.rs", own[..shared].join("/")) };
+    match page.line_of(name) {
+        Some(line) if line <= page.line_of(own_name)? => None,
+        Some(_) => {
+            Some(format!("`crate::{shown}` stands below `{own_name}` in {of}; imports go up the page"))
+        }
+        None if shared == 0 => {
+            Some(format!("`crate::{shown}` is neither a module nor a re-export of src/lib.rs"))
+        }
+        // An item of the page itself.
+        None => None,
+    }
 }
 
 fn root() -> PathBuf {
@@ -283,6 +327,16 @@ fn files(folder: &Path, end: &str) -> Vec<PathBuf> {
     found
 }
 
+/// lib.rs and every `mod.rs`.
+fn pages() -> Pages {
+    let of_folder = |path: &str| -> Option<Vec<String>> {
+        Some(path.strip_suffix("/mod.rs")?.split('/').map(String::from).collect())
+    };
+    let lib = std::fs::read_to_string(root().join("src/lib.rs")).expect("src/lib.rs");
+    let rooms = sources().into_iter().filter_map(|(path, text)| Some((of_folder(&path)?, Order::of(&text))));
+    rooms.chain([(Vec::new(), Order::of(&lib))]).collect()
+}
+
 /// Path below src/ (with `/`) and text of every source file but lib.rs and main.rs.
 fn sources() -> Vec<(String, String)> {
     let src = root().join("src");
@@ -296,21 +350,23 @@ fn sources() -> Vec<(String, String)> {
 
 #[test]
 fn imports_go_up_the_page() {
-    let order = Order::of(&std::fs::read_to_string(root().join("src/lib.rs")).expect("src/lib.rs"));
-    assert!(order.modules.len() > 10, "src/lib.rs lists its modules: {:?}", order.modules);
+    let pages = pages();
+    let rooms = &pages[&Vec::new()].modules;
+    assert!(rooms.len() > 10 && pages.len() > 10, "src/lib.rs lists its rooms: {rooms:?}");
     let found: Vec<String> =
-        sources().iter().flat_map(|(path, text)| violations(&order, path, text)).collect();
+        sources().iter().flat_map(|(path, text)| violations(&pages, path, text)).collect();
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
 #[test]
 fn the_layer_test_can_fail() {
-    let order = Order::of(
-        "pub mod error;\n#[cfg(feature = \"x\")]\npub mod plan;\npub mod cli;\npub use error::{Error, Result};",
-    );
-    assert_eq!(order.modules, ["error", "plan", "cli"]);
+    let lib = "pub mod error;\n#[cfg(feature = \"x\")]\npub mod plan;\npub mod cli;\npub use error::{Error, Result};";
+    let room =
+        "mod table;\npub mod files;\nmod reader;\npub use reader::{Plan, Rows as Lines};\npub struct Kind;";
+    let pages: Pages = [(vec![], Order::of(lib)), (vec!["plan".into()], Order::of(room))].into();
+    assert_eq!(pages[&Vec::new()].modules, ["error", "plan", "cli"]);
     let lines = |path: &str, text: &str| -> Vec<String> {
-        violations(&order, path, text)
+        violations(&pages, path, text)
             .iter()
             .map(|v| v.split(' ').take(2).collect::<Vec<_>>().join(" "))
             .collect()
@@ -332,6 +388,27 @@ fn the_layer_test_can_fail() {
         lines("error.rs", "mod inner { use super::cli; use super::super::cli; }"),
         ["src/error.rs:1: `crate::cli`"]
     );
+    // Inside a room the order is that of its mod.rs, whatever way a sibling is named; the page itself is free.
+    assert_eq!(
+        lines("plan/files.rs", "use super::{Kind, table::{self, X}}; use crate::plan::files::Y;"),
+        none
+    );
+    assert_eq!(
+        lines(
+            "plan/files.rs",
+            "use super::{table,\n reader::X}; fn f(p: crate::plan::Plan) { super::reader::f() }"
+        ),
+        [
+            "src/plan/files.rs:2: `crate::plan::reader`",
+            "src/plan/files.rs:2: `crate::plan::Plan`",
+            "src/plan/files.rs:2: `crate::plan::reader`"
+        ]
+    );
+    assert_eq!(lines("plan/mod.rs", "use reader::X; use crate::plan::reader::Y;"), none);
+    assert_eq!(
+        lines("plan/table/deep.rs", "use super::super::files::X;"),
+        ["src/plan/table/deep.rs:1: `crate::plan::files`"]
+    );
     // Comments, strings, characters and tests are not imports.
     let quiet = r##"
         //! [`crate::cli`]
@@ -352,7 +429,7 @@ fn the_layer_test_can_fail() {
 #[test]
 fn unsafe_stays_in_its_corner() {
     let allowed = |path: &str| {
-        path.starts_with("src/kernels/") || path == "src/plan/map.rs" || path == "python/src/arrays.rs"
+        path.starts_with("src/kernels/") || path == "src/format/map.rs" || path == "python/src/arrays.rs"
     };
     let mut found = Vec::new();
     for folder in ["src", "python/src"] {
@@ -363,7 +440,7 @@ fn unsafe_stays_in_its_corner() {
             let places = tokens(&text).into_iter().filter(|t| t.text == "unsafe" && !allowed(&name));
             found.extend(places.map(|t| {
                 format!(
-                    "{name}:{}: `unsafe` belongs to src/kernels/, src/plan/map.rs or python/src/arrays.rs",
+                    "{name}:{}: `unsafe` belongs to src/kernels/, src/format/map.rs or python/src/arrays.rs",
                     t.line
                 )
             }));
@@ -438,4 +515,33 @@ fn links_in_documents_lead_somewhere() {
     // And the test can fail.
     let readme = root().join("README.md");
     assert_eq!(broken_links(&readme, "[a](CHANGELOG.md) [b](docs/none.md) [c](#no-such-heading)\n").len(), 2);
+}
+
+/// Files and folders of `src/` that are named in `text` and do not exist.
+fn gone(text: &str) -> Vec<String> {
+    let mut found = Vec::new();
+    let part_of_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '/' | '.');
+    for (at, _) in text.match_indices("src/") {
+        if text[..at].ends_with(|c: char| part_of_name(c) || c == '-') {
+            continue;
+        }
+        let name: String = text[at..].chars().take_while(|c| part_of_name(*c)).collect();
+        let name = name.trim_end_matches('.');
+        if !root().join(name).exists() {
+            found.push(name.to_string());
+        }
+    }
+    found
+}
+
+#[test]
+fn named_source_files_exist() {
+    let mut found = Vec::new();
+    let texts = [".md", ".toml", ".rs", ".py"].iter().flat_map(|end| files(&root(), end));
+    for file in texts.filter(|f| !f.ends_with("tests/layers.rs")) {
+        let text = std::fs::read_to_string(&file).expect("UTF-8");
+        found.extend(gone(&text).iter().map(|name| format!("{}: there is no {name}", file.display())));
+    }
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+    assert_eq!(gone("`src/lib.rs`, src/no/such.rs. python/src/none.rs"), ["src/no/such.rs"]);
 }

@@ -2,17 +2,19 @@
 
 use std::path::{Path, PathBuf};
 
+use batchwright::batches::deal as dealing;
+use batchwright::batches::weights::Schedule;
 use batchwright::config::{Config, Run};
-use batchwright::ids::NONE;
-use batchwright::matrix::Matrix;
+use batchwright::format::{Kind, TableReader, batches, holdout};
+use batchwright::kit::ids::NONE;
+use batchwright::kit::matrix::Matrix;
+use batchwright::kit::progress::Progress;
+use batchwright::modalities;
 use batchwright::parts::{Local, Part, Read};
 use batchwright::pipeline;
+use batchwright::plan::Plan;
 use batchwright::plan::assigner::Assignment;
-use batchwright::plan::{Kind, Plan, TableReader, batches, holdout};
-use batchwright::progress::Progress;
 use batchwright::source::{Columns, Dataset, Invalid, RawRows};
-use batchwright::weights::Schedule;
-use batchwright::{batches as dealing, modalities};
 
 const EPOCHS: u32 = 3;
 

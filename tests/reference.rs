@@ -3,17 +3,18 @@
 
 use std::sync::LazyLock;
 
-use batchwright::accumulation::Accumulator;
-use batchwright::batch_size::{self, choose};
-use batchwright::batches::{Batch, Deal, draws, golden_stride, rest_counts};
-use batchwright::ids::RowIds;
-use batchwright::rng::{Permutation, key};
+use batchwright::batches::accumulation::Accumulator;
+use batchwright::batches::batch_size::{self, choose};
+use batchwright::batches::deal::{Batch, Deal, draws, golden_stride, rest_counts};
+use batchwright::batches::score::Score;
+use batchwright::batches::strata::{dendrogram, tour};
+use batchwright::batches::weights::Schedule;
+use batchwright::batches::weights::centrality::centralities;
+use batchwright::batches::weights::schedule::{kish, weight};
+use batchwright::format::dendrogram::Merge;
+use batchwright::kernels::rows::RowIds;
+use batchwright::kit::rng::{Permutation, key};
 use batchwright::runtime::{Choosing, LoaderChoice, Policy};
-use batchwright::scores::Score;
-use batchwright::strata::{Merge, dendrogram, tour};
-use batchwright::weights::Schedule;
-use batchwright::weights::centrality::centralities;
-use batchwright::weights::schedule::{kish, weight};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

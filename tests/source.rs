@@ -10,9 +10,9 @@ use arrow_array::types::{Date32Type, Float16Type, Float32Type, Float64Type, Int6
 use arrow_array::*;
 use arrow_schema::{DataType, Field, Schema};
 use batchwright::Error;
-use batchwright::matrix::Matrix;
+use batchwright::kit::matrix::Matrix;
+use batchwright::kit::progress::Progress;
 use batchwright::parts::{Engine, Local, Part, Pass, Read, parts};
-use batchwright::progress::Progress;
 use batchwright::source::*;
 use half::f16;
 use parquet::arrow::ArrowWriter;

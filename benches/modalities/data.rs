@@ -6,8 +6,8 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int32Type};
 use arrow_array::{Array, RecordBatch};
 use arrow_schema::DataType;
-use batchwright::matrix::Matrix;
-use batchwright::rng::{key, normal, uniform};
+use batchwright::kit::matrix::Matrix;
+use batchwright::kit::rng::{key, normal, uniform};
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
 /// Points, and every labelling there is.

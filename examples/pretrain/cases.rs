@@ -2,8 +2,8 @@
 //! any thread. A case is classes of some shape, laid out so that a stated share of rows may be nearer to another class,
 //! then bent, embedded and soiled.
 
-use batchwright::matrix::Matrix;
-use batchwright::rng::{key, normal, uniform};
+use batchwright::kit::matrix::Matrix;
+use batchwright::kit::rng::{key, normal, uniform};
 
 /// Label of rows that belong to no class.
 pub const NOISE: u32 = u32::MAX;

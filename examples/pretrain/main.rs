@@ -21,12 +21,12 @@ use std::io::{BufRead, BufReader, BufWriter, Write};
 use std::path::PathBuf;
 use std::time::Instant;
 
+use batchwright::kit::progress::Progress;
+use batchwright::kit::rng::key;
 use batchwright::modalities::Sample;
 use batchwright::modalities::estimators::grid::{FEWEST, distinct};
 use batchwright::modalities::estimators::pretrained::network::{Input, Network};
 use batchwright::modalities::estimators::pretrained::table::{CELL, Table, WHOLE};
-use batchwright::progress::Progress;
-use batchwright::rng::key;
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
 

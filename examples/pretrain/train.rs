@@ -1,9 +1,9 @@
 //! Trains the network on tables: Adam (Kingma & Ba 2015) on plain `f32`, one order of everything.
 
+use batchwright::kit::rng::{Permutation, key, normal};
 use batchwright::modalities::estimators::pretrained::network::{
     CONTEXT, ENCODE, Input, JUDGE, LAYERS, Layer, Layers, Network, context, dot,
 };
-use batchwright::rng::{Permutation, key, normal};
 
 /// One case as the trainer sees it.
 pub struct Example {

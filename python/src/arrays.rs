@@ -1,8 +1,9 @@
 //! Numbers from and to NumPy.
 
 use batchwright::Error;
-use batchwright::ids::{RowIds, RowType};
-use batchwright::matrix::Matrix;
+use batchwright::kernels::rows::RowIds;
+use batchwright::kit::ids::RowType;
+use batchwright::kit::matrix::Matrix;
 use numpy::ndarray::ArrayView1;
 use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,

@@ -4,11 +4,11 @@ use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
 use batchwright::Error;
-use batchwright::accumulation::Update;
-use batchwright::batches::Batch as Dealing;
-use batchwright::epochs::{Epoch as Computed, Record};
-use batchwright::ids::RowType;
-use batchwright::plan::batches::{Batch, Batches};
+use batchwright::batches::accumulation::Update;
+use batchwright::batches::deal::Batch as Dealing;
+use batchwright::batches::epochs::{Epoch as Computed, Record};
+use batchwright::format::batches::{Batch, Batches};
+use batchwright::kit::ids::RowType;
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use batchwright::Error;
-use batchwright::epochs::Epochs;
-use batchwright::ids::{NONE, RowType};
+use batchwright::batches::epochs::Epochs;
+use batchwright::kit::ids::{NONE, RowType};
 use batchwright::plan as core;
 use batchwright::runtime::Policy;
 use batchwright::source::Dataset;
@@ -71,7 +71,7 @@ impl Plan {
         self.opened().map(|o| &o.plan)
     }
 
-    pub fn manifest(&self) -> batchwright::Result<&core::Manifest> {
+    pub fn manifest(&self) -> batchwright::Result<&batchwright::format::Manifest> {
         self.core().map(|plan| plan.manifest())
     }
 
@@ -80,7 +80,7 @@ impl Plan {
         &self,
         py: Python<'_>,
         rows: &Bound<'_, PyAny>,
-        f: impl Fn(&core::samples::Samples, u64) -> T + Sync,
+        f: impl Fn(&batchwright::format::samples::Samples, u64) -> T + Sync,
     ) -> Result<Py<PyArray1<T>>> {
         let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
         let found = py.detach(|| -> batchwright::Result<Vec<T>> {

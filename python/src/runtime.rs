@@ -3,9 +3,9 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use batchwright::Error;
+use batchwright::batches::score;
 use batchwright::runtime as core;
 use batchwright::runtime::{Choosing, Policy};
-use batchwright::scores;
 use numpy::PyArray1;
 use pyo3::prelude::*;
 use pyo3::types::PyDict;
@@ -59,18 +59,18 @@ pub fn policy(name: &str) -> Result<Policy> {
 /// How representative a batch is, from its histogram over groups alone (docs/algorithms.md).
 #[pyclass(frozen, module = "batchwright")]
 pub struct Score {
-    score: scores::Score,
+    score: score::Score,
     counts: Vec<u64>,
     share: f64,
 }
 
 impl Score {
     pub fn new_from(counts: Vec<u64>, share: f64) -> Result<Score> {
-        scores::Params { modality_share: Some(share), ..scores::Params::default() }.check()?;
+        score::Params { modality_share: Some(share), ..score::Params::default() }.check()?;
         if counts.iter().sum::<u64>() == 0 {
             return Err(Error::config("counts", "there are no rows", "give the rows of every group").into());
         }
-        Ok(Score { score: scores::Score::new(&counts, share), counts, share })
+        Ok(Score { score: score::Score::new(&counts, share), counts, share })
     }
 }
 
@@ -105,7 +105,7 @@ impl Score {
             let reason = format!("{progress} is not in [0, 1]");
             return Err(Error::config("progress", reason, "it is the share of training that is done").into());
         }
-        Ok(self.score.n_eff_with(&histogram, scores::faded(self.share, progress)))
+        Ok(self.score.n_eff_with(&histogram, score::faded(self.share, progress)))
     }
 }
 

@@ -5,8 +5,8 @@ use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::Duration;
 
+use batchwright::kit::progress::Progress;
 use batchwright::parts::Local;
-use batchwright::progress::Progress;
 use pyo3::prelude::*;
 
 use crate::error::{Failure, Result};

@@ -13,7 +13,7 @@ use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
 use super::style::{self, Look};
-use crate::progress::{Observer, Progress};
+use crate::kit::progress::{Observer, Progress};
 
 /// A line on stderr; a reader that went away is no reason to stop.
 macro_rules! say {

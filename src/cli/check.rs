@@ -9,8 +9,8 @@ use serde::Serialize;
 use super::formats::{self, Format};
 use super::style::Look;
 use super::{ConfigFile, Context, Done};
-use crate::check;
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
+use crate::pipeline::check;
 
 const EXAMPLES: &str = "\
 Examples:

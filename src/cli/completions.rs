@@ -3,7 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
-use crate::error::Result;
+use crate::kit::error::Result;
 
 /// Print shell completions
 ///

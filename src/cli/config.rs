@@ -6,7 +6,7 @@ use serde_json::{Map, Value, json};
 use super::flags::PlanFlags;
 use super::{ConfigFile, Context};
 use crate::config::Layer;
-use crate::error::Result;
+use crate::kit::error::Result;
 
 /// Show the settings and where each comes from
 #[derive(Args)]

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::style::{self, Look};
-use crate::diff::{self, Diff, Pair};
-use crate::error::Result;
+use crate::kit::error::Result;
+use crate::pipeline::diff::{self, Diff, Pair};
 use crate::plan::Plan;
 
 /// Show what changed for training between two plans
@@ -43,8 +43,8 @@ fn describe(d: &Diff, look: Look) -> String {
     let count = |n: &u64| style::count(*n);
     let small = |n: &u32| style::count((*n).into());
     let sizes = |s: &Vec<u32>| s.iter().map(|b| style::count((*b).into())).collect::<Vec<_>>().join(" ");
-    let number = |x: &f64| crate::check::number(*x);
-    let gain = |x: &Option<f64>| x.map_or("not predicted".into(), crate::check::number);
+    let number = |x: &f64| crate::pipeline::check::number(*x);
+    let gain = |x: &Option<f64>| x.map_or("not predicted".into(), crate::pipeline::check::number);
     let mut lines = vec![
         line("plan", pair(&d.id, |id| style::shorten(id, 13))),
         line("rows", format!("{} ({} planned)", pair(&d.rows, count), pair(&d.rows_planned, count))),
@@ -79,7 +79,7 @@ fn describe(d: &Diff, look: Look) -> String {
     }
     let means: Vec<String> = (d.means.iter().take(3))
         .map(|m| {
-            let (a, b) = (crate::check::number(m.mean.0), crate::check::number(m.mean.1));
+            let (a, b) = (crate::pipeline::check::number(m.mean.0), crate::pipeline::check::number(m.mean.1));
             format!("{}[{}] {a} -> {b} ({:+.3} deviations)", m.column, m.index, m.shift)
         })
         .collect();

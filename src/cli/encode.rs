@@ -7,8 +7,8 @@ use serde::Serialize;
 
 use super::flags::{EncodeFlags, FilterFlags, RunFlags};
 use super::{ConfigFile, Context, style};
-use crate::encode;
-use crate::error::Result;
+use crate::kit::error::Result;
+use crate::pipeline::encode;
 
 const EXAMPLE: &str = "\
 Example:

@@ -14,8 +14,8 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::style::{self, Look};
-use crate::check::{Answer, Finding, Group, Outcome, number};
 use crate::config::{Layer, Level, Origin};
+use crate::pipeline::check::{Answer, Finding, Group, Outcome, number};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -529,7 +529,7 @@ fn markdown(o: &Outcome) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::check::{Diagnosis, Symptom};
+    use crate::pipeline::check::{Diagnosis, Symptom};
 
     fn outcome(findings: usize) -> Outcome {
         let finding = |i: usize| Finding {

@@ -6,10 +6,11 @@ use clap::Args;
 use serde_json::{Value, json};
 
 use super::style::{self, Look};
-use crate::error::Result;
-use crate::modalities::Criterion;
-use crate::plan::modalities::Modality;
-use crate::plan::{Manifest, Plan};
+use crate::format::Manifest;
+use crate::format::evidence::Criterion;
+use crate::format::modalities::Modality;
+use crate::kit::error::Result;
+use crate::plan::Plan;
 use crate::report::{data, words};
 
 /// Show what is in a plan

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use clap::{Args, Command};
 
 use super::style;
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// Print the manual page, or write one page for every command
 #[derive(Args)]

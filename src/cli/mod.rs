@@ -3,22 +3,22 @@
 //! [`run`] does everything but end the process and listen to signals, so that another front end (Python's entry point)
 //! shares it.
 
-mod bars;
-mod check;
 mod completions;
-mod config;
-mod diff;
-mod encode;
 mod flags;
-mod formats;
-mod inspect;
-mod man;
-mod modalities;
-mod plan;
-mod report;
-mod schema;
+mod config;
 mod settings;
 mod style;
+mod bars;
+mod diff;
+mod encode;
+mod formats;
+mod check;
+mod inspect;
+mod man;
+mod plan;
+mod modalities;
+mod report;
+mod schema;
 mod synth;
 mod update;
 
@@ -34,8 +34,8 @@ use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Su
 use serde::Serialize;
 
 use crate::config::Settings;
-use crate::error::{Error, Result};
-use crate::progress::Progress;
+use crate::kit::error::{Error, Result};
+use crate::kit::progress::Progress;
 
 const LONG_ABOUT: &str = "\
 batchwright reads a Parquet dataset before training, counts its modalities (modes of the data's distribution, the kinds \

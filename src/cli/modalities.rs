@@ -5,7 +5,7 @@ use clap::Args;
 use super::flags::{ALL, CountFlags};
 use super::style::{self, Look};
 use super::{ConfigFile, Context};
-use crate::error::Result;
+use crate::kit::error::Result;
 use crate::pipeline::{self, Compared, Comparison, Counted};
 
 /// Only count the modalities, and show the evidence

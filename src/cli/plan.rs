@@ -5,7 +5,7 @@ use clap::Args;
 use super::flags::{ALL, PlanFlags};
 use super::style::{self, Look};
 use super::{ConfigFile, Context};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 use crate::pipeline::{self, Estimate, Summary};
 
 const EXAMPLES: &str = "\

@@ -9,8 +9,9 @@ use serde_json::Value;
 
 use super::style;
 use crate::config::{Settings, leaves};
-use crate::error::{Error, Result};
-use crate::plan::{Manifest, Plan};
+use crate::format::Manifest;
+use crate::kit::error::{Error, Result};
+use crate::plan::Plan;
 use crate::report::{self, Drift};
 
 const EXAMPLE: &str = "\

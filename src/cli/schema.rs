@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::style;
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// Print the schema of a plan's files
 #[derive(Args)]
@@ -50,7 +50,10 @@ pub fn run(flags: Flags) -> Result<String> {
 fn documents() -> BTreeMap<String, String> {
     crate::plan::schema_documents()
         .into_iter()
-        .chain([("check.json".into(), crate::check::schema()), ("diff.json".into(), crate::diff::schema())])
+        .chain([
+            ("check.json".into(), crate::pipeline::check::schema()),
+            ("diff.json".into(), crate::pipeline::diff::schema()),
+        ])
         .map(|(file, text)| (file.trim_end_matches(".json").to_string(), text))
         .collect()
 }

@@ -12,7 +12,7 @@ use serde_json::Value;
 use toml::de::{DeTable, DeValue};
 
 use crate::config::{Layer, Origin, Settings, leaves};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// The file that is read without `--config`, if it is there.
 const FILE: &str = "batchwright.toml";

@@ -5,8 +5,8 @@ use std::path::PathBuf;
 use clap::Args;
 
 use super::{Context, style};
-use crate::error::Result;
-use crate::synth::{self, Compression, Element, Params};
+use crate::kit::error::Result;
+use crate::pipeline::synth::{self, Compression, Element, Params};
 
 const EXAMPLE: &str = "\
 Example:

@@ -9,7 +9,7 @@ use super::check::Limits;
 use super::flags::OutFlags;
 use super::style::{self, Look};
 use super::{ConfigFile, Context};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 use crate::pipeline::{self, Updated};
 
 const EXAMPLES: &str = "\

@@ -5,7 +5,7 @@ use arrow_array::types::Float64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// A column as `f64`: integers are rounded to 53 bits, dates and timestamps become their stored integers, nulls NaN.
 pub(crate) fn numbers(array: &dyn Array) -> Result<Vec<f64>> {

@@ -1,7 +1,7 @@
 //! Which columns make a row's point.
 
 use super::{Encoder, Params};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 use crate::source::{Column, Kind};
 
 const KEY: &str = "features.columns";

@@ -12,24 +12,25 @@
 mod cells;
 mod encoder;
 mod inputs;
-mod points;
 mod reader;
 mod scale;
 mod transform;
+mod points;
 
 pub(crate) use cells::{column, numbers};
 pub use encoder::Encoder;
 pub use inputs::Inputs;
 pub use points::PointsReader;
 pub use reader::{ENCODED_ROWS, InputReader};
+pub use scale::Operation;
 pub(crate) use scale::{quantile, quantile_of};
-pub use transform::{FeatureRow, Features, Operation};
+pub use transform::{FeatureRow, Features};
 
 use arrow_array::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 /// Which columns make a row's point, and how.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

@@ -3,7 +3,7 @@
 use std::sync::Mutex;
 
 use super::{Features, Points, State};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 use crate::parts::{Part, Read};
 use crate::source::{Bad, Invalid, RawRows};
 
@@ -90,7 +90,7 @@ mod tests {
 
     use super::*;
     use crate::features::{Inputs, Params};
-    use crate::matrix::Matrix;
+    use crate::kit::matrix::Matrix;
     use crate::source::{Column, Kind};
 
     /// Row r is [r, 1]; rows divisible by 5 are bad.

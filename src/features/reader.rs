@@ -8,10 +8,10 @@ use rayon::prelude::*;
 
 use super::encoder::{Encoder, Values};
 use super::{Inputs, column};
-use crate::error::{Error, Result};
-use crate::matrix::Matrix;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
 use crate::parts::{Local, Part, Read};
-use crate::progress::Progress;
 use crate::source::{Bad, Columns, Dataset, RawRows};
 
 /// Rows of a part where rows are encoded: a network takes milliseconds a row, so that parts of the usual size would leave

@@ -1,6 +1,46 @@
-//! Centres and scales of one coordinate, learnt in f64 in one order.
+//! What is done to one coordinate, and its centre and scale, learnt in f64 in one order.
 
-use super::Operation;
+/// What was done to a coordinate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operation {
+    None,
+    /// Made by an encoder, and left as it is. (Where more is done to the embedding, that is the operation.)
+    Encode,
+    Unit,
+    Standard,
+    Robust,
+    OneHot,
+    Hash,
+}
+
+impl Operation {
+    pub const ALL: [Operation; 7] = [
+        Operation::None,
+        Operation::Encode,
+        Operation::Unit,
+        Operation::Standard,
+        Operation::Robust,
+        Operation::OneHot,
+        Operation::Hash,
+    ];
+
+    /// As in `features.arrow`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Operation::None => "none",
+            Operation::Encode => "encode",
+            Operation::Unit => "unit",
+            Operation::Standard => "standard",
+            Operation::Robust => "robust",
+            Operation::OneHot => "one-hot",
+            Operation::Hash => "hash",
+        }
+    }
+
+    pub fn of(name: &str) -> Option<Operation> {
+        Operation::ALL.into_iter().find(|o| o.name() == name)
+    }
+}
 
 /// Quantile of ascending numbers by linear interpolation between order statistics (type 7 of Hyndman & Fan 1996, the
 /// default of numpy and R). `q` in [0, 1]; NaN for no numbers.

@@ -9,59 +9,18 @@ use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::cells::{column, numbers};
-use super::{Categories, Inputs, Params, Transform, scale};
-use crate::error::{Error, Result};
+use super::scale::{self, Operation};
+use super::{Categories, Inputs, Params, Transform};
 use crate::kernels::distance::dot;
-use crate::matrix::Matrix;
-use crate::rng::Stream;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::Stream;
 use crate::source::{Bad, Kind, RawRows, text_value};
 
 /// Coordinates of a one-hot column, the one for all other values aside.
 const ONE_HOT: usize = 64;
 /// Coordinates of a hashed column.
 const HASHED: usize = 32;
-
-/// What was done to a coordinate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Operation {
-    None,
-    /// Made by an encoder, and left as it is. (Where more is done to the embedding, that is the operation.)
-    Encode,
-    Unit,
-    Standard,
-    Robust,
-    OneHot,
-    Hash,
-}
-
-impl Operation {
-    pub const ALL: [Operation; 7] = [
-        Operation::None,
-        Operation::Encode,
-        Operation::Unit,
-        Operation::Standard,
-        Operation::Robust,
-        Operation::OneHot,
-        Operation::Hash,
-    ];
-
-    /// As in `features.arrow`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Operation::None => "none",
-            Operation::Encode => "encode",
-            Operation::Unit => "unit",
-            Operation::Standard => "standard",
-            Operation::Robust => "robust",
-            Operation::OneHot => "one-hot",
-            Operation::Hash => "hash",
-        }
-    }
-
-    pub fn of(name: &str) -> Option<Operation> {
-        Operation::ALL.into_iter().find(|o| o.name() == name)
-    }
-}
 
 /// One coordinate of a point, as in `features.arrow`: `(x - center) / scale` for numbers; `center` 0 and `scale` 1
 /// where the operation has none.

@@ -6,8 +6,8 @@
 
 use std::ops::Range;
 
-use super::simd::{Job, Vector, dispatch};
-use crate::matrix::Matrix;
+use super::simd::{Job, Vector, dispatch, total};
+use crate::kit::matrix::Matrix;
 
 /// Squared Euclidean distance. The differences are formed in `f64`, without fused multiply-add. O(p).
 #[inline]
@@ -170,12 +170,6 @@ fn lanes(a: &[f32], b: &[f32]) -> [f64; 8] {
         *lane += difference * difference;
     }
     lanes
-}
-
-/// The one order in which eight lanes become a number.
-#[inline(always)]
-pub(super) fn total(l: [f64; 8]) -> f64 {
-    ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]))
 }
 
 #[cfg(test)]

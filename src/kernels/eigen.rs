@@ -7,10 +7,9 @@
 
 use rayon::prelude::*;
 
-use super::distance::total;
-use super::simd::{Job, Vector, dispatch};
-use crate::matrix::Matrix;
-use crate::rng::{Stream, mix64, normal};
+use super::simd::{Job, Vector, dispatch, total};
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::{Stream, mix64, normal};
 
 /// Rows that are summed up together: a tile of them fits the L1 cache.
 const SUMMED: usize = 128;
@@ -429,7 +428,7 @@ fn rotate(low: &mut [f64], high: &mut [f64], c: f64, s: f64) {
 mod tests {
     use super::super::simd::{Level, run_at};
     use super::*;
-    use crate::rng::key;
+    use crate::kit::rng::key;
 
     fn random_symmetric(d: usize, seed: u64) -> Vec<f64> {
         let entry = |i: usize, j: usize| normal(key(seed, &[i.max(j) as u64, i.min(j) as u64]));

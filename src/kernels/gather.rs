@@ -6,7 +6,7 @@
 
 use super::permute::{Beside, Walk, index_all};
 use super::simd::{Job, Vector, dispatch};
-use crate::rng::Permutation;
+use crate::kit::rng::Permutation;
 
 /// Rows asked for, and taken, at once. Measured on an Intel Xeon: with 4 or 16 a tenth longer.
 const STEP: usize = 8;
@@ -176,7 +176,7 @@ impl<'a, T: Copy + Into<u64> + 'a, F: Fn(usize) -> &'a T> Beside for Rows<'_, F>
 mod tests {
     use super::super::simd::{Level, run_at};
     use super::*;
-    use crate::rng::key;
+    use crate::kit::rng::key;
 
     #[test]
     fn every_row_goes_where_it_belongs_at_every_level() {

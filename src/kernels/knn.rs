@@ -12,8 +12,8 @@ use super::distance::among;
 use super::nearest::Centers;
 use super::ranking::{Panels, Rows, Screen, Shortlist, any_at_most, limit};
 use super::simd::{Aligned, Job, Level, PANEL, Vector, run_at};
-use crate::matrix::Matrix;
-use crate::rng::mix64;
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::mix64;
 
 /// Rows scored together, twelve tiles of AVX-512: all points pass them, from a far cache or from memory.
 const BLOCK: usize = 168;
@@ -328,7 +328,7 @@ fn candidates(
 mod tests {
     use super::super::naive;
     use super::*;
-    use crate::rng::{key, normal};
+    use crate::kit::rng::{key, normal};
 
     fn points(n: usize, p: usize, seed: u64) -> Matrix {
         Matrix::from_vec(n, p, (0..n * p).map(|i| normal(key(seed, &[i as u64])) as f32).collect())

@@ -54,7 +54,7 @@ fn log(x: f64) -> f64 {
 mod tests {
     use super::super::simd::{Level, run_at};
     use super::*;
-    use crate::rng::key;
+    use crate::kit::rng::key;
 
     #[test]
     fn the_same_bits_as_libm_at_every_level() {

@@ -18,23 +18,24 @@
 //! - [`moments`] sums over rows
 //! - `transformer` (feature `encoder`) linear layers, attention and what stands between them
 
+mod tiles;
+mod simd;
 pub mod bytes;
 pub mod distance;
 pub mod eigen;
-pub mod gather;
-pub mod knn;
 pub mod logarithm;
 pub mod moments;
 pub mod permute;
+pub mod gather;
+pub mod rows;
 #[cfg(test)]
 mod naive;
-pub mod nearest;
 pub mod project;
 pub mod sketches;
 #[cfg(feature = "encoder")]
 pub mod transformer;
 
 mod ranking;
-mod simd;
-mod tiles;
+pub mod nearest;
+pub mod knn;
 pub use simd::{Simd, description, limit};

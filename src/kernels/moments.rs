@@ -3,7 +3,7 @@
 
 use super::distance::dot_inline;
 use super::simd::{Job, Vector, dispatch};
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 /// Sums of a set of rows, one of each a coordinate.
 #[derive(Clone, Debug, PartialEq)]
@@ -127,7 +127,7 @@ mod tests {
     use super::super::distance::dot;
     use super::super::simd::{Level, run_at};
     use super::*;
-    use crate::rng::{key, normal};
+    use crate::kit::rng::{key, normal};
 
     #[test]
     fn every_level_gives_the_bits_of_the_plain_sums() {

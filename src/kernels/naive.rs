@@ -1,7 +1,7 @@
 //! The slow twins: every fast path is tested against these.
 
 use super::distance::squared;
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 pub fn nearest(row: &[f32], centers: &Matrix) -> (u32, f64) {
     let mut best = (0, f64::INFINITY);

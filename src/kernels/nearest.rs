@@ -3,7 +3,7 @@
 use super::distance::squared_inline;
 use super::ranking::{Panels, Rows, at_most, limit, minimum};
 use super::simd::{Aligned, Job, Level, PANEL, Vector, run_tiled_at};
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 /// Centres prepared for many searches: packed once, O(k p) memory twice.
 #[derive(Clone, Debug)]
@@ -126,7 +126,7 @@ fn scan(row: &[f32], centers: &Matrix) -> (u32, f64) {
 mod tests {
     use super::super::naive;
     use super::*;
-    use crate::rng::{key, normal};
+    use crate::kit::rng::{key, normal};
 
     /// Coordinates and points for which scores are in `f32`, in words, and in tiles of them.
     const SHAPES: [(usize, usize); 3] = [(7, 40), (35, 90), (150, 130)];

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::simd::Vector;
-use crate::rng::{MAX_ROUNDS, Permutation, mix32_folded};
+use crate::kit::rng::{MAX_ROUNDS, Permutation, mix32_folded};
 
 /// Positions that take a step together: four registers of AVX-512, because a round is a chain of ten instructions.
 const MANY: usize = 64;
@@ -237,7 +237,7 @@ impl Rounds {
 mod tests {
     use super::super::simd::{Job, Level, run_at};
     use super::*;
-    use crate::rng::key;
+    use crate::kit::rng::key;
 
     struct IndexAll<'a> {
         permutations: &'a [Permutation],

@@ -1,7 +1,7 @@
 //! Rows onto axes, in the canonical order: the numbers are written to plans, so nothing here may be approximate.
 
 use super::simd::{Aligned, Job, Vector, dispatch};
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 /// Rows and axes whose sums are kept in registers together.
 const TILE: (usize, usize) = (4, 4);
@@ -134,7 +134,7 @@ mod tests {
     use super::super::distance::dot;
     use super::super::simd;
     use super::*;
-    use crate::rng::{key, normal};
+    use crate::kit::rng::{key, normal};
 
     #[test]
     fn every_number_is_canonical() {

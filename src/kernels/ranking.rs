@@ -31,7 +31,7 @@ use rayon::prelude::*;
 use super::eigen;
 use super::simd::{Aligned, Level, PANEL, Vector, WordTile};
 use super::tiles;
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 const UNIT: f64 = 1.0 / (1u64 << 24) as f64;
 
@@ -660,7 +660,7 @@ pub(super) fn limit(score: f32, slack: f64) -> f32 {
 mod tests {
     use super::super::simd::{Job, run_tiled_at};
     use super::*;
-    use crate::rng::{key, normal};
+    use crate::kit::rng::{key, normal};
 
     struct Scores<'a>(&'a Panels, &'a [f32]);
 

@@ -10,8 +10,6 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::distance::total;
-
 static LIMIT: AtomicU8 = AtomicU8::new(Simd::Auto as u8);
 
 /// The widest vectors that kernels may use, widest first. What the machine lacks is passed over.
@@ -586,6 +584,12 @@ impl Vector for Fused {
         // SAFETY: the caller's promise.
         unsafe { tile::<Self, 2, AHEAD>(x, stride, p, panel, out, out_stride) }
     }
+}
+
+/// The one order in which eight lanes become a number.
+#[inline(always)]
+pub(super) fn total(l: [f64; 8]) -> f64 {
+    ((l[0] + l[1]) + (l[2] + l[3])) + ((l[4] + l[5]) + (l[6] + l[7]))
 }
 
 #[cfg(target_arch = "x86_64")]

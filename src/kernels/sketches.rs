@@ -131,7 +131,7 @@ fn cosine(x: f64) -> f64 {
 mod tests {
     use super::super::simd::{Level, run_at};
     use super::*;
-    use crate::rng::{key, uniform};
+    use crate::kit::rng::{key, uniform};
 
     #[test]
     fn close_to_libm() {

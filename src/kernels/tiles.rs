@@ -382,7 +382,7 @@ pub(super) mod emulation {
 #[cfg(all(test, target_arch = "x86_64", target_os = "linux"))]
 mod tests {
     use super::*;
-    use crate::rng::key;
+    use crate::kit::rng::key;
     use std::mem::MaybeUninit;
 
     /// Words of any value: also what no scale would let through, for sums that wrap.

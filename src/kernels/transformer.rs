@@ -428,7 +428,7 @@ fn softmax(row: &mut [f32]) {
 mod tests {
     use super::super::simd::{Level, run_fused_at};
     use super::*;
-    use crate::rng::{key, normal};
+    use crate::kit::rng::{key, normal};
 
     fn random(n: usize, seed: u64) -> Vec<f32> {
         (0..n).map(|i| normal(key(seed, &[i as u64])) as f32).collect()

@@ -20,7 +20,7 @@ pub fn adjusted_rand(a: &[u32], b: &[u32]) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::mix64;
+    use crate::kit::rng::mix64;
 
     #[test]
     fn known_values() {

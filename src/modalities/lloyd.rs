@@ -11,8 +11,8 @@ use rayon::prelude::*;
 use crate::kernels::distance::{closer, squared, squared_to};
 use crate::kernels::knn::nearest_of;
 use crate::kernels::moments::add_columns;
-use crate::matrix::Matrix;
-use crate::rng::{key, uniform};
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::{key, uniform};
 
 /// So many rows are all used in every step.
 pub const ALL: usize = 1 << 16;
@@ -223,7 +223,7 @@ fn drop_empty(centers: &mut Matrix, labels: &mut [u32]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::normal;
+    use crate::kit::rng::normal;
 
     fn blobs(n: usize, k: usize) -> Matrix {
         let data = (0..n)

@@ -55,7 +55,7 @@ pub fn matching(overlap: &[Vec<u64>], old: usize) -> Vec<Option<u32>> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::key;
+    use crate::kit::rng::key;
 
     /// The best sum over all permutations.
     fn best(overlap: &[Vec<u64>], row: usize, used: &mut Vec<bool>) -> u64 {

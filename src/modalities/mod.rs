@@ -16,10 +16,12 @@ pub mod model;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
 use crate::features::Points;
-use crate::matrix::Matrix;
-use crate::progress::Progress;
+use crate::format::evidence::Criterion;
+use crate::format::projection::Projection;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
 
 /// How modalities are counted.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -212,23 +214,6 @@ pub fn clear(shares: &[f64]) -> bool {
     shares.len() > 1 && shares.iter().all(|&share| share < 0.9)
 }
 
-/// One number an estimator looked at.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Criterion {
-    pub k: u32,
-    /// For example "p=32 k=64 tau=1.4 R".
-    pub criterion: String,
-    pub value: f64,
-}
-
-/// Coordinate j of a row x is `axes[j] . x - offset[j]`, accumulated in f64 in the canonical lane order, rounded to f32.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Projection {
-    /// p rows of `dims` numbers.
-    pub axes: Matrix,
-    pub offset: Vec<f32>,
-}
-
 /// Labels the rows of a sample; one file per implementor in `estimators/`.
 pub trait ModalityEstimator {
     fn name(&self) -> &'static str;
@@ -250,7 +235,7 @@ pub struct Model {
     pub centers: Matrix,
 }
 
-/// The points of a part with their assignment; [`crate::ids::NONE`] for rows out of the plan.
+/// The points of a part with their assignment; [`crate::kit::ids::NONE`] for rows out of the plan.
 #[derive(Clone, Debug, Default)]
 pub struct Assigned {
     pub points: Points,

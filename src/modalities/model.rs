@@ -3,12 +3,12 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::{Error, Result};
 use crate::features::{Points, State};
-use crate::ids::NONE;
 use crate::kernels::distance::squared_to;
 use crate::kernels::nearest::Centers;
-use crate::matrix::Matrix;
+use crate::kit::error::{Error, Result};
+use crate::kit::ids::NONE;
+use crate::kit::matrix::Matrix;
 use crate::modalities::{Assigned, Fit, Model, Sample, lloyd};
 use crate::parts::{Part, Read};
 use crate::source::text_value;
@@ -219,7 +219,7 @@ mod tests {
     use arrow_array::{RecordBatch, StringArray};
 
     use super::*;
-    use crate::modalities::Projection;
+    use crate::format::projection::Projection;
 
     /// Four rows on a line, the third one filtered out.
     struct Line;

@@ -2,11 +2,11 @@
 
 use rayon::prelude::*;
 
+use crate::format::projection::Projection;
 use crate::kernels::project::project;
 use crate::kernels::{distance, eigen};
-use crate::matrix::Matrix;
-use crate::modalities::Projection;
-use crate::rng::Stream;
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::Stream;
 
 /// Above this many dimensions the leading eigenvectors come from a keyed subspace iteration.
 const DENSE: usize = 1024;
@@ -78,7 +78,7 @@ pub(crate) fn apply(projection: Option<&Projection>, rows: &Matrix) -> Matrix {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{key, normal};
+    use crate::kit::rng::{key, normal};
 
     #[test]
     fn the_first_component_is_the_longest_direction() {

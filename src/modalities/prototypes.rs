@@ -3,9 +3,9 @@
 
 use rayon::prelude::*;
 
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::Stream;
 use crate::modalities::{Fit, Sample, lloyd, pca};
-use crate::rng::Stream;
 
 /// Prototypes aimed at, all modalities together (Q).
 pub const PROTOTYPES: f64 = 1024.0;
@@ -68,9 +68,9 @@ fn counts(rows: &[usize]) -> Vec<usize> {
 mod tests {
     use super::*;
     use crate::kernels::knn::nearest_of;
+    use crate::kit::progress::Progress;
     use crate::modalities::estimators::tests::mixture;
     use crate::modalities::{EstimatorSpec, Params};
-    use crate::progress::Progress;
 
     #[test]
     fn numbers_follow_the_square_root_of_the_rows() {

@@ -6,8 +6,8 @@ use std::collections::BTreeSet;
 
 use rayon::prelude::*;
 
+use crate::kit::rng::Stream;
 use crate::modalities::Sample;
-use crate::rng::Stream;
 
 /// Blocks of a sample.
 pub const BLOCKS: usize = 5;
@@ -117,7 +117,7 @@ impl Sample {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Matrix;
+    use crate::kit::matrix::Matrix;
 
     fn naive(rows: u64, keep: impl Fn(u64) -> bool, m: usize, key: impl Fn(u64) -> u64) -> Vec<u64> {
         let mut all: Vec<(u64, u64)> = (0..rows).filter(|&r| keep(r)).map(|r| (key(r), r)).collect();

@@ -6,16 +6,17 @@ use std::path::Path;
 
 use super::fit::Fitted;
 use super::prepare::{Prepared, Roles};
+use crate::batches::weights::centrality::{Centrality, density, margin};
 use crate::config::Config;
-use crate::error::Result;
 use crate::features::{ENCODED_ROWS, InputReader, PointsReader, State};
-use crate::ids::NONE;
 use crate::kernels::eigen;
-use crate::matrix::Matrix;
+use crate::kit::error::Result;
+use crate::kit::ids::NONE;
+use crate::kit::matrix::Matrix;
+use crate::kit::scratch::RowFile;
 use crate::modalities::Assigned;
 use crate::modalities::model::AssignedReader;
 use crate::parts::{Engine, Local, Pass, parts, parts_of};
-use crate::scratch::RowFile;
 use crate::source::Dataset;
 use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label};
@@ -23,7 +24,6 @@ use crate::statistics::moments::{Moment, Moments};
 use crate::statistics::profile::{Profile, ProfileRow};
 use crate::statistics::reach::Reach;
 use crate::statistics::reference::{RandomFeature, Reference};
-use crate::weights::centrality::{Centrality, density, margin};
 
 /// One row in the working file, little endian: prototype, modality, stratum (`u32`, [`NONE`] out of the plan), distance
 /// and the value that centrality ranks (`f32`).

@@ -5,10 +5,10 @@ use std::time::Instant;
 use super::summary::{Answer, Compared, Comparison};
 use super::{fit, prepare};
 use crate::config::{Config, Run};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
+use crate::kit::progress::Progress;
 use crate::modalities::agreement::adjusted_rand;
 use crate::modalities::{self, EstimatorSpec};
-use crate::progress::Progress;
 use crate::source::Dataset;
 use prepare::Roles;
 

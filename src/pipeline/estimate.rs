@@ -5,13 +5,13 @@
 
 use super::prepare::{LONG_TEXT, Roles};
 use super::summary::Estimate;
-use crate::batch_size::Candidates;
+use crate::batches::batch_size::Candidates;
 use crate::config::{Config, Run};
-use crate::error::{Error, Result};
 use crate::features::{ENCODED_ROWS, Transform};
+use crate::format;
+use crate::kit::error::{Error, Result};
 use crate::modalities::pca;
 use crate::parts::rows_per_part;
-use crate::plan;
 use crate::source::{Dataset, Kind};
 
 /// The program itself, its libraries and the allocator's slack.
@@ -88,7 +88,7 @@ pub fn estimate(
     let bytes_written = rows * (16 + width) + written * candidates * rows * (width + 4) + (1 << 20);
     let bytes_scratch = rows * (20 + width + 12 + 8);
     let bytes_read = 2 * dataset.bytes(&roles.named);
-    let disk_free = plan::disk_free(&run.out)?;
+    let disk_free = format::disk_free(&run.out)?;
     let fits = memory_needed <= run.memory && bytes_written + bytes_scratch <= disk_free;
     let groups = dataset.row_groups().len();
     let s = if groups == 1 { "" } else { "s" };

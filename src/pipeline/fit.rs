@@ -3,18 +3,19 @@
 use rayon::prelude::*;
 
 use super::prepare::{Prepared, Values, sample_ids};
+use crate::batches::strata;
 use crate::config::Config;
-use crate::error::Result;
 use crate::features::{Points, State};
-use crate::matrix::Matrix;
+use crate::format::projection::Projection;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
 use crate::modalities::estimators::column::Column;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
-use crate::modalities::{self, Assigned, Fit, Model, Projection, pca, prototypes};
+use crate::modalities::{self, Assigned, Fit, Model, pca, prototypes};
 use crate::parts::{Part, Read, parts_of};
 use crate::plan::Plan;
-use crate::progress::Progress;
 use crate::statistics::quantiles::SampleQuantiles;
-use crate::strata;
 
 /// Rows of the sample that a thread assigns at a time.
 const ASSIGNED_TOGETHER: usize = 2048;

@@ -5,16 +5,20 @@
 //! The dataset is read twice: once for the sample (fingerprints and the sampled rows, [`prepare`]), once to assign every
 //! row and to sum up everything else ([`assign`]). What has one entry a row streams through working files ([`settle`]).
 
-mod assign;
-mod compare;
+mod summary;
+mod prepare;
 mod estimate;
 mod fit;
-mod prepare;
+mod compare;
+mod assign;
 mod settle;
-mod summary;
 mod tables;
-mod update;
 mod write;
+pub mod check;
+mod update;
+pub mod diff;
+pub mod synth;
+pub mod encode;
 
 use std::time::Instant;
 
@@ -22,14 +26,14 @@ pub use compare::compare;
 pub use summary::{Answer, Compared, Comparison, Counted, Estimate, Summary};
 pub use update::{Updated, update};
 
-use crate::check::coverage::Matched;
 use crate::config::{Config, Run};
-use crate::error::Result;
+use crate::format::staging::Staging;
+use crate::kit::error::Result;
+use crate::kit::progress::Progress;
 use crate::modalities::Fit;
 use crate::parts::Local;
+use crate::pipeline::check::coverage::Matched;
 use crate::plan::Plan;
-use crate::plan::staging::Staging;
-use crate::progress::Progress;
 use crate::source::Dataset;
 use prepare::Roles;
 use settle::Holdout;

@@ -7,9 +7,9 @@ use arrow_array::{BooleanArray, RecordBatch};
 use arrow_select::filter::filter_record_batch;
 
 use crate::config::Config;
-use crate::error::{Error, Result};
 use crate::features::{Encoder, Features, InputReader, Inputs, Points, PointsReader, State};
-use crate::ids::NONE;
+use crate::kit::error::{Error, Result};
+use crate::kit::ids::NONE;
 use crate::modalities::{self, EstimatorSpec, Sample};
 use crate::parts::Local;
 use crate::source::{self, Columns, Dataset, Kind, Selection};

@@ -8,12 +8,12 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::assign::{ROW_BYTES, Row, Tally};
-use crate::error::Result;
-use crate::ids::{NONE, RowType};
-use crate::progress::Progress;
-use crate::rng::{Permutation, Stream};
-use crate::scratch::{RowFile, Scatter, Sorted};
-use crate::weights::centrality::{centrality_of_rank, order};
+use crate::batches::weights::centrality::{centrality_of_rank, order};
+use crate::kit::error::Result;
+use crate::kit::ids::{NONE, RowType};
+use crate::kit::progress::Progress;
+use crate::kit::rng::{Permutation, Stream};
+use crate::kit::scratch::{RowFile, Scatter, Sorted};
 
 /// Rows read from a working file at a time, and rows of a record batch of `samples.arrow`.
 pub const CHUNK: u64 = 1 << 20;

@@ -4,14 +4,14 @@ use super::assign::{MAX_SHOWN, Passed};
 use super::fit::Fitted;
 use super::prepare::Prepared;
 use super::settle::{Census, Settled};
+use crate::batches::strata;
+use crate::batches::weights::Centrality;
 use crate::config::Config;
-use crate::ids::NONE;
-use crate::matrix::Matrix;
-use crate::plan;
-use crate::rng::Stream;
+use crate::format;
+use crate::kit::ids::NONE;
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::Stream;
 use crate::source::Dataset;
-use crate::strata;
-use crate::weights::Centrality;
 
 /// The value of the column that stratifies in every stratum, if one does: ids of the fit are the value's number, or
 /// modality x values + the value's number.
@@ -57,13 +57,13 @@ pub fn stratum_centers(prepared: &Prepared, fitted: &Fitted, census: &Census) ->
     sums.iter().map(|s| if s.1 > 0 { mean(s) } else { mean(&all) }).collect()
 }
 
-pub fn sources(dataset: &Dataset, prepared: &Prepared, pass: &Passed) -> Vec<plan::sources::Source> {
+pub fn sources(dataset: &Dataset, prepared: &Prepared, pass: &Passed) -> Vec<format::sources::Source> {
     dataset
         .row_groups()
         .iter()
         .zip(&prepared.fingerprints)
         .zip(&pass.content)
-        .map(|((group, (fingerprint, bytes)), hashes)| plan::sources::Source {
+        .map(|((group, (fingerprint, bytes)), hashes)| format::sources::Source {
             file: dataset.files()[group.file].path.clone(),
             row_group: group.row_group as i32,
             first_row: group.first_row,
@@ -82,7 +82,7 @@ pub fn modalities(
     settled: &Settled,
     names: &[String],
     config: &Config,
-) -> Vec<plan::modalities::Modality> {
+) -> Vec<format::modalities::Modality> {
     let census = &settled.census;
     let planned = census.planned() as f64;
     // Exact where the distance is what was ranked; else those of the sample.
@@ -109,7 +109,7 @@ pub fn modalities(
         .map(|(new, &old)| {
             let m = old as usize;
             let assigned = pass.tally.modalities[&old] as f64;
-            plan::modalities::Modality {
+            format::modalities::Modality {
                 kind: fitted.fit.kind[m].clone(),
                 rows: census.modality_rows[new],
                 share: census.modality_rows[new] as f64 / planned,
@@ -123,12 +123,12 @@ pub fn modalities(
         .collect()
 }
 
-pub fn prototypes(fitted: &Fitted, pass: &Passed, census: &Census) -> plan::prototypes::Prototypes {
+pub fn prototypes(fitted: &Fitted, pass: &Passed, census: &Census) -> format::prototypes::Prototypes {
     let model = &fitted.model;
     let of = |ids: &[u32], kept: &[u32]| -> Vec<u32> {
         census.prototypes.iter().map(|&q| place(kept, ids[q as usize])).collect()
     };
-    plan::prototypes::Prototypes {
+    format::prototypes::Prototypes {
         modality: of(&model.modality, &census.modalities),
         stratum: if model.stratum.is_empty() { Vec::new() } else { of(&model.stratum, &census.strata) },
         rows: census.prototype_rows.clone(),
@@ -144,7 +144,7 @@ pub fn shown(
     census: &Census,
     settled: &Settled,
     config: &Config,
-) -> Vec<plan::sample::SampleRow> {
+) -> Vec<format::sample::SampleRow> {
     let sample = &prepared.sample;
     let (modality, _) = sample_assignment(fitted, census);
     let held: std::collections::BTreeSet<u64> = settled.held_out.iter().map(|h| h.0).collect();
@@ -157,7 +157,7 @@ pub fn shown(
         crate::modalities::pca::apply(fitted.axes.as_ref(), &sample.points.gather(places.iter().copied()));
     let ids = config.source.id.as_ref().and_then(|id| prepared.table.as_ref()?.column_by_name(id));
     (places.iter().enumerate())
-        .map(|(at, &i)| plan::sample::SampleRow {
+        .map(|(at, &i)| format::sample::SampleRow {
             row: sample.rows[i],
             modality: modality[i],
             x: map.row(at)[0],
@@ -167,8 +167,8 @@ pub fn shown(
         .collect()
 }
 
-pub fn feature(row: crate::features::FeatureRow) -> plan::features::Feature {
-    plan::features::Feature {
+pub fn feature(row: crate::features::FeatureRow) -> format::features::Feature {
+    format::features::Feature {
         column: row.column,
         operation: row.operation.name().into(),
         category: row.category,
@@ -177,9 +177,9 @@ pub fn feature(row: crate::features::FeatureRow) -> plan::features::Feature {
     }
 }
 
-pub fn knots(config: &Config) -> Vec<plan::weights::Knot> {
+pub fn knots(config: &Config) -> Vec<format::weights::Knot> {
     let knots = config.weights.schedule.knots(config.weights.strength);
-    let narrow = |k: crate::weights::schedule::Knot| plan::weights::Knot {
+    let narrow = |k: crate::batches::weights::schedule::Knot| format::weights::Knot {
         progress: k.progress as f32,
         beta: k.beta as f32,
         normaliser: k.normaliser as f32,
@@ -193,12 +193,12 @@ pub fn statistics(
     fitted: &Fitted,
     pass: &Passed,
     census: &Census,
-) -> Vec<plan::statistics::Statistic> {
+) -> Vec<format::statistics::Statistic> {
     let names = prepared.features.names();
     (pass.moments.iter())
         .map(|m| {
             let (column, index) = names[m.feature as usize].clone();
-            plan::statistics::Statistic {
+            format::statistics::Statistic {
                 modality: m.modality.map(|old| place(&census.modalities, old)),
                 column,
                 index,
@@ -219,11 +219,11 @@ fn place(kept: &[u32], old: u32) -> u32 {
     kept.binary_search(&old).expect("what has rows is kept") as u32
 }
 
-pub fn reference(pass: &Passed) -> plan::reference::Reference {
+pub fn reference(pass: &Passed) -> format::reference::Reference {
     let features = &pass.reference;
     let p = features.first().map_or(0, |f| f.frequency.len());
     let frequency = features.iter().flat_map(|f| f.frequency.iter().copied()).collect();
-    plan::reference::Reference {
+    format::reference::Reference {
         frequency: Matrix::from_vec(features.len(), p, frequency),
         phase: features.iter().map(|f| f.phase).collect(),
         mean: features.iter().map(|f| f.mean).collect(),
@@ -231,9 +231,9 @@ pub fn reference(pass: &Passed) -> plan::reference::Reference {
     }
 }
 
-pub fn profile_rows(pass: &Passed, census: &Census) -> Vec<plan::profile::ProfileRow> {
+pub fn profile_rows(pass: &Passed, census: &Census) -> Vec<format::profile::ProfileRow> {
     (pass.profile.iter())
-        .map(|row| plan::profile::ProfileRow {
+        .map(|row| format::profile::ProfileRow {
             modality: row.modality.map(|old| place(&census.modalities, old)),
             column: row.column.clone(),
             value: row.value.clone(),

@@ -19,25 +19,26 @@ use super::prepare::{Prepared, Roles};
 use super::settle::{self, CHUNK, Holdout, Settled};
 use super::write::{self, Contents};
 use super::{All, Clock, Model, Summary, estimate, whole};
-use crate::check::coverage::{self, Matched};
-use crate::check::{self, Outcome};
+use crate::batches::weights::Centrality;
 use crate::config::{Check, Config, Run};
-use crate::error::{Error, Result};
-use crate::ids::NONE;
+use crate::format::profile::ProfileRow;
+use crate::format::statistics::Statistic;
+use crate::format::{self, Kind, Staging};
+use crate::kit::error::{Error, Result};
+use crate::kit::ids::NONE;
+use crate::kit::progress::Progress;
+use crate::kit::scratch::RowFile;
 use crate::modalities::matching::matching;
 use crate::modalities::{EstimatorSpec, Fit};
-use crate::plan::profile::ProfileRow;
-use crate::plan::statistics::Statistic;
-use crate::plan::{self, Kind, Plan, Staging};
-use crate::progress::Progress;
-use crate::scratch::RowFile;
+use crate::pipeline::check::coverage::{self, Matched};
+use crate::pipeline::check::{self, Outcome};
+use crate::plan::Plan;
 use crate::source::{Dataset, Selection};
 use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label, corrected};
 use crate::statistics::moments::{Moment, Moments};
 use crate::statistics::profile::{self, Profile};
 use crate::statistics::reference::{R, RandomFeature, Reference};
-use crate::weights::Centrality;
 
 /// What an update did.
 #[derive(Clone, Debug, Serialize)]
@@ -158,9 +159,9 @@ fn reread(plan: &Plan, config: &Config, matched: &Matched) -> Option<String> {
     (!file(Kind::Reference)).then(|| "the plan has no reference to merge with".into())
 }
 
-pub fn made_from(plan: &Plan, how: &str, modalities: &[Option<u32>]) -> plan::manifest::MadeFrom {
+pub fn made_from(plan: &Plan, how: &str, modalities: &[Option<u32>]) -> format::manifest::MadeFrom {
     let id = plan.manifest().plan.clone();
-    plan::manifest::MadeFrom { plan: id, how: how.into(), modalities: modalities.to_vec() }
+    format::manifest::MadeFrom { plan: id, how: how.into(), modalities: modalities.to_vec() }
 }
 
 /// Numbers the modalities of a new fit after those of an older plan: by the sample rows that are in both, and by what the
@@ -255,7 +256,8 @@ fn append(
     let modalities = plan.modalities()?;
     // Old rows do not name their prototype: the plan's own counts do.
     let mut tally = passed.tally.clone();
-    let held = plan.table(Kind::Holdout)?.map(|t| plan::holdout::decode(&t)).transpose()?.unwrap_or_default();
+    let held =
+        plan.table(Kind::Holdout)?.map(|t| format::holdout::decode(&t)).transpose()?.unwrap_or_default();
     for (h, o) in offsets.windows(2).enumerate() {
         *tally.strata.entry(h as u32).or_default() += o[1] - o[0];
     }
@@ -291,7 +293,7 @@ fn copy_rows(plan: &Plan, first: u64, count: u64, file: &RowFile, to: u64) -> Re
         bytes.clear();
         for row in first + start..first + (start + CHUNK).min(count) {
             let x = samples.get(row);
-            let id = |of: fn(&plan::samples::SampleValues) -> u32| x.as_ref().map_or(NONE, of);
+            let id = |of: fn(&format::samples::SampleValues) -> u32| x.as_ref().map_or(NONE, of);
             let distance = x.as_ref().map_or(f32::NAN, |x| x.distance);
             let (modality, stratum) = (id(|x| x.modality), id(|x| x.stratum));
             let ranked = if modality == NONE { 0.0 } else { distance };
@@ -472,7 +474,7 @@ fn merge(
     })
 }
 
-fn clear(config: &Config, modalities: &[plan::modalities::Modality]) -> bool {
+fn clear(config: &Config, modalities: &[format::modalities::Modality]) -> bool {
     let shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
     !config.modalities.estimator.counts() || crate::modalities::clear(&shares)
 }
@@ -483,7 +485,7 @@ fn merge_sources(
     matched: &Matched,
     fresh: &[usize],
     content: &[Hashes],
-) -> Result<Vec<plan::sources::Source>> {
+) -> Result<Vec<format::sources::Source>> {
     let old = plan.sources()?;
     let hashes: BTreeMap<usize, Hashes> = fresh.iter().copied().zip(content.iter().copied()).collect();
     let source = |(g, group): (usize, &crate::source::RowGroup)| {
@@ -492,7 +494,7 @@ fn merge_sources(
             Some(s) => (old[s].content, old[s].sequence.filter(|_| old[s].first_row == group.first_row)),
             None => (hashes[&g].content, Some(hashes[&g].sequence)),
         };
-        plan::sources::Source {
+        format::sources::Source {
             file: dataset.files()[group.file].path.clone(),
             row_group: group.row_group as i32,
             first_row: group.first_row,
@@ -531,7 +533,7 @@ fn merge_reference(
     new: &[RandomFeature],
     then: f64,
     now: f64,
-) -> Result<plan::reference::Reference> {
+) -> Result<format::reference::Reference> {
     let mut old = plan.reference()?.unwrap_or_default();
     let r = old.mean.len();
     if new.len() != r || now == 0.0 {

@@ -9,19 +9,23 @@ use super::fit::{self, Fitted};
 use super::prepare::{Prepared, Roles};
 use super::settle::Settled;
 use super::{Clock, Summary, peak_memory, tables};
-use crate::batch_size::{self, BatchSize};
+use crate::batches::batch_size::{self, BatchSize};
+use crate::batches::epochs::Epochs;
+use crate::batches::score::LARGEST_SHARE;
+use crate::batches::strata;
 use crate::config::{Config, Run};
-use crate::epochs::Epochs;
-use crate::error::Result;
-use crate::ids::{RowIds, RowType};
-use crate::modalities::{Criterion, Projection};
-use crate::plan::manifest::GainKind;
-use crate::plan::{self, FileEntry, Kind, Manifest, RunInfo, Staging, TableReader};
-use crate::progress::Progress;
-use crate::scores::LARGEST_SHARE;
+use crate::format::dendrogram::Merge;
+use crate::format::evidence::Criterion;
+use crate::format::manifest::GainKind;
+use crate::format::projection::Projection;
+use crate::format::{self, FileEntry, Kind, Manifest, RunInfo, Staging, TableReader};
+use crate::kernels::rows::RowIds;
+use crate::kit::error::Result;
+use crate::kit::ids::RowType;
+use crate::kit::progress::Progress;
+use crate::plan::epochs;
 use crate::source::Dataset;
 use crate::statistics::profile;
-use crate::strata::{self, Merge};
 
 /// The share of the gradient's variance taken for the modalities' where no label tells.
 const UNKNOWN_SHARE: f64 = 0.5;
@@ -35,19 +39,19 @@ pub struct Contents {
     pub dendrogram: Vec<Merge>,
     pub score_groups: Vec<u32>,
     pub stratum_values: Option<Vec<String>>,
-    pub gain: Option<plan::manifest::Gain>,
-    pub modality_share: plan::manifest::ModalityShare,
-    pub estimator: plan::manifest::Estimator,
-    pub inputs: Vec<plan::manifest::InputEntry>,
-    pub sources: Vec<plan::sources::Source>,
-    pub modalities: Vec<plan::modalities::Modality>,
-    pub features: Option<Vec<plan::features::Feature>>,
+    pub gain: Option<format::manifest::Gain>,
+    pub modality_share: format::manifest::ModalityShare,
+    pub estimator: format::manifest::Estimator,
+    pub inputs: Vec<format::manifest::InputEntry>,
+    pub sources: Vec<format::sources::Source>,
+    pub modalities: Vec<format::modalities::Modality>,
+    pub features: Option<Vec<format::features::Feature>>,
     pub projection: Option<Projection>,
-    pub prototypes: Option<plan::prototypes::Prototypes>,
-    pub statistics: Vec<plan::statistics::Statistic>,
-    pub reference: plan::reference::Reference,
-    pub profile: Vec<plan::profile::ProfileRow>,
-    pub shown: Vec<plan::sample::SampleRow>,
+    pub prototypes: Option<format::prototypes::Prototypes>,
+    pub statistics: Vec<format::statistics::Statistic>,
+    pub reference: format::reference::Reference,
+    pub profile: Vec<format::profile::ProfileRow>,
+    pub shown: Vec<format::sample::SampleRow>,
     pub curve: Vec<Criterion>,
     pub evidence: Vec<Criterion>,
     /// Whether M is a finding one can rely on.
@@ -80,7 +84,7 @@ pub fn contents(
     );
     let identity: Vec<u32> = (0..census.strata.len() as u32).collect();
     let explained = |groups: &[u32]| pass.gain.share(&by_old_id(&census.strata, groups));
-    let gain = plan::manifest::Gain {
+    let gain = format::manifest::Gain {
         value: 1.0 - explained(&identity),
         kind: if pass.gain.labelled() { GainKind::Label } else { GainKind::Features },
     };
@@ -100,8 +104,8 @@ pub fn contents(
         score_groups,
         stratum_values: tables::stratum_values(prepared, census),
         gain: Some(gain),
-        modality_share: plan::manifest::ModalityShare { value: share, source: share_from.into() },
-        estimator: plan::manifest::Estimator {
+        modality_share: format::manifest::ModalityShare { value: share, source: share_from.into() },
+        estimator: format::manifest::Estimator {
             name: config.modalities.estimator.name().into(),
             params: fitted.fit.details.clone().into_iter().collect(),
             confidence: fitted.fit.confidence,
@@ -163,7 +167,7 @@ pub fn write(
     let stage = progress.stage("write", "rows", 2 * dataset.rows());
     let offsets = settled.offsets();
     let write_samples = || -> Result<FileEntry> {
-        let mut samples = plan::samples::SamplesWriter::create(root)?;
+        let mut samples = format::samples::SamplesWriter::create(root)?;
         settled.samples(|c| {
             samples.push(&c.modality, &c.stratum, &c.distance, &c.centrality)?;
             stage.advance(c.modality.len() as u64)
@@ -172,7 +176,7 @@ pub fn write(
     };
     let write_members = || -> Result<FileEntry> {
         let values = contents.stratum_values.as_deref();
-        let mut members = plan::strata::StrataWriter::create(root, row_type, &offsets, dendrogram, values)?;
+        let mut members = format::strata::StrataWriter::create(root, row_type, &offsets, dendrogram, values)?;
         settled.members(|bytes| {
             stage.advance((bytes.len() / row_type.width()) as u64)?;
             push_members(&mut members, row_type, bytes)
@@ -182,37 +186,39 @@ pub fn write(
     let (samples, members) = rayon::join(write_samples, write_members);
     files.extend([samples?, members?]);
     if !settled.held_out.is_empty() {
-        files.push(plan::holdout::encode(&settled.held_out, row_type).write(root)?);
+        files.push(format::holdout::encode(&settled.held_out, row_type).write(root)?);
     }
     drop(stage);
 
     // The small tables.
-    files.push(plan::sources::encode(&contents.sources).write(root)?);
-    files.push(plan::modalities::encode(&contents.modalities, contents.dims).write(root)?);
+    files.push(format::sources::encode(&contents.sources).write(root)?);
+    files.push(format::modalities::encode(&contents.modalities, contents.dims).write(root)?);
     if let Some(rows) = &contents.features {
-        files.push(plan::features::encode(rows).write(root)?);
+        files.push(format::features::encode(rows).write(root)?);
     }
     if let Some(projection) = &contents.projection {
-        files.push(plan::projection::encode(projection).write(root)?);
+        files.push(format::projection::encode(projection).write(root)?);
     }
     if let Some(prototypes) = &contents.prototypes {
-        files.push(plan::prototypes::encode(prototypes).write(root)?);
+        files.push(format::prototypes::encode(prototypes).write(root)?);
     }
-    files.push(plan::weights::encode(&tables::knots(config), &config.weights.formula()).write(root)?);
-    files.push(plan::statistics::encode(&contents.statistics).write(root)?);
-    files.push(plan::reference::encode(&contents.reference).write(root)?);
-    files.push(plan::profile::encode(&contents.profile).write(root)?);
-    files.push(plan::sample::encode(&contents.shown, row_type).write(root)?);
-    files.push(plan::evidence::encode(Kind::Curve, &contents.curve).write(root)?);
-    files.push(plan::evidence::encode(Kind::Evidence, &contents.evidence).write(root)?);
+    files.push(format::weights::encode(&tables::knots(config), &config.weights.formula()).write(root)?);
+    files.push(format::statistics::encode(&contents.statistics).write(root)?);
+    files.push(format::reference::encode(&contents.reference).write(root)?);
+    files.push(format::profile::encode(&contents.profile).write(root)?);
+    files.push(format::sample::encode(&contents.shown, row_type).write(root)?);
+    files.push(format::evidence::encode(Kind::Curve, &contents.curve).write(root)?);
+    files.push(format::evidence::encode(Kind::Evidence, &contents.evidence).write(root)?);
     let clock = clock.lap("tables");
 
     // The epochs, dealt from the files just written.
     let epochs = config.batches.epochs(dataset.rows());
     let members =
-        plan::strata::Members::decode(&TableReader::open(&root.join(Kind::Strata.path()), Kind::Strata)?)?;
-    let samples =
-        plan::samples::Samples::decode(&TableReader::open(&root.join(Kind::Samples.path()), Kind::Samples)?)?;
+        format::strata::Members::decode(&TableReader::open(&root.join(Kind::Strata.path()), Kind::Strata)?)?;
+    let samples = format::samples::Samples::decode(&TableReader::open(
+        &root.join(Kind::Samples.path()),
+        Kind::Samples,
+    )?)?;
     let source = Epochs {
         members: members.rows(),
         offsets: &offsets,
@@ -225,13 +231,13 @@ pub fn write(
         modality_share: contents.modality_share.value,
         information_threshold: threshold,
     };
-    let with_centrality = config.weights.schedule != crate::weights::Schedule::Off;
+    let with_centrality = config.weights.schedule != crate::batches::weights::Schedule::Off;
     let batches_per_epoch = source.epoch(0, size.size).len();
     let stage = progress.stage("batches", "rows", epochs as u64 * size.candidates.len() as u64 * planned);
     for &candidate in &size.candidates {
         for epoch in 0..epochs {
             let centrality = with_centrality.then_some(&samples);
-            files.push(plan::epoch::write(
+            files.push(epochs::write(
                 root,
                 &source,
                 candidate,
@@ -247,8 +253,8 @@ pub fn write(
     let clock = clock.lap("batches");
 
     let manifest = Manifest {
-        format: plan::FORMAT.to_string(),
-        tool: plan::manifest::Tool::this(),
+        format: format::FORMAT.to_string(),
+        tool: format::manifest::Tool::this(),
         plan: String::new(),
         rows: dataset.rows(),
         rows_planned: planned,
@@ -322,7 +328,7 @@ pub fn write(
 }
 
 /// Little-endian row numbers of the plan's width to `strata.arrow`.
-fn push_members(writer: &mut plan::strata::StrataWriter, row_type: RowType, bytes: &[u8]) -> Result<()> {
+fn push_members(writer: &mut format::strata::StrataWriter, row_type: RowType, bytes: &[u8]) -> Result<()> {
     match row_type {
         RowType::U32 => {
             let rows: Vec<u32> = bytes.as_chunks().0.iter().map(|b| u32::from_le_bytes(*b)).collect();
@@ -336,13 +342,13 @@ fn push_members(writer: &mut plan::strata::StrataWriter, row_type: RowType, byte
 }
 
 /// The input files; `fingerprints` of all row groups.
-pub fn inputs(dataset: &Dataset, fingerprints: &[&str]) -> Vec<plan::manifest::InputEntry> {
+pub fn inputs(dataset: &Dataset, fingerprints: &[&str]) -> Vec<format::manifest::InputEntry> {
     let mut hashers: Vec<blake3::Hasher> = dataset.files().iter().map(|_| blake3::Hasher::new()).collect();
     for (group, fingerprint) in dataset.row_groups().iter().zip(fingerprints) {
         hashers[group.file].update(fingerprint.as_bytes());
     }
     (dataset.files().iter().zip(hashers))
-        .map(|(file, hasher)| plan::manifest::InputEntry {
+        .map(|(file, hasher)| format::manifest::InputEntry {
             path: file.path.clone(),
             rows: file.rows,
             bytes: file.bytes,
@@ -351,13 +357,13 @@ pub fn inputs(dataset: &Dataset, fingerprints: &[&str]) -> Vec<plan::manifest::I
         .collect()
 }
 
-fn candidate(batch_size: u64, threshold: f64) -> plan::manifest::Candidate {
-    plan::manifest::Candidate {
+fn candidate(batch_size: u64, threshold: f64) -> format::manifest::Candidate {
+    format::manifest::Candidate {
         name: format!("size-{batch_size}"),
         batch_size: batch_size as u32,
         // A stratified batch is worth more than its rows, but never less: this many at the most.
         accumulation: (threshold / batch_size as f64).ceil().max(1.0) as u32,
-        batches: plan::batches::path_pattern(batch_size as u32),
+        batches: format::batches::path_pattern(batch_size as u32),
     }
 }
 
@@ -418,7 +424,7 @@ pub fn run_info(run: &Run, threads: usize, inputs: &[String]) -> RunInfo {
 fn note(info: &mut RunInfo, clock: &Clock, dataset: &Dataset) -> Result<()> {
     info.seconds = clock.seconds();
     info.stages = (clock.stages.iter())
-        .map(|(stage, seconds)| plan::manifest::StageTime { stage: stage.clone(), seconds: *seconds })
+        .map(|(stage, seconds)| format::manifest::StageTime { stage: stage.clone(), seconds: *seconds })
         .collect();
     info.peak_memory = Some(peak_memory());
     let paths = dataset.files().iter().map(|f| f.path.clone());

@@ -4,19 +4,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::config::Config;
-use crate::error::{Error, Result};
 use crate::features::{
     ENCODED_ROWS, Encoder, FeatureRow, Features, InputReader, Inputs, Operation, PointsReader,
 };
-use crate::ids::NONE;
-use crate::matrix::Matrix;
+use crate::kit::error::{Error, Result};
+use crate::kit::ids::NONE;
+use crate::kit::matrix::Matrix;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, UNKNOWN_VALUE};
 use crate::modalities::{Assigned, EstimatorSpec, Model};
 use crate::parts::{Engine, Local, Part, Pass, Read, parts, parts_of};
 use crate::source::{Bad, Dataset, Invalid, Kind, RawRows, Selection};
 
-use super::features::Feature;
-use super::{Kind as Table, Plan};
+use super::Plan;
+use crate::format::Kind as Table;
+use crate::format::features::Feature;
 
 /// All that assigns a row, read from the plan once: [`Plan::assigner`].
 #[derive(Clone, Debug)]

@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::config::Config;
 
-use super::columns::Contract;
-use super::manifest::{Manifest, RunInfo, sorted};
-use super::{FORMAT, Kind};
+use crate::format::columns::Contract;
+use crate::format::manifest::{Manifest, RunInfo, sorted};
+use crate::format::{FORMAT, Kind};
 
 #[derive(Serialize)]
 struct TableDocument {

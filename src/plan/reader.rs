@@ -7,31 +7,34 @@ use std::sync::OnceLock;
 
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
+use crate::batches::epochs::Epochs;
+use crate::batches::weights::Schedule;
 use crate::config::Config;
-use crate::epochs::Epochs;
-use crate::error::{Error, Result};
 use crate::features::Inputs;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Model, Projection};
+use crate::format::evidence::Criterion;
+use crate::format::projection::Projection;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::modalities::Model;
 use crate::parts::Local;
-use crate::progress::Progress;
 use crate::source::{Columns, Dataset, text_value};
-use crate::weights::Schedule;
 
-use super::batches::Batches;
-use super::features::Feature;
-use super::manifest::{FileEntry, MANIFEST, Manifest, RUN, RunInfo};
-use super::modalities::Modality;
-use super::profile::ProfileRow;
-use super::prototypes::Prototypes;
-use super::reference::Reference;
-use super::sample::SampleRow;
-use super::samples::Samples;
-use super::sources::Source;
-use super::statistics::Statistic;
-use super::strata::Members;
-use super::weights::Knot;
-use super::{Kind, TableReader, batches, epoch};
+use super::epochs;
+use crate::format::batches::Batches;
+use crate::format::features::Feature;
+use crate::format::manifest::{FileEntry, MANIFEST, Manifest, RUN, RunInfo};
+use crate::format::modalities::Modality;
+use crate::format::profile::ProfileRow;
+use crate::format::prototypes::Prototypes;
+use crate::format::reference::Reference;
+use crate::format::sample::SampleRow;
+use crate::format::samples::Samples;
+use crate::format::sources::Source;
+use crate::format::statistics::Statistic;
+use crate::format::strata::Members;
+use crate::format::weights::Knot;
+use crate::format::{Kind, TableReader, batches};
 
 const AGAIN: &str =
     "write the plan again (`batchwright plan ... --force`), or copy it again from where it is whole";
@@ -76,7 +79,7 @@ impl Plan {
         let path = path.as_ref();
         let place = path.join(MANIFEST);
         if !path.exists() {
-            super::staging::recover(path)?;
+            crate::format::staging::recover(path)?;
         }
         let text = match fs::read_to_string(&place) {
             Ok(text) => text,
@@ -170,7 +173,7 @@ impl Plan {
             .par_iter()
             .map(|file| {
                 let place = self.path.join(&file.path);
-                let hash = blake3::hash(super::map::map(&place)?.as_slice()).to_hex();
+                let hash = blake3::hash(crate::format::map::map(&place)?.as_slice()).to_hex();
                 if hash.as_str() == file.blake3 {
                     return Ok(());
                 }
@@ -273,7 +276,7 @@ impl Plan {
         }
     }
 
-    /// Maps a table; None if the plan has none (see [`super::Contract::absent`]). For batches use [`Plan::batches`].
+    /// Maps a table; None if the plan has none (see [`crate::format::Contract::absent`]). For batches use [`Plan::batches`].
     pub fn table(&self, kind: Kind) -> Result<Option<TableReader>> {
         match self.manifest.file(kind.path()) {
             None => Ok(None),
@@ -290,7 +293,7 @@ impl Plan {
     pub fn sources(&self) -> Result<&[Source]> {
         cached(&self.sources, || {
             let table = self.need(Kind::Sources)?;
-            let sources = super::sources::decode(&table)?;
+            let sources = crate::format::sources::decode(&table)?;
             if sources.iter().map(|s| s.rows).sum::<u64>() != self.manifest.rows {
                 return Err(
                     table.damaged(format!("its row groups do not have {} rows in all", self.manifest.rows))
@@ -320,25 +323,25 @@ impl Plan {
     pub fn modalities(&self) -> Result<Vec<Modality>> {
         let table = self.need(Kind::Modalities)?;
         self.check_dims(&table, "center")?;
-        super::modalities::decode(&table)
+        crate::format::modalities::decode(&table)
     }
 
     /// None: one embedding column as it is.
     pub fn features(&self) -> Result<Option<Vec<Feature>>> {
-        self.table(Kind::Features)?.map(|t| super::features::decode(&t)).transpose()
+        self.table(Kind::Features)?.map(|t| crate::format::features::decode(&t)).transpose()
     }
 
     /// None: prototypes live in the feature space.
     pub fn projection(&self) -> Result<Option<Projection>> {
         let Some(table) = self.table(Kind::Projection)? else { return Ok(None) };
         self.check_dims(&table, "axis")?;
-        super::projection::decode(&table).map(Some)
+        crate::format::projection::decode(&table).map(Some)
     }
 
     /// None: modalities are the values of a column.
     pub fn prototypes(&self) -> Result<Option<Prototypes>> {
         let Some(table) = self.table(Kind::Prototypes)? else { return Ok(None) };
-        let all = super::prototypes::decode(&table)?;
+        let all = crate::format::prototypes::decode(&table)?;
         let m = &self.manifest;
         if all.modality.iter().any(|&x| x >= m.modalities) || all.stratum.iter().any(|&x| x >= m.strata) {
             return Err(table.damaged("it names a modality or stratum that the plan does not have"));
@@ -449,7 +452,7 @@ impl Plan {
         };
         let stage = progress.stage("batches", "rows", self.manifest.rows_planned);
         let size = u64::from(batch_size);
-        epoch::write(root, &epochs, size, epoch, samples, self.manifest.row_type, progress, |rows| {
+        epochs::write(root, &epochs, size, epoch, samples, self.manifest.row_type, progress, |rows| {
             stage.advance(rows)
         })
     }
@@ -465,31 +468,31 @@ impl Plan {
     }
 
     pub fn weights(&self) -> Result<Vec<Knot>> {
-        super::weights::decode(&self.need(Kind::Weights)?)
+        crate::format::weights::decode(&self.need(Kind::Weights)?)
     }
 
     pub fn statistics(&self) -> Result<Vec<Statistic>> {
-        super::statistics::decode(&self.need(Kind::Statistics)?)
+        crate::format::statistics::decode(&self.need(Kind::Statistics)?)
     }
 
     pub fn reference(&self) -> Result<Option<Reference>> {
-        self.table(Kind::Reference)?.map(|t| super::reference::decode(&t)).transpose()
+        self.table(Kind::Reference)?.map(|t| crate::format::reference::decode(&t)).transpose()
     }
 
     pub fn profile(&self) -> Result<Option<Vec<ProfileRow>>> {
-        self.table(Kind::Profile)?.map(|t| super::profile::decode(&t)).transpose()
+        self.table(Kind::Profile)?.map(|t| crate::format::profile::decode(&t)).transpose()
     }
 
     pub fn sample(&self) -> Result<Option<Vec<SampleRow>>> {
-        self.table(Kind::Sample)?.map(|t| super::sample::decode(&t)).transpose()
+        self.table(Kind::Sample)?.map(|t| crate::format::sample::decode(&t)).transpose()
     }
 
     pub fn curve(&self) -> Result<Option<Vec<Criterion>>> {
-        self.table(Kind::Curve)?.map(|t| super::evidence::decode(&t)).transpose()
+        self.table(Kind::Curve)?.map(|t| crate::format::evidence::decode(&t)).transpose()
     }
 
     pub fn evidence(&self) -> Result<Option<Vec<Criterion>>> {
-        self.table(Kind::Evidence)?.map(|t| super::evidence::decode(&t)).transpose()
+        self.table(Kind::Evidence)?.map(|t| crate::format::evidence::decode(&t)).transpose()
     }
 
     pub(super) fn check_row(&self, row: u64) -> Result<()> {

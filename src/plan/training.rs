@@ -1,17 +1,19 @@
 //! What a training loop asks a plan beside its batches: the weight of a row now, what a batch of any rows is worth, and
 //! which rows to measure the loss on.
 
-use crate::batches::{Batch, Deal};
-use crate::error::{Error, Result};
-use crate::ids::{NONE, RowIds};
-use crate::progress::Progress;
-use crate::rng::key;
+use crate::batches::deal::{Batch, Deal};
+use crate::batches::score::Score;
+use crate::batches::weights::schedule::weight;
+use crate::batches::weights::{Normalise, Schedule};
+use crate::kernels::rows::RowIds;
+use crate::kit::error::{Error, Result};
+use crate::kit::ids::NONE;
+use crate::kit::progress::Progress;
+use crate::kit::rng::key;
 use crate::runtime::{Choosing, LoaderChoice};
-use crate::scores::Score;
-use crate::weights::schedule::weight;
-use crate::weights::{Normalise, Schedule};
 
-use super::{Kind, Plan};
+use super::Plan;
+use crate::format::Kind;
 
 /// Word of the plan's seed that probe rows are dealt by.
 const PROBE: u64 = 6;
@@ -105,7 +107,7 @@ impl Plan {
 
     /// (row, stratum) of the rows kept out of the batches, ascending by row; None if no split was asked for.
     pub fn holdout(&self) -> Result<Option<Vec<(u64, u32)>>> {
-        self.table(Kind::Holdout)?.map(|t| super::holdout::decode(&t)).transpose()
+        self.table(Kind::Holdout)?.map(|t| crate::format::holdout::decode(&t)).transpose()
     }
 
     /// At most `size` rows to measure the loss on, stratified, in random order: of the rows held out, or of the planned

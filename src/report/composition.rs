@@ -7,12 +7,12 @@
 use serde::Serialize;
 
 use super::short;
-use crate::accumulation::Updates;
-use crate::error::Result;
-use crate::ids::NONE;
+use crate::batches::accumulation::Updates;
+use crate::batches::score::Score;
+use crate::kit::error::Result;
+use crate::kit::ids::NONE;
+use crate::kit::rng::{Permutation, Stream};
 use crate::plan::Plan;
-use crate::rng::{Permutation, Stream};
-use crate::scores::Score;
 
 /// Batches that are looked at, and rows of all of them together, at most (but for one batch).
 const BATCHES: u64 = 2048;
@@ -180,7 +180,7 @@ pub fn updates(plan: &Plan) -> Result<(Vec<Step>, bool)> {
     let last = all.last().map(|(_, place)| place.update);
     // The update that the cut falls into may go on behind it.
     let whole = all.into_iter().filter(|(_, place)| !more || Some(place.update) != last);
-    let step = |((batch, n_eff), place): ((u64, f64), crate::accumulation::Update)| Step {
+    let step = |((batch, n_eff), place): ((u64, f64), crate::batches::accumulation::Update)| Step {
         batch,
         update: place.update,
         coefficient: short(place.coefficient),

@@ -11,12 +11,13 @@ use serde_json::Value;
 use super::composition::{self, Composition, Step};
 use super::words::{self, Answer};
 use super::{Drift, Input, short};
-use crate::error::Result;
-use crate::modalities::Criterion;
-use crate::plan::manifest::Tool;
-use crate::plan::profile::ProfileRow;
-use crate::plan::sample::SampleRow;
-use crate::plan::{Kind, Manifest, Plan};
+use crate::format::evidence::Criterion;
+use crate::format::manifest::Tool;
+use crate::format::profile::ProfileRow;
+use crate::format::sample::SampleRow;
+use crate::format::{Kind, Manifest};
+use crate::kit::error::Result;
+use crate::plan::Plan;
 
 /// Modalities, input files and settings shown; the rest is counted.
 const MODALITIES: usize = 2000;
@@ -201,7 +202,7 @@ pub fn collect(input: &Input) -> Result<Data> {
         more_updates,
         weights: weights(plan, m)?,
         candidates: candidates(plan, &rows)?,
-        gain: m.gain.as_ref().map(|g| (short(g.value), g.kind == crate::plan::manifest::GainKind::Label)),
+        gain: m.gain.as_ref().map(|g| (short(g.value), g.kind == crate::format::manifest::GainKind::Label)),
         curve: criteria(plan.curve()?),
         evidence: criteria(plan.evidence()?),
         drift: input.drift.clone(),
@@ -436,7 +437,7 @@ fn candidates(plan: &Plan, rows: &[u64]) -> Result<Vec<CandidateFacts>> {
     let (m, epochs) = (plan.manifest(), plan.epochs()?);
     let planned: u64 = rows.iter().sum();
     let share = |n: u64| n as f64 / planned.max(1) as f64;
-    let one = |c: &crate::plan::manifest::Candidate| {
+    let one = |c: &crate::format::manifest::Candidate| {
         let size = u64::from(c.batch_size);
         let reached = rows.iter().filter(|&&n| size as f64 * share(n) >= 1.0);
         // Below one batch, every batch is the rest batch.

@@ -7,12 +7,12 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::Result;
+use crate::kit::error::Result;
 use crate::plan::Plan;
 
 pub mod composition;
-pub mod data;
 pub mod words;
+pub mod data;
 
 const PAGE: &str = include_str!("page.html");
 const STYLE: &str = include_str!("style.css");

@@ -4,9 +4,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::format::Manifest;
+use crate::format::manifest::GainKind;
 use crate::modalities::{EstimatorSpec, clear};
-use crate::plan::Manifest;
-use crate::plan::manifest::GainKind;
 
 /// What a person wants to know first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]

@@ -9,7 +9,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::policy::{Curve, LoaderPolicy, Policy, Ratchet, log_loss, rate};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// Segments per candidate that a run must have: with fewer, trying costs more than a fixed size.
 const SEGMENTS_PER_CANDIDATE: u64 = 10;

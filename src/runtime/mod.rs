@@ -5,9 +5,9 @@
 //! keep everything in a small state that serialises to JSON: training resumes with the same decisions. Ranks that feed
 //! the same numbers decide alike.
 
-mod choice;
 mod policy;
+mod choice;
 
-pub use crate::accumulation::Accumulator;
+pub use crate::batches::accumulation::Accumulator;
 pub use choice::{Choosing, LoaderChoice, Segment, measured_rate};
 pub use policy::{Curve, LoaderPolicy, Policy, Ratchet, rate};

@@ -7,8 +7,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::error::{Error, Result};
-use crate::rng::key;
+use crate::kit::error::{Error, Result};
+use crate::kit::rng::key;
 
 /// Losses below count as this: their logarithm is taken.
 const SMALLEST_LOSS: f64 = 1e-12;

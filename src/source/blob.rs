@@ -17,7 +17,7 @@ use parquet::file::reader::{ChunkReader, Length};
 
 #[cfg(feature = "cloud")]
 use super::cloud;
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// A page header is shorter than this, nearly always.
 const HEADER: usize = 8 << 10;
@@ -60,6 +60,12 @@ impl Blob {
             etag: None,
             read: Arc::default(),
         })
+    }
+
+    #[cfg(feature = "cloud")]
+    pub fn remote(listed: cloud::Listed) -> Blob {
+        let cloud::Listed { name, length, etag, object } = listed;
+        Blob { name, place: Place::Remote(object), length, modified: (0, 0), etag, read: Arc::default() }
     }
 
     /// Which version of the file this is, in a word: its entity tag, else when it was last written to; empty where

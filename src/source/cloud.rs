@@ -13,14 +13,21 @@ use object_store::{ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme};
 use parquet::errors::ParquetError;
 use url::Url;
 
-use super::blob::{Blob, Place};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// One object of a store.
 #[derive(Clone, Debug)]
 pub(crate) struct Object {
     store: Arc<dyn ObjectStore>,
     path: Path,
+}
+
+/// An object that was found, and what the store says of it.
+pub(crate) struct Listed {
+    pub name: String,
+    pub length: u64,
+    pub etag: Option<String>,
+    pub object: Object,
 }
 
 impl Object {
@@ -48,20 +55,18 @@ pub(crate) fn list(
     input: &str,
     options: &BTreeMap<String, String>,
     wanted: impl Fn(&str) -> bool,
-) -> Result<Vec<Blob>> {
+) -> Result<Vec<Listed>> {
     let bad =
         |reason: String| Error::input(input, reason, "write it as s3://bucket/prefix/, gs://... or az://...");
     let url = Url::parse(input).map_err(|e| bad(format!("is not a URL: {e}")))?;
     let (store, path) = store(&url, options).map_err(|e| bad(format!("cannot be opened: {e}")).because(e))?;
     let store: Arc<dyn ObjectStore> = store.into();
     let root = url[..url::Position::BeforePath].to_string();
-    let blob = |meta: ObjectMeta| Blob {
+    let listed = |meta: ObjectMeta| Listed {
         name: format!("{root}/{}", meta.location),
         length: meta.size,
-        modified: (0, 0),
         etag: meta.e_tag.clone(),
-        read: Arc::default(),
-        place: Place::Remote(Object { store: store.clone(), path: meta.location }),
+        object: Object { store: store.clone(), path: meta.location },
     };
     let failed = |e: object_store::Error| {
         let help = "check the name, the region and the credentials (for S3: AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION)";
@@ -69,12 +74,12 @@ pub(crate) fn list(
     };
     if !input.ends_with('/') && !input.contains('*') {
         let meta = wait(async { store.head(&path).await }).map_err(failed)?;
-        return Ok(vec![blob(meta)]);
+        return Ok(vec![listed(meta)]);
     }
     // A prefix holds whole names: list what stands before the first star's name.
     let prefix = Path::from_iter(path.parts().take_while(|p| !p.as_ref().contains(['*', '%'])));
     let found: Vec<_> = wait(async { store.list(Some(&prefix)).try_collect().await }).map_err(failed)?;
-    Ok(found.into_iter().filter(|meta| wanted(&format!("{root}/{}", meta.location))).map(blob).collect())
+    Ok(found.into_iter().filter(|meta| wanted(&format!("{root}/{}", meta.location))).map(listed).collect())
 }
 
 fn store(

@@ -29,11 +29,13 @@ use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use rayon::prelude::*;
 
 use super::blob::Reader;
-use super::dataset::{self, Dataset, Element, Opened};
+use super::dataset::Dataset;
+use super::element::{Element, element};
+use super::opened::Opened;
 use super::pages::{self, Fault, Layout};
 use super::{Bad, Kind, RawRows, width};
-use crate::error::{Error, Result};
-use crate::matrix::Matrix;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
 use crate::parts::{Local, Part, Read};
 
 /// A gather reads stretches of at most this many rows and copies the wanted ones out.
@@ -292,7 +294,7 @@ impl Columns {
         let place = &self.dataset.row_groups()[group];
         let file = self.dataset.opened(place.file);
         let root = file.root(&vector.name).expect("all files have the vector columns");
-        let element = dataset::element(file, file.metadata.schema().field(root)).expect("a vector column");
+        let element = element(file, file.metadata.schema().field(root)).expect("a vector column");
         let layout = Layout::new(file, root, element, vector.dims).filter(|_| self.way != Way::Arrow);
         let maps = self.dataset.maps();
         let read = |layout: Layout| {

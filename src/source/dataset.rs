@@ -6,56 +6,20 @@ use std::sync::atomic::Ordering;
 
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::{DataType, Field};
-use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
-};
-use parquet::basic::LogicalType;
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetStatisticsPolicy};
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
-use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
 
-use super::blob::{Blob, Reader};
-use super::files::{self, Found};
+use super::blob::Blob;
+use super::element::{Element, binary_element};
+use super::files;
+use super::opened::{Opened, open};
 use super::pages::Maps;
 use super::{Column, File, Kind, RowGroup};
-use crate::error::{Error, Result};
+use crate::format::manifest::FileState;
+use crate::kit::error::{Error, Result};
 
-/// Field metadata that names what a FixedSizeBinary vector is made of.
-const ELEMENT: &str = "batchwright.element";
 /// Column names listed in an error message.
 const LISTED: usize = 50;
-
-/// What the numbers of a vector column are stored as.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Element {
-    F16,
-    F32,
-    F64,
-}
-
-impl Element {
-    /// Bytes of one number.
-    pub fn width(self) -> usize {
-        match self {
-            Element::F16 => 2,
-            Element::F32 => 4,
-            Element::F64 => 8,
-        }
-    }
-
-    fn of(data_type: &DataType) -> Option<Element> {
-        match data_type {
-            DataType::Float16 => Some(Element::F16),
-            DataType::Float32 => Some(Element::F32),
-            DataType::Float64 => Some(Element::F64),
-            _ => None,
-        }
-    }
-}
 
 /// Parquet files as one table with numbered rows. Cheap to clone.
 ///
@@ -80,80 +44,6 @@ struct Inner {
     types: Vec<DataType>,
     opened: Arc<Vec<Opened>>,
     maps: Maps,
-}
-
-/// What tells versions of a file apart without reading its rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct FileState {
-    pub bytes: u64,
-    /// Its entity tag in an object store, else when it was last written to; empty where neither is known.
-    pub version: String,
-    /// BLAKE3 of its Parquet footer, 64 hex digits.
-    pub footer: String,
-}
-
-/// A file whose footer has been read.
-#[derive(Debug)]
-pub(crate) struct Opened {
-    pub blob: Blob,
-    pub metadata: ArrowReaderMetadata,
-    partition: Vec<(String, Option<String>)>,
-}
-
-impl Opened {
-    /// The place of a column among the file's roots; None for a key of the partition.
-    pub fn root(&self, column: &str) -> Option<usize> {
-        self.metadata.schema().index_of(column).ok()
-    }
-
-    /// Its partition's value of `key`: outer None if there is no such key, inner None for null.
-    pub fn partition(&self, key: &str) -> Option<Option<&str>> {
-        self.partition.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_deref())
-    }
-
-    /// The leaves of a root column, by number.
-    pub fn leaves(&self, root: usize) -> impl Iterator<Item = usize> + '_ {
-        let schema = self.metadata.parquet_schema();
-        (0..schema.num_columns()).filter(move |&leaf| schema.get_column_root_idx(leaf) == root)
-    }
-
-    /// Batches of some columns of a row group through the arrow reader: only rows of `selection`, if given.
-    pub fn batches(
-        &self,
-        reader: &Reader,
-        row_group: usize,
-        roots: &[usize],
-        selection: Option<RowSelection>,
-        batch_size: usize,
-    ) -> Result<impl Iterator<Item = Result<arrow_array::RecordBatch>>> {
-        let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
-        let mut builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(reader.clone(), self.metadata.clone())
-                .with_row_groups(vec![row_group])
-                .with_projection(mask)
-                .with_batch_size(batch_size.max(1));
-        if let Some(selection) = selection {
-            builder = builder.with_row_selection(selection);
-        }
-        let built = guarded(|| builder.build()).flatten();
-        let mut batches = Some(built.map_err(|e| self.blob.error(e))?);
-        let mut next = move || match guarded(|| batches.as_mut()?.next()) {
-            Ok(batch) => batch.map(|batch| batch.map_err(ParquetError::from)),
-            // What is left of the reader is in no known state.
-            Err(panic) => {
-                batches = None;
-                Some(Err(panic))
-            }
-        };
-        Ok(std::iter::from_fn(move || next().map(|batch| batch.map_err(|e| self.blob.error(e)))))
-    }
-}
-
-/// The parquet crate panics at some damaged page headers (version 60: a page without a header of its own kind); to the
-/// user that is one more damaged file.
-pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ParquetError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-        .map_err(|_| ParquetError::General("the reader gave up on a page header".into()))
 }
 
 /// Where a row lies: `offset` counts inside the row group.
@@ -367,37 +257,6 @@ impl Dataset {
     }
 }
 
-fn open(found: Found) -> Result<(String, Opened)> {
-    let Found { blob, path, partition } = found;
-    let reader = blob.open()?;
-    check_magic(&blob, &reader)?;
-    let options = ArrowReaderOptions::new()
-        // Where pages lie, for files that say it; otherwise their headers are walked.
-        .with_column_index_policy(PageIndexPolicy::Skip)
-        .with_offset_index_policy(PageIndexPolicy::Optional)
-        // A plan never looks at minima and maxima; a thousand wide row groups of them are real memory.
-        .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll);
-    let metadata = ArrowReaderMetadata::load(&reader, options).map_err(|e| blob.error(e))?;
-    Ok((path, Opened { blob, metadata, partition }))
-}
-
-/// Tells what a file is that is no whole Parquet file.
-fn check_magic(blob: &Blob, reader: &Reader) -> Result<()> {
-    let not = |reason: &str, help: &str| Err(Error::input(&blob.name, reason, help));
-    if blob.length < 12 {
-        return not("is not a Parquet file: it is too short", "write it again, or leave it out");
-    }
-    let tail = reader.get_bytes(blob.length - 4, 4).map_err(|e| blob.error(e))?;
-    match &tail[..] {
-        b"PAR1" => Ok(()),
-        b"PARE" => not("is encrypted", "decrypt it first: encrypted Parquet files are not read"),
-        _ => match &reader.get_bytes(0, 4).map_err(|e| blob.error(e))?[..] {
-            b"PAR1" => not("is cut off: its footer is missing", "write or download it again"),
-            _ => not("is not a Parquet file", "name only Parquet files, or convert it"),
-        },
-    }
-}
-
 /// The columns that all files have in common, and what each is read as.
 fn schema(files: &[Opened]) -> Result<(Vec<Column>, Vec<DataType>)> {
     let mut columns = Vec::new();
@@ -497,33 +356,6 @@ fn classify(file: &Opened, field: &Field) -> (Kind, DataType) {
         },
         _ => read_as(Kind::Other, data_type.clone()),
     }
-}
-
-/// What the numbers of a vector field are stored as.
-pub(crate) fn element(file: &Opened, field: &Field) -> Option<Element> {
-    match field.data_type() {
-        DataType::FixedSizeList(item, _) | DataType::List(item) | DataType::LargeList(item) => {
-            Element::of(item.data_type())
-        }
-        DataType::FixedSizeBinary(_) => binary_element(file, field),
-        _ => None,
-    }
-}
-
-fn binary_element(file: &Opened, field: &Field) -> Option<Element> {
-    let DataType::FixedSizeBinary(width) = field.data_type() else { return None };
-    let root = file.root(field.name())?;
-    let leaf = file.leaves(root).next()?;
-    if file.metadata.parquet_schema().column(leaf).logical_type_ref() == Some(&LogicalType::Uuid) {
-        return None;
-    }
-    let element = match field.metadata().get(ELEMENT).map(String::as_str) {
-        Some("f16") => Element::F16,
-        Some("f64") => Element::F64,
-        Some("f32") | None => Element::F32,
-        Some(_) => return None,
-    };
-    (*width > 0 && (*width as usize).is_multiple_of(element.width())).then_some(element)
 }
 
 /// Numbers in the first row of a List column that is not null.

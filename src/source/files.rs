@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::blob::Blob;
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// Deeper than any dataset: stops at links that lead in circles.
 const DEEPEST: usize = 64;
@@ -72,7 +72,11 @@ fn remote(input: &str, options: &BTreeMap<String, String>) -> Result<Vec<Named>>
         below.is_some_and(is_data) || (input.contains('*') && matches(input, name))
     };
     let blobs = super::cloud::list(input, options, wanted)?;
-    Ok(blobs.into_iter().map(|b| (b.clone(), b.name.clone(), PathBuf::from(b.name))).collect())
+    Ok(blobs
+        .into_iter()
+        .map(Blob::remote)
+        .map(|b| (b.clone(), b.name.clone(), PathBuf::from(b.name)))
+        .collect())
 }
 
 #[cfg(not(feature = "cloud"))]

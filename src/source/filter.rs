@@ -5,7 +5,7 @@
 
 use super::Selection;
 use super::dataset::Dataset;
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 use crate::parts::Local;
 
 /// The setting that holds the condition.
@@ -68,7 +68,7 @@ mod with_polars {
 
     use super::super::{RawRows, Selection};
     use super::KEY;
-    use crate::error::{Error, Result};
+    use crate::kit::error::{Error, Result};
     use crate::parts::Pass;
 
     /// Names of the columns of an expression, each once, sorted.

@@ -9,8 +9,9 @@ use rayon::prelude::*;
 use super::RawRows;
 use super::blob::Reader;
 use super::columns::{Columns, Stretches};
-use super::dataset::{Dataset, Opened};
-use crate::error::Result;
+use super::dataset::Dataset;
+use super::opened::Opened;
+use crate::kit::error::Result;
 use crate::parts::Local;
 
 /// Bytes hashed at a time.

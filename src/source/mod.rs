@@ -6,23 +6,25 @@
 //! [`Dataset::values`] lists what a column holds. Below them, `files` finds the files, `blob` (and `cloud`) reads bytes,
 //! and `pages` decodes vectors straight from the pages. The dataset is never in memory as a whole.
 
-mod blob;
+mod header;
+mod selection;
 #[cfg(feature = "cloud")]
 mod cloud;
-mod columns;
-mod dataset;
+mod blob;
 mod files;
+mod opened;
+mod element;
+mod pages;
+mod dataset;
+mod columns;
+mod values;
 mod filter;
 mod fingerprint;
-mod header;
-mod pages;
-mod selection;
-mod values;
 
 pub use columns::Columns;
 #[doc(hidden)]
 pub use columns::Way;
-pub use dataset::{Dataset, FileState, Location};
+pub use dataset::{Dataset, Location};
 pub use fingerprint::sample_pass;
 pub use selection::Selection;
 pub use values::{numbers, text_value};
@@ -33,7 +35,7 @@ use arrow_array::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 /// What of the dataset is read beside the features.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

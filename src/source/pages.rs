@@ -27,10 +27,11 @@ use parquet::file::reader::ChunkReader;
 use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::blob::Reader;
-use super::dataset::{Element, Opened, guarded};
+use super::element::Element;
 use super::header::{Form, Header, encoding};
-use crate::error::{Error, Result};
+use super::opened::{Opened, guarded};
 use crate::kernels::bytes as kernel;
+use crate::kit::error::{Error, Result};
 
 /// Column chunks whose maps are kept; a pass over the data works on few at a time.
 const KEPT: usize = 256;

@@ -13,7 +13,7 @@ use arrow_schema::DataType;
 use super::columns::Columns;
 use super::dataset::Dataset;
 use super::{RawRows, Selection};
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 use crate::parts::{Engine, Local, Pass, parts};
 
 /// A column with more distinct values than this is no set of classes.

@@ -19,11 +19,11 @@ use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::error::Result;
 use crate::features::{State, column};
+use crate::kit::error::Result;
+use crate::kit::rng::Stream;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
-use crate::rng::Stream;
 use crate::source::text_value;
 
 /// The pass. Looks at all rows, those out of the plan too.
@@ -159,7 +159,7 @@ mod tests {
     use arrow_array::{BooleanArray, Float64Array, Int64Array, RecordBatch, StringArray, UInt32Array};
 
     use super::*;
-    use crate::ids::NONE;
+    use crate::kit::ids::NONE;
     use crate::statistics::fixtures::Data;
 
     fn data() -> Data {
@@ -231,7 +231,7 @@ mod tests {
     fn zeros_are_equal_and_texts_do_not_run_together() {
         let hash = |points: Vec<f32>, a: &str, b: &str| {
             let mut data = Data::random(1, 2);
-            data.points = crate::matrix::Matrix::from_vec(1, 2, points);
+            data.points = crate::kit::matrix::Matrix::from_vec(1, 2, points);
             let column = |x: &str| Arc::new(StringArray::from(vec![x])) as ArrayRef;
             data.table = Some(RecordBatch::try_from_iter([("a", column(a)), ("b", column(b))]).unwrap());
             data.run(&Content::new(vec!["a".into(), "b".into()], vec![0]), 1, 1)[0]

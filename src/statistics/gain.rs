@@ -19,15 +19,15 @@ use std::collections::BTreeMap;
 use arrow_array::Array;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use crate::error::{Error, Result};
 use crate::features::column;
-use crate::ids::NONE;
 use crate::kernels::moments::shift_and_add;
 use crate::kernels::project::products;
-use crate::matrix::Matrix;
+use crate::kit::error::{Error, Result};
+use crate::kit::ids::NONE;
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::{Stream, normal};
 use crate::modalities::Assigned;
 use crate::parts::Pass;
-use crate::rng::{Stream, normal};
 use crate::source::{Kind, text_value};
 
 /// Numbers that wide rows are projected to.

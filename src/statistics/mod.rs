@@ -9,6 +9,7 @@
 //! - [`reference`]: mean embedding of the data, to compare other data with (`reference.arrow`)
 //! - [`reach`]: how far rows are from their nearest prototype (`prototypes.arrow`): what is unlike anything in the plan
 //! - [`content`]: hashes of row groups that do not depend on the order of rows (`sources.arrow`)
+//! - [`drift`]: effect, interval and p-value of the difference between two sets of rows
 
 pub mod moments;
 pub mod quantiles;
@@ -17,19 +18,20 @@ pub mod gain;
 pub mod reference;
 pub mod reach;
 pub mod content;
+pub mod drift;
 
 /// Items for tests.
 #[cfg(test)]
 mod fixtures {
     use arrow_array::RecordBatch;
 
-    use crate::error::Result;
     use crate::features::{Points, State};
-    use crate::ids::NONE;
-    use crate::matrix::Matrix;
+    use crate::kit::error::Result;
+    use crate::kit::ids::NONE;
+    use crate::kit::matrix::Matrix;
+    use crate::kit::progress::Progress;
     use crate::modalities::Assigned;
     use crate::parts::{Engine, Local, Part, Pass, Read};
-    use crate::progress::Progress;
 
     /// A whole dataset in memory.
     #[derive(Default)]
@@ -44,8 +46,8 @@ mod fixtures {
         /// Random points; row i is of modality i % 4 if that is below 3, else out of the plan; 7 strata.
         pub fn random(rows: usize, dims: usize) -> Data {
             let x = |i: u64| {
-                (3.0 + crate::rng::normal(crate::rng::key(5, &[i])) + 0.5 * ((i / dims as u64) % 4) as f64)
-                    as f32
+                (3.0 + crate::kit::rng::normal(crate::kit::rng::key(5, &[i]))
+                    + 0.5 * ((i / dims as u64) % 4) as f64) as f32
             };
             let modality: Vec<u32> = (0..rows as u32).map(|i| if i % 4 < 3 { i % 4 } else { NONE }).collect();
             let stratum =

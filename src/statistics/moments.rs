@@ -6,10 +6,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
 use crate::features::State;
-use crate::ids::NONE;
 use crate::kernels;
+use crate::kit::error::Result;
+use crate::kit::ids::NONE;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 

@@ -27,9 +27,9 @@ use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
 
-use crate::error::Result;
 use crate::features::{numbers, quantile};
-use crate::ids::NONE;
+use crate::kit::error::Result;
+use crate::kit::ids::NONE;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 use crate::source::text_value;

@@ -7,7 +7,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::features::quantile_of;
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 /// 0, 10, .. 100 %.
 pub type Quantiles = [f64; 11];

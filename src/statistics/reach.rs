@@ -13,10 +13,10 @@
 
 use std::collections::BTreeMap;
 
-use crate::error::Result;
-use crate::ids::NONE;
 use crate::kernels::distance::squared;
-use crate::matrix::Matrix;
+use crate::kit::error::Result;
+use crate::kit::ids::NONE;
+use crate::kit::matrix::Matrix;
 use crate::modalities::{Assigned, Model, pca};
 use crate::parts::Pass;
 
@@ -117,7 +117,7 @@ impl Pass for Reach {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::modalities::Projection;
+    use crate::format::projection::Projection;
     use crate::statistics::fixtures::Data;
 
     #[test]

@@ -5,14 +5,14 @@
 //! distance of the sample; the squared distance of two means estimates their MMD, and the covariance gives its
 //! distribution where nothing has changed (Gretton et al. 2012). O(rows x R (p + R)) time, O(R^2) memory.
 
-use crate::error::Result;
-use crate::ids::NONE;
 use crate::kernels::project::products;
 use crate::kernels::sketches::{add_products, cosines};
-use crate::matrix::Matrix;
+use crate::kit::error::Result;
+use crate::kit::ids::NONE;
+use crate::kit::matrix::Matrix;
+use crate::kit::rng::{Stream, normal, uniform};
 use crate::modalities::Assigned;
 use crate::parts::Pass;
-use crate::rng::{Stream, normal, uniform};
 
 /// Number of random features.
 pub const R: usize = 128;

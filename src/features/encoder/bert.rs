@@ -11,9 +11,9 @@ use serde::Deserialize;
 
 use super::KEY;
 use super::folder::{Files, Recipe};
-use crate::error::{Error, Result};
 use crate::kernels::transformer::{Activation, Attention, Linear, Normalisation, Scratch};
-use crate::progress::Progress;
+use crate::kit::error::{Error, Result};
+use crate::kit::progress::Progress;
 
 const WEIGHTS: &str = "model.safetensors";
 /// Texts are encoded together until they have this many tokens: enough rows for one reading of the weights, few enough

@@ -7,7 +7,7 @@ use serde::de::DeserializeOwned;
 use tokenizers::{Tokenizer, TruncationParams};
 
 use super::KEY;
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 
 /// Last part of a path, `.` and links resolved.
 pub fn name(path: &Path) -> String {

@@ -5,17 +5,17 @@
 //! encoded with it, so it is the same in the sample and in the pass over all rows, and at any number of threads.
 
 #[cfg(feature = "encoder")]
-mod bert;
-#[cfg(feature = "encoder")]
 mod folder;
+#[cfg(feature = "encoder")]
+mod bert;
 #[cfg(feature = "onnx")]
 mod onnx;
 
 use std::path::Path;
 
-use crate::error::{Error, Result};
-use crate::matrix::Matrix;
-use crate::progress::Progress;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
 use crate::source::Kind;
 
 /// The setting that names the encoder, for messages.

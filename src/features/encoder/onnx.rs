@@ -14,9 +14,9 @@ use tract_onnx::tract_hir::internal::DimLike;
 
 use super::folder::{Files, Recipe};
 use super::{KEY, Values};
-use crate::error::{Error, Result};
-use crate::matrix::Matrix;
-use crate::progress::Progress;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
 use crate::source::Kind;
 
 /// Vectors that run together, where the model leaves it open.

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
+use crate::kit::progress::Progress;
 use crate::modalities::{Fit, ModalityEstimator, Sample, renumber};
-use crate::progress::Progress;
 
 /// The column's distinct values and which of them every sample row has. Values that no sample row has are modalities
 /// too, the last ones.

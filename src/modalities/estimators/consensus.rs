@@ -41,11 +41,13 @@ use super::grid::{
 };
 use super::information::Information;
 use super::modes::Joined;
-use crate::error::{Error, Result};
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Projection, Sample, pca, renumber};
-use crate::progress::Progress;
-use crate::rng::mix64;
+use crate::format::evidence::Criterion;
+use crate::format::projection::Projection;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::kit::rng::mix64;
+use crate::modalities::{Fit, ModalityEstimator, Sample, pca, renumber};
 
 /// Prominences tried, in nats.
 const TAUS: [f64; 9] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6];
@@ -580,9 +582,9 @@ fn chance(c: &Cell) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Matrix;
+    use crate::kit::matrix::Matrix;
+    use crate::kit::rng::{key, normal, uniform};
     use crate::modalities::estimators::tests::{agreement, mixture};
-    use crate::rng::{key, normal, uniform};
 
     fn fit(sample: &Sample) -> Fit {
         Consensus::default().fit(sample, 1, &Progress::default()).unwrap()

@@ -10,11 +10,12 @@ use serde_json::json;
 use super::frame::{Found, Frame, NOISE};
 use super::grid::object;
 use super::linfa;
-use crate::error::Result;
+use crate::format::evidence::Criterion;
 use crate::kernels::knn;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample};
-use crate::progress::Progress;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::modalities::{Fit, ModalityEstimator, Sample};
 
 const ROWS: usize = 4000;
 /// Points of the curve.

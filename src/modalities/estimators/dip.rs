@@ -141,7 +141,7 @@ pub fn critical(n: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{key, normal, uniform};
+    use crate::kit::rng::{key, normal, uniform};
     use rayon::prelude::*;
 
     fn sorted(mut x: Vec<f64>) -> Vec<f64> {

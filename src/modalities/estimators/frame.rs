@@ -10,12 +10,14 @@ use serde_json::json;
 use super::grid::{FEWEST, distinct, gather, object, one_mode};
 use super::information::Information;
 use super::neighbours::Halves;
-use crate::error::{Error, Result};
+use crate::format::evidence::Criterion;
+use crate::format::projection::Projection;
 use crate::kernels::knn::nearest_of;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, Projection, Sample, pca, renumber};
-use crate::progress::Progress;
-use crate::rng::Stream;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::kit::rng::Stream;
+use crate::modalities::{Fit, Sample, pca, renumber};
 
 /// The label of a row in no cluster.
 pub const NOISE: u32 = u32::MAX;

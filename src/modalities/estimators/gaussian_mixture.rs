@@ -13,10 +13,11 @@ use super::frame::{Found, Frame, Scale};
 use super::grid::object;
 use super::linfa::{self, Mixture};
 use super::sweep::{ladder, too_few};
-use crate::error::{Error, Result};
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample};
-use crate::progress::Progress;
+use crate::format::evidence::Criterion;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::modalities::{Fit, ModalityEstimator, Sample};
 
 const ROWS: usize = 2000;
 const COMPONENTS: usize = 16;

@@ -8,12 +8,14 @@ use serde_json::json;
 use super::information::Information;
 use super::modes::{Field, Joined, median};
 use super::neighbours::{Halves, Neighbours};
-use crate::error::Result;
+use crate::format::evidence::Criterion;
+use crate::format::projection::Projection;
 use crate::kernels::knn::nearest_of;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, Projection, Sample, pca};
-use crate::progress::Progress;
-use crate::rng::Stream;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::kit::rng::Stream;
+use crate::modalities::{Fit, Sample, pca};
 
 /// Fewer distinct rows in a block show no modes.
 pub const FEWEST: usize = 16;

@@ -18,12 +18,13 @@ use serde_json::json;
 
 use super::frame::{Found, Frame, NOISE, Scale};
 use super::grid::object;
-use crate::error::Result;
+use crate::format::evidence::Criterion;
 use crate::kernels::distance::squared;
 use crate::kernels::knn;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample};
-use crate::progress::Progress;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::modalities::{Fit, ModalityEstimator, Sample};
 
 /// min_cluster_size and min_samples, and the same on a half.
 const LEAST: usize = 15;

@@ -71,7 +71,7 @@ fn entropy(rows: &[u32], n: f64) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::mix64;
+    use crate::kit::rng::mix64;
 
     fn naive(a: &[u32], b: &[u32]) -> (f64, f64) {
         let n = a.len() as f64;

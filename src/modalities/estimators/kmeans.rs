@@ -6,13 +6,13 @@ use super::frame::{Found, Frame, one};
 use super::information::Information;
 use super::neighbours::Halves;
 use super::sweep::{Sweep, too_few};
-use crate::error::Result;
 use crate::kernels::knn::nearest_of;
-use crate::matrix::Matrix;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::kit::rng::{Stream, key};
 use crate::modalities::lloyd::{self, Clusters};
 use crate::modalities::{CriterionSpec, Fit, ModalityEstimator, Sample, pca, renumber};
-use crate::progress::Progress;
-use crate::rng::{Stream, key};
 
 const RESTARTS: u64 = 4;
 const STEPS: usize = 100;

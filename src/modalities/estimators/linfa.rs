@@ -23,7 +23,7 @@ use rand_xoshiro::rand_core::SeedableRng;
 use super::frame::NOISE;
 use crate::kernels::distance::squared;
 use crate::kernels::knn::nearest_of;
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 use crate::modalities::lloyd::Clusters;
 
 /// Lloyd steps of a run.

@@ -10,12 +10,12 @@ use super::frame::{Found, Frame, Scale};
 use super::grid::object;
 use super::linfa;
 use super::sweep::{Sweep, too_few};
-use crate::error::Result;
-use crate::matrix::Matrix;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::kit::rng::key;
 use crate::modalities::lloyd::Clusters;
 use crate::modalities::{CriterionSpec, Fit, ModalityEstimator, Sample};
-use crate::progress::Progress;
-use crate::rng::key;
 
 const ROWS: usize = 2000;
 const MOST: usize = 40;

@@ -28,7 +28,7 @@ pub mod dbscan;
 pub mod optics;
 pub mod column;
 
-use crate::error::{Error, Result};
+use crate::kit::error::{Error, Result};
 use crate::modalities::{EstimatorSpec, ModalityEstimator, Params};
 
 impl EstimatorSpec {
@@ -137,10 +137,10 @@ impl EstimatorSpec {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::matrix::Matrix;
+    use crate::kit::matrix::Matrix;
+    use crate::kit::progress::Progress;
+    use crate::kit::rng::{key, normal};
     use crate::modalities::Sample;
-    use crate::progress::Progress;
-    use crate::rng::{key, normal};
 
     /// `n` rows of a mixture of `k` unit Gaussians in `dims` dimensions, centres keyed and about `apart * sqrt(dims)`
     /// from each other, with all rows in each of five equal blocks of the sample; and the component of each row.

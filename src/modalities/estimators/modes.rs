@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use super::neighbours::Neighbours;
 use crate::kernels::knn;
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 /// Rows that a thread looks at together.
 const TOGETHER: usize = 2048;

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::kernels::distance::squared_among;
 use crate::kernels::knn;
 use crate::kernels::logarithm::log_all;
-use crate::matrix::Matrix;
+use crate::kit::matrix::Matrix;
 
 /// Distances are floored here before the logarithm is taken.
 const SMALLEST: f64 = 1e-30;
@@ -159,7 +159,7 @@ fn logs(distances: &mut [f64]) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::mix64;
+    use crate::kit::rng::mix64;
 
     #[test]
     fn lists_can_be_completed_again() {

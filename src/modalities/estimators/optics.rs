@@ -15,10 +15,11 @@ use serde_json::json;
 use super::frame::{Found, Frame, NOISE, Scale};
 use super::grid::object;
 use super::linfa;
-use crate::error::Result;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample};
-use crate::progress::Progress;
+use crate::format::evidence::Criterion;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::modalities::{Fit, ModalityEstimator, Sample};
 
 const ROWS: usize = 2000;
 /// min_points, and the same on a half.

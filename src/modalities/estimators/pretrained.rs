@@ -22,10 +22,12 @@ use serde_json::json;
 
 use super::grid::{Cell, FEWEST, Grid, Labelled, distinct, evidence, gather, least, object, one_mode};
 use super::information::Information;
-use crate::error::{Error, Result};
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Projection, Sample, renumber};
-use crate::progress::Progress;
-use crate::rng::mix64;
+use crate::format::evidence::Criterion;
+use crate::format::projection::Projection;
+use crate::kit::error::{Error, Result};
+use crate::kit::progress::Progress;
+use crate::kit::rng::mix64;
+use crate::modalities::{Fit, ModalityEstimator, Sample, renumber};
 use network::{Judgement, Network};
 use table::Table;
 
@@ -252,9 +254,9 @@ fn curve(cells: &[Cell], judged: &Judgement) -> Vec<Criterion> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Matrix;
+    use crate::kit::matrix::Matrix;
+    use crate::kit::rng::{key, normal, uniform};
     use crate::modalities::estimators::tests::{agreement, mixture};
-    use crate::rng::{key, normal, uniform};
 
     fn fit(sample: &Sample) -> Fit {
         Pretrained::default().fit(sample, 1, &Progress::default()).unwrap()

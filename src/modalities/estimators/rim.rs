@@ -13,9 +13,10 @@ use serde_json::json;
 
 use super::grid::{Cell, FEWEST, Grid, Labelled, Seen, distinct, evidence, gather, least, object, one_mode};
 use super::modes::Joined;
-use crate::error::{Error, Result};
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample, renumber};
-use crate::progress::Progress;
+use crate::format::evidence::Criterion;
+use crate::kit::error::{Error, Result};
+use crate::kit::progress::Progress;
+use crate::modalities::{Fit, ModalityEstimator, Sample, renumber};
 
 /// Prominences tried, in nats.
 const TAUS: [f64; 7] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8];
@@ -166,7 +167,7 @@ fn curve(cells: &[Cell]) -> Vec<Criterion> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::matrix::Matrix;
+    use crate::kit::matrix::Matrix;
     use crate::modalities::estimators::tests::{agreement, mixture};
 
     fn fit(sample: &Sample) -> Fit {

@@ -14,14 +14,15 @@
 use rayon::prelude::*;
 
 use super::frame::View;
-use crate::error::{Error, Result};
+use crate::format::evidence::Criterion;
 use crate::kernels::distance::squared_among;
 use crate::kernels::eigen;
-use crate::matrix::Matrix;
+use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::kit::rng::{Stream, key, uniform};
 use crate::modalities::lloyd::Clusters;
-use crate::modalities::{Criterion, CriterionSpec, Sample};
-use crate::progress::Progress;
-use crate::rng::{Stream, key, uniform};
+use crate::modalities::{CriterionSpec, Sample};
 
 /// Rows that silhouettes are computed for.
 const SILHOUETTES: usize = 2000;

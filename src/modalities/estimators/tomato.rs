@@ -14,10 +14,11 @@ use super::frame::{Found, Frame, Scale};
 use super::grid::object;
 use super::modes::{Field, Joined};
 use super::neighbours::Neighbours;
-use crate::error::Result;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample};
-use crate::progress::Progress;
+use crate::format::evidence::Criterion;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::modalities::{Fit, ModalityEstimator, Sample};
 
 /// Neighbours of the density, and of the graph.
 const K: usize = 32;

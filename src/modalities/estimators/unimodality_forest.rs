@@ -24,13 +24,14 @@ use super::frame::{Found, Frame, NOISE};
 use super::grid::object;
 use super::hdbscan::find;
 use super::kmeans;
-use crate::error::Result;
+use crate::format::evidence::Criterion;
 use crate::kernels::distance::dot;
 use crate::kernels::knn;
-use crate::matrix::Matrix;
-use crate::modalities::{Criterion, Fit, ModalityEstimator, Sample};
-use crate::progress::Progress;
-use crate::rng::Stream;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
+use crate::kit::rng::Stream;
+use crate::modalities::{Fit, ModalityEstimator, Sample};
 
 /// Rows, of the half that is fitted, for every cell; cells at most; rows of a cell at least.
 const ROWS_PER_CELL: usize = 50;
@@ -182,8 +183,8 @@ impl Segments {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::kit::rng::{key, normal, uniform};
     use crate::modalities::estimators::tests::{agreement, degenerate, mixture, same_on_any_threads};
-    use crate::rng::{key, normal, uniform};
 
     fn fit(sample: &Sample) -> Fit {
         UnimodalityForest.fit(sample, 1, &Progress::default()).unwrap()

@@ -215,7 +215,7 @@ pub fn softmax(logits: &[f64]) -> Vec<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rng::{key, normal};
+    use crate::kit::rng::{key, normal};
 
     fn network(seed: u64) -> Network {
         let number = |i: usize, of: u64| normal(key(seed, &[of, i as u64])) as f32;

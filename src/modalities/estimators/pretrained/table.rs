@@ -3,13 +3,13 @@
 
 use rayon::prelude::*;
 
-use crate::error::Result;
-use crate::matrix::Matrix;
+use crate::kit::error::Result;
+use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
 use crate::modalities::Sample;
 use crate::modalities::estimators::grid::{Cell, GRAPH, Grid, Seen, Space, gather, least};
 use crate::modalities::estimators::information::Information;
 use crate::modalities::estimators::modes::{Field, Joined, median};
-use crate::progress::Progress;
 
 // The grid is part of what the network was trained on: another one needs new weights.
 const TAUS: [f64; 9] = [0.35, 0.5, 0.7, 1.0, 1.4, 2.0, 2.8, 4.0, 5.6];

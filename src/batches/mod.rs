@@ -1,0 +1,12 @@
+//! In which company a row is met, and how much each row and batch counts: how large a batch is ([`batch_size`]), which rows
+//! belong together ([`strata`]), which of them meet in a batch ([`deal`]), how often a row counts ([`weights`]), what a
+//! batch is worth ([`score`]), when there is enough for an update ([`accumulation`]), and whole epochs of all this
+//! ([`epochs`]).
+
+pub mod batch_size;
+pub mod strata;
+pub mod deal;
+pub mod weights;
+pub mod score;
+pub mod accumulation;
+pub mod epochs;

@@ -1,0 +1,353 @@
+//! `plan.json` ([`Manifest`]), the list of contents that makes a directory a plan, and `run.json` ([`RunInfo`]),
+//! everything that may differ between equal runs.
+
+use std::collections::BTreeMap;
+use std::path::{Component, Path};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::kit::error::{Error, Result};
+use crate::kit::ids::RowType;
+
+use super::{FORMAT, Kind};
+
+pub const MANIFEST: &str = "plan.json";
+pub const RUN: &str = "run.json";
+
+/// plan.json. Readers ignore keys that they do not know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Manifest {
+    /// Version of the format, "major.minor".
+    pub format: String,
+    pub tool: Tool,
+    /// The plan's id: 64 hex digits, see [`Manifest::id`]. Equal rows, config and seed give equal ids.
+    pub plan: String,
+    /// Rows of the dataset.
+    pub rows: u64,
+    /// Rows that are not left out by `--where` or `--invalid drop`.
+    pub rows_planned: u64,
+    /// How row numbers are stored.
+    pub row_type: RowType,
+    /// Dimensions of the feature space.
+    pub dims: u32,
+    /// Number of modalities, M.
+    pub modalities: u32,
+    /// Number of strata.
+    pub strata: u32,
+    /// The recommended batch size, in rows.
+    pub batch_size: u32,
+    /// `batch_size` over `modalities`.
+    pub samples_per_modality: f64,
+    /// Share of the rows whose modalities get at least one row in every batch, in [0, 1].
+    pub coverage: f64,
+    /// Information that an update needs, in effective samples.
+    pub information_threshold: f64,
+    /// Share of the gradient's variance that the score groups explain: the `a` of n_eff = n / ((1 - a) + a x).
+    pub modality_share: ModalityShare,
+    /// Score group of every stratum: what batches are scored by.
+    pub score_groups: Vec<u32>,
+    /// Epochs written for every candidate.
+    pub epochs: u32,
+    pub seed: u64,
+    /// The (batch size, accumulation) settings to choose from, by ascending batch size.
+    pub candidates: Vec<Candidate>,
+    pub estimator: Estimator,
+    /// Predicted variance ratio; null if it cannot be predicted.
+    pub gain: Option<Gain>,
+    /// The configuration as used, keys sorted, without what cannot change the plan (out, threads, memory, force, verbosity).
+    pub config: Value,
+    /// All files but plan.json and run.json, sorted by path.
+    pub files: Vec<FileEntry>,
+    /// The Parquet files of the dataset in row order.
+    pub inputs: Vec<InputEntry>,
+}
+
+/// Who wrote the plan.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Tool {
+    pub name: String,
+    pub version: String,
+}
+
+impl Tool {
+    /// This library.
+    pub fn this() -> Self {
+        Tool { name: env!("CARGO_PKG_NAME").into(), version: env!("CARGO_PKG_VERSION").into() }
+    }
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct ModalityShare {
+    /// In [0, 0.9].
+    pub value: f64,
+    /// Where it came from: "label", or "default".
+    pub source: String,
+}
+
+/// A (batch size, accumulation) setting to choose from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Candidate {
+    pub name: String,
+    /// Rows of a batch; a multiple of the smallest candidate's.
+    pub batch_size: u32,
+    /// Batches that an update takes when all are of equal score.
+    pub accumulation: u32,
+    /// Path pattern: "batches/size-64/epoch-{epoch}.arrow".
+    pub batches: String,
+}
+
+/// How the modalities were counted.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Estimator {
+    pub name: String,
+    /// Settings and choices of the fit.
+    pub params: BTreeMap<String, Value>,
+    /// In [0, 1].
+    pub confidence: f64,
+    /// 5 and 95 % of M over the fits that were nearly as good.
+    pub interval: (u32, u32),
+}
+
+/// Expected gradient variance of dealt over shuffled batches, early in training.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Gain {
+    /// Variance ratio, in [0, 1]: 1 - the share explained by the strata.
+    pub value: f64,
+    pub kind: GainKind,
+}
+
+/// What the gain was predicted from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum GainKind {
+    /// Label and features.
+    Label,
+    /// Features alone: an optimistic guess.
+    Features,
+}
+
+/// A file of the plan.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileEntry {
+    /// Relative to the plan, with `/`.
+    pub path: String,
+    /// The table it holds: the value of `batchwright.kind`.
+    pub kind: String,
+    pub rows: u64,
+    pub bytes: u64,
+    /// BLAKE3 of the file, 64 hex digits.
+    pub blake3: String,
+}
+
+/// A Parquet file of the dataset.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct InputEntry {
+    /// Relative to the deepest common directory of all inputs, with `/`.
+    pub path: String,
+    pub rows: u64,
+    pub bytes: u64,
+    /// BLAKE3 over the fingerprints of its row groups, 64 hex digits.
+    pub fingerprint: String,
+}
+
+impl Manifest {
+    /// The plan's id: BLAKE3 (hex) of the UTF-8 text
+    ///
+    /// ```text
+    /// format 1.0
+    /// config {"batches":{...},...}
+    /// file <path> <blake3>
+    /// ...
+    /// ```
+    ///
+    /// with a line feed after every line, the config as [`canonical_json`], and one `file` line for every entry of `files`
+    /// but `sources.arrow`, sorted by path in byte order. `sources.arrow` is left out so that the same rows in other row
+    /// groups give the same plan.
+    pub fn id(&self) -> String {
+        let mut text = format!("format {}\nconfig {}\n", self.format, canonical_json(&self.config));
+        let mut files: Vec<_> = self.files.iter().filter(|f| f.path != Kind::Sources.path()).collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        for file in files {
+            text += &format!("file {} {}\n", file.path, file.blake3);
+        }
+        blake3::hash(text.as_bytes()).to_hex().to_string()
+    }
+
+    /// Sorts the files and the config's keys, sets the format and the id. [`super::Staging::commit`] calls it.
+    pub fn seal(&mut self) {
+        self.format = FORMAT.to_string();
+        self.config = sorted(&self.config);
+        for value in self.estimator.params.values_mut() {
+            *value = sorted(value);
+        }
+        self.files.sort_by(|a, b| a.path.cmp(&b.path));
+        self.plan = self.id();
+    }
+
+    /// plan.json: keys in the order of the format, two spaces, a line feed at the end.
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
+
+    /// Reads plan.json. The version is looked at first, so that a newer major format says so.
+    pub fn from_json(text: &str, path: &Path) -> Result<Manifest> {
+        let damaged = |e: serde_json::Error| {
+            Error::plan(
+                path,
+                format!("is damaged: {e}"),
+                "write the plan again (`batchwright plan ... --force`)",
+            )
+        };
+        let value: Value = serde_json::from_str(text).map_err(damaged)?;
+        if value.get("plan").is_none_or(|p| !p.is_string()) {
+            return Err(Error::plan(
+                path,
+                "is not the plan.json of batchwright",
+                "name the directory that `batchwright plan` wrote",
+            ));
+        }
+        super::check_format(value.get("format").and_then(Value::as_str))
+            .map_err(|reason| Error::plan(path, reason, "update batchwright, or write the plan again"))?;
+        let manifest: Manifest = serde_json::from_value(value).map_err(damaged)?;
+        manifest.check().map_err(|reason| {
+            Error::plan(
+                path,
+                format!("is damaged: {reason}"),
+                "write the plan again (`batchwright plan ... --force`)",
+            )
+        })?;
+        Ok(manifest)
+    }
+
+    /// Err(reason) if its own numbers contradict each other or a path leads out of the plan.
+    fn check(&self) -> Result<(), String> {
+        if self.rows_planned > self.rows {
+            return Err(format!("{} planned rows of {}", self.rows_planned, self.rows));
+        }
+        if self.score_groups.len() != self.strata as usize {
+            return Err(format!("{} score groups for {} strata", self.score_groups.len(), self.strata));
+        }
+        if let Some(group) = self.score_groups.iter().find(|&&group| group >= self.strata) {
+            return Err(format!("score group {group} of {} strata", self.strata));
+        }
+        if self.row_type == RowType::U32 && self.rows > 1 << 32 {
+            return Err(format!("{} rows do not fit UInt32", self.rows));
+        }
+        if self.inputs.iter().try_fold(0u64, |sum, i| sum.checked_add(i.rows)) != Some(self.rows) {
+            return Err(format!("the inputs do not have {} rows in all", self.rows));
+        }
+        for pair in self.files.windows(2) {
+            if pair[0].path >= pair[1].path {
+                return Err(format!("files are not sorted at {:?}", pair[1].path));
+            }
+        }
+        for file in &self.files {
+            let inside = Path::new(&file.path).components().all(|c| matches!(c, Component::Normal(_)));
+            if !inside || file.path.is_empty() {
+                return Err(format!("{:?} leads out of the plan", file.path));
+            }
+        }
+        for candidate in &self.candidates {
+            if candidate.batch_size == 0 || !candidate.batches.contains("{epoch}") {
+                return Err(format!("candidate {:?} has no batches", candidate.name));
+            }
+        }
+        Ok(())
+    }
+
+    pub fn file(&self, path: &str) -> Option<&FileEntry> {
+        self.files.binary_search_by(|f| f.path.as_str().cmp(path)).ok().map(|i| &self.files[i])
+    }
+
+    pub fn candidate(&self, batch_size: u32) -> Option<&Candidate> {
+        self.candidates.iter().find(|c| c.batch_size == batch_size)
+    }
+}
+
+/// run.json: times, host facts, threads. Not part of `files` nor of the plan's id.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct RunInfo {
+    /// When the run began, in seconds since 1970-01-01 UTC.
+    pub started: Option<u64>,
+    /// Duration of the whole run in seconds.
+    pub seconds: f64,
+    /// Duration of every stage in seconds, in order.
+    pub stages: Vec<StageTime>,
+    pub threads: u32,
+    /// Memory limit in bytes.
+    pub memory: Option<u64>,
+    /// Peak resident memory in bytes.
+    pub peak_memory: Option<u64>,
+    /// The inputs as they were given.
+    pub inputs: Vec<String>,
+    /// The deepest common directory of all inputs: what `path` of `inputs` and `file` of sources.arrow are relative to.
+    pub root: String,
+    /// Facts about the machine: os, arch, simd, ...
+    pub host: BTreeMap<String, String>,
+    /// Of every input, what tells versions of it apart: by its path in `inputs` of plan.json. `check --quick` and `update`
+    /// trust a file that is still as noted here.
+    pub files: BTreeMap<String, FileState>,
+    /// The plan that this one was made from by `update`.
+    pub made_from: Option<MadeFrom>,
+}
+
+/// What tells versions of a file apart without reading its rows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct FileState {
+    pub bytes: u64,
+    /// Its entity tag in an object store, else when it was last written to; empty where neither is known.
+    pub version: String,
+    /// BLAKE3 of its Parquet footer, 64 hex digits.
+    pub footer: String,
+}
+
+/// How a plan was made from an older one.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(default)]
+pub struct MadeFrom {
+    /// Id of the older plan.
+    pub plan: String,
+    /// "appended" (only new row groups were read), "read anew" (all rows, by the old prototypes) or "refitted".
+    pub how: String,
+    /// Of every modality the number that it had, null for a new one.
+    pub modalities: Vec<Option<u32>>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct StageTime {
+    pub stage: String,
+    pub seconds: f64,
+}
+
+impl RunInfo {
+    pub fn to_json(&self) -> String {
+        to_json(self)
+    }
+}
+
+fn to_json(value: &impl Serialize) -> String {
+    let mut text = serde_json::to_string_pretty(value).expect("text keys and numbers are always JSON");
+    text.push('\n');
+    text
+}
+
+/// JSON without spaces, keys of every object sorted by their bytes, text escaped only where JSON demands it, numbers as
+/// serde_json prints them (they stand in plan.json the same way).
+pub fn canonical_json(value: &Value) -> String {
+    serde_json::to_string(&sorted(value)).expect("a JSON value is always JSON")
+}
+
+/// The same value with the keys of every object in order, whatever map serde_json was built with.
+pub(crate) fn sorted(value: &Value) -> Value {
+    match value {
+        Value::Array(list) => Value::Array(list.iter().map(sorted).collect()),
+        Value::Object(map) => {
+            let ordered: BTreeMap<&String, Value> = map.iter().map(|(k, v)| (k, sorted(v))).collect();
+            Value::Object(ordered.into_iter().map(|(k, v)| (k.clone(), v)).collect())
+        }
+        other => other.clone(),
+    }
+}

@@ -1,0 +1,692 @@
+//! From numbers to answers: every comparison with its formula, threshold and interval, corrected for their number, and what
+//! they say together.
+
+use std::collections::BTreeMap;
+
+use super::measure::{Column, Counts, Now, Then, Told};
+use super::{Answer, Diagnosis, Finding, Group, Moved, Symptom};
+use crate::config::{Check, Level};
+use crate::format::Manifest;
+use crate::source::Dataset;
+use crate::statistics::drift::{self, Comparison, distributions};
+use crate::statistics::gain::corrected;
+
+/// A comparison that waits for its place among all others.
+struct Test {
+    finding: Finding,
+    comparison: Comparison,
+}
+
+/// Collects the tests of one check.
+pub struct Judge<'a> {
+    limits: &'a Check,
+    /// Rows that are compared.
+    rows: f64,
+    tests: Vec<Test>,
+    /// What could not be tested for want of rows.
+    untested: Vec<Finding>,
+}
+
+/// What a finding is about, before it has an answer.
+struct About {
+    id: &'static str,
+    group: Group,
+    subject: String,
+    formula: &'static str,
+    setting: &'static str,
+    threshold: f64,
+}
+
+impl<'a> Judge<'a> {
+    pub fn new(limits: &'a Check, rows: f64) -> Self {
+        Judge { limits, rows, tests: Vec::new(), untested: Vec::new() }
+    }
+
+    fn confidence(&self) -> f64 {
+        1.0 - self.limits.alpha
+    }
+
+    fn add(&mut self, about: About, comparison: Option<Comparison>, text: String, named: Vec<Moved>) {
+        let finding = Finding {
+            id: about.id.into(),
+            group: about.group,
+            subject: about.subject,
+            level: Level::Error,
+            formula: about.formula.into(),
+            setting: Some(format!("check.{}", about.setting)),
+            threshold: Some(about.threshold),
+            message: text,
+            named,
+            ..Finding::default()
+        };
+        match comparison {
+            Some(comparison) => self.tests.push(Test { finding, comparison }),
+            None => self.untested.push(Finding {
+                answer: Answer::CannotTell,
+                message: "too few rows to compare".into(),
+                ..finding
+            }),
+        }
+    }
+
+    /// Holm's correction over all tests; then each is drift if it is significant and large enough, unknown if something as
+    /// large as `unseen` cannot be ruled out, and in order otherwise.
+    pub fn finish(self) -> Vec<Finding> {
+        let p: Vec<f64> = self.tests.iter().map(|t| t.comparison.p).collect();
+        let adjusted = distributions::holm(&p);
+        let mut out: Vec<Finding> = Vec::new();
+        for (Test { mut finding, comparison: c }, p) in self.tests.into_iter().zip(adjusted) {
+            let threshold = finding.threshold.unwrap_or(0.0);
+            let widest = c.interval.0.abs().max(c.interval.1.abs());
+            finding.answer = match () {
+                () if p <= self.limits.alpha && c.effect.abs() >= threshold => Answer::Drifted,
+                () if widest > self.limits.unseen.max(threshold) && p > self.limits.alpha => {
+                    Answer::CannotTell
+                }
+                () => Answer::Holds,
+            };
+            if finding.answer == Answer::CannotTell {
+                finding.message = format!(
+                    "{}; an effect of {} cannot be ruled out",
+                    finding.message,
+                    number(self.limits.unseen.max(threshold))
+                );
+            }
+            if finding.answer != Answer::Drifted {
+                finding.named.clear();
+            }
+            finding.effect = Some(c.effect);
+            finding.interval = Some(c.interval);
+            finding.p = Some(p);
+            out.push(finding);
+        }
+        out.extend(self.untested);
+        out
+    }
+
+    /// Modalities and groups of strata, from counts then and now.
+    pub fn shares(&mut self, then: &Then, manifest: &Manifest, modality: &[f64], stratum: &[f64]) {
+        let limits = self.limits;
+        let names: Vec<String> =
+            then.modalities.iter().enumerate().map(|(m, x)| modality_name(m, &x.name)).collect();
+        if then.modality_rows.len() > 1 {
+            let found = drift::shares(&then.modality_rows, modality, self.confidence());
+            let named = moved(&then.modality_rows, modality, &names, limits);
+            let text = match found {
+                Some((m, _)) => {
+                    format!(
+                        "the share of {} moved most: {}",
+                        names[m],
+                        from_to(&then.modality_rows, modality, m)
+                    )
+                }
+                None => String::new(),
+            };
+            self.add(
+                About {
+                    id: "modality-shares",
+                    group: Group::Modalities,
+                    subject: String::new(),
+                    formula: "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the modality that moved most",
+                    setting: "share",
+                    threshold: limits.share,
+                },
+                found.map(|f| f.1),
+                text,
+                named,
+            );
+        }
+        let mut groups = (BTreeMap::new(), BTreeMap::new());
+        for (h, &g) in manifest.score_groups.iter().enumerate() {
+            *groups.0.entry(g).or_insert(0.0) += then.stratum_rows[h];
+            *groups.1.entry(g).or_insert(0.0) += stratum[h];
+        }
+        let (a, b): (Vec<f64>, Vec<f64>) =
+            (groups.0.into_values().collect(), groups.1.into_values().collect());
+        if a.len() > 1 {
+            self.add(
+                About {
+                    id: "composition",
+                    group: Group::Modalities,
+                    subject: String::new(),
+                    formula: "Cohen's w = sqrt(sum (now - then)^2 / pooled - expected) over the score groups, chi-squared test",
+                    setting: "composition",
+                    threshold: limits.composition,
+                },
+                drift::composition(&a, &b, self.confidence()),
+                format!("rows over {} groups of strata", a.len()),
+                Vec::new(),
+            );
+        }
+    }
+
+    /// Everything that takes a look at the rows themselves.
+    pub fn rows(&mut self, then: &Then, now: &Now) {
+        self.distances(then, now);
+        self.features(then, now);
+        for (column, counts) in then.columns.iter().zip(&now.columns) {
+            self.column(then.planned(), column, counts);
+        }
+    }
+
+    fn distances(&mut self, then: &Then, now: &Now) {
+        let (limits, confidence) = (self.limits, self.confidence());
+        let planned: f64 =
+            then.modalities.iter().filter(|m| m.rows >= 100).map(|m| m.rows as f64 / 10.0).sum();
+        let deciles = now.rows.deciles.map(|n| n as f64);
+        if planned > 0.0 {
+            let farther = deciles[5..].iter().sum::<f64>() / deciles.iter().sum::<f64>().max(1.0);
+            self.add(
+                About {
+                    id: "distances",
+                    group: Group::Modalities,
+                    subject: String::new(),
+                    formula: "Cohen's w over the deciles of the distance to the modality's centre, chi-squared test",
+                    setting: "composition",
+                    threshold: limits.composition,
+                },
+                drift::composition(&[planned; 10], &deciles, confidence),
+                format!("{} of the rows are farther from their centre than its median row was", percent(farther)),
+                Vec::new(),
+            );
+        }
+        if then.reach.len() >= 2 {
+            let (n, far) = (now.rows.compared as f64, now.rows.far as f64);
+            let share = far / n.max(1.0);
+            self.add(
+                About {
+                    id: "far-rows",
+                    group: Group::Modalities,
+                    subject: String::new(),
+                    formula: "share of rows farther from every prototype than 99.9 % of the plan's rows, Wilson's interval",
+                    setting: "far",
+                    threshold: limits.far,
+                },
+                drift::excess(far, n, limits.far, confidence),
+                format!("{} of the rows are unlike anything in the plan", percent(share)),
+                Vec::new(),
+            );
+        }
+    }
+
+    fn features(&mut self, then: &Then, now: &Now) {
+        let (limits, confidence) = (self.limits, self.confidence());
+        let planned = then.planned();
+        if let Some(reference) = &then.reference {
+            let mean: Vec<f64> = now.reference.iter().map(|f| f.mean).collect();
+            let found = (mean.len() == reference.mean.len())
+                .then(|| {
+                    drift::embedding(
+                        (planned, &reference.mean),
+                        &reference.covariance,
+                        (now.rows.count, &mean),
+                        confidence,
+                    )
+                })
+                .flatten();
+            self.add(
+                About {
+                    id: "mmd",
+                    group: Group::Features,
+                    subject: String::new(),
+                    formula: "sqrt((|mean phi now - then|^2 - tr C (1/m + 1/n)) / tr C), phi the plan's random features, C their covariance; null: sum of eigenvalues x chi-squared",
+                    setting: "mmd",
+                    threshold: limits.mmd,
+                },
+                found,
+                "distance of the mean embeddings (MMD)".into(),
+                Vec::new(),
+            );
+        }
+        let (a, b) = moments(then, now);
+        let found = drift::means((planned, &a), (now.rows.count, &b), confidence);
+        let text = found.map_or(String::new(), |(j, _)| {
+            let s = &then.statistics[j];
+            let place = if a.len() > 1 { format!("{}[{}]", s.column, s.index) } else { s.column.clone() };
+            format!("the mean of {place} moved most: {} -> {}", number(a[j].mean), number(b[j].mean))
+        });
+        self.add(
+            About {
+                id: "feature-means",
+                group: Group::Features,
+                subject: String::new(),
+                formula: "Cohen's d = (mean now - then) / standard deviation, the largest of all features",
+                setting: "mean",
+                threshold: limits.mean,
+            },
+            found.map(|f| f.1),
+            text,
+            Vec::new(),
+        );
+        let n = now.rows.count.max(1.0);
+        let (square, variance) = (
+            now.rows.square / n,
+            (now.rows.fourth / n - (now.rows.square / n) * (now.rows.square / n)).max(0.0),
+        );
+        let total: f64 = a.iter().map(|m| m.variance).sum();
+        if total > 0.0 {
+            self.add(
+                About {
+                    id: "spread",
+                    group: Group::Features,
+                    subject: String::new(),
+                    formula: "ln of the root mean square distance to the plan's mean, now over then",
+                    setting: "spread",
+                    threshold: limits.spread,
+                },
+                drift::spread((planned, total), (now.rows.count, square), variance, confidence),
+                format!(
+                    "root mean square distance to the mean: {} -> {}",
+                    number(total.sqrt()),
+                    number(square.sqrt())
+                ),
+                Vec::new(),
+            );
+        }
+    }
+
+    fn column(&mut self, planned: f64, column: &Column, counts: &Counts) {
+        let (limits, confidence) = (self.limits, self.confidence());
+        if counts.count + counts.nulls == 0.0 {
+            return;
+        }
+        let about = |id, formula, setting, threshold| About {
+            id,
+            group: Group::Columns,
+            subject: column.name.clone(),
+            formula,
+            setting,
+            threshold,
+        };
+        const SHARE: &str = "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the value that moved most";
+        match &column.told {
+            Told::Values(_) => {
+                let table = Table::new(planned, column, counts, limits);
+                let found = drift::shares(&table.then, &table.now, confidence);
+                let text = found.map_or(String::new(), |(v, _)| {
+                    format!("{} moved most: {}", table.names[v], from_to(&table.then, &table.now, v))
+                });
+                let named = moved(&table.then, &table.now, &table.names, limits);
+                self.add(
+                    about("column-values", SHARE, "share", limits.share),
+                    found.map(|f| f.1),
+                    text,
+                    named,
+                );
+            }
+            Told::Numbers { count, mean, deciles } => {
+                let now = counts.moment(*mean);
+                let then = drift::Moment { mean: *mean, variance: now.variance };
+                let found = drift::means((*count, &[then]), (counts.count, &[now]), confidence);
+                self.add(
+                    about(
+                        "column-mean",
+                        "Cohen's d = (mean now - then) / standard deviation now",
+                        "mean",
+                        limits.mean,
+                    ),
+                    found.map(|f| f.1),
+                    format!("mean {} -> {}", number(*mean), number(now.mean)),
+                    Vec::new(),
+                );
+                if let Some((_, sampled)) = deciles {
+                    let now = counts.deciles.map(|n| n as f64);
+                    self.add(
+                        about(
+                            "column-deciles",
+                            "Cohen's w over the deciles of the plan's sample, chi-squared test",
+                            "composition",
+                            limits.composition,
+                        ),
+                        drift::composition(&[sampled / 10.0; 10], &now, confidence),
+                        "numbers over the plan's deciles".into(),
+                        Vec::new(),
+                    );
+                }
+            }
+            Told::Lengths { count, mean } => {
+                let now = counts.moment(*mean);
+                let then = drift::Moment { mean: *mean, variance: now.variance };
+                let found = drift::means((*count, &[then]), (counts.count, &[now]), confidence);
+                self.add(
+                    about(
+                        "column-length",
+                        "Cohen's d = (mean length now - then) / standard deviation now",
+                        "mean",
+                        limits.mean,
+                    ),
+                    found.map(|f| f.1),
+                    format!("mean length {} -> {} characters", number(*mean), number(now.mean)),
+                    Vec::new(),
+                );
+            }
+        }
+        let nulls = (column.nulls, counts.nulls);
+        if !matches!(column.told, Told::Values(_)) && nulls.0 + nulls.1 > 0.0 {
+            let count = match column.told {
+                Told::Numbers { count, .. } | Told::Lengths { count, .. } => count,
+                Told::Values(_) => planned,
+            };
+            let (then, now) = ([nulls.0, count], [nulls.1, counts.count]);
+            let found = drift::shares(&then, &now, confidence).map(|f| f.1);
+            self.add(
+                about("column-nulls", SHARE, "share", limits.share),
+                found,
+                format!("nulls: {}", from_to(&then, &now, 0)),
+                Vec::new(),
+            );
+        }
+    }
+
+    /// The gain that the plan's strata have on the new rows, both corrected for the number of strata (epsilon squared).
+    pub fn gain(&self, manifest: &Manifest, now: &Now) -> Option<Finding> {
+        let planned = manifest.gain.as_ref()?;
+        let strata: Vec<u32> = (0..manifest.strata).collect();
+        let (m, n) = (manifest.rows_planned as f64, self.rows);
+        let used = now.rows.stratum.len() as f64;
+        let then = corrected(1.0 - planned.value, m, f64::from(manifest.strata));
+        let share = corrected(now.gain.share(&strata), n, used);
+        // Olkin & Finn 1995: the variance of an explained share.
+        let variance = |r: f64, n: f64| 4.0 * r.max(0.0) * (1.0 - r) * (1.0 - r) / n.max(1.0);
+        let z = distributions::normal_point(self.limits.alpha / 2.0);
+        let error = (variance(then, m) + variance(share, n)).sqrt();
+        let (rise, few) = (then - share, n < 2.0 * used);
+        let answer = match () {
+            () if few => Answer::CannotTell,
+            () if rise - z * error > 0.0 && rise >= self.limits.gain => Answer::Drifted,
+            () => Answer::Holds,
+        };
+        let message = if few {
+            format!("{n} rows are too few for {used} strata")
+        } else {
+            format!(
+                "predicted variance ratio of stratified batches: {} -> {}",
+                number(1.0 - then),
+                number(1.0 - share)
+            )
+        };
+        Some(Finding {
+            id: "gain".into(),
+            group: Group::Gain,
+            answer,
+            level: Level::Warning,
+            message,
+            formula: "rise of 1 - share of the early gradient's variance between strata, both corrected for their number".into(),
+            effect: Some(rise),
+            interval: Some((rise - z * error, rise + z * error)),
+            threshold: Some(self.limits.gain),
+            setting: Some("check.gain".into()),
+            ..Finding::default()
+        })
+    }
+}
+
+/// A column's values with their counts: those the plan lists, what it does not list together, new values that are too
+/// frequent to have been among those, nulls.
+struct Table {
+    names: Vec<String>,
+    then: Vec<f64>,
+    now: Vec<f64>,
+}
+
+impl Table {
+    fn new(planned: f64, column: &Column, counts: &Counts, limits: &Check) -> Table {
+        let Told::Values(listed) = &column.told else { unreachable!("only values have a table") };
+        let mut table = Table { names: Vec::new(), then: Vec::new(), now: Vec::new() };
+        let mut left: BTreeMap<&str, u64> = counts.values.iter().map(|(v, n)| (v.as_str(), *n)).collect();
+        let (m, n) = (planned, counts.count + counts.nulls);
+        let distinct = (counts.values.len() + listed.len()) as f64;
+        // What is worth a row of its own although few rows were expected.
+        let stands_out = |then: f64, now: f64| {
+            drift::same_share(then, m, now, n) * distinct <= limits.alpha
+                && drift::cohens_h(then / m, now / n) >= limits.share
+        };
+        // Names that do not repeat say nothing one by one: they count as other values.
+        let mut rare = (0.0, 0.0);
+        for (value, rows) in listed {
+            let now = left.remove(value.as_str()).unwrap_or(0) as f64;
+            if rows / m * n < 5.0 && !stands_out(*rows, now) {
+                rare = (rare.0 + rows, rare.1 + now);
+            } else {
+                table.push(value, *rows, now);
+            }
+        }
+        let told: f64 = listed.iter().map(|v| v.1).sum::<f64>() + column.nulls;
+        // Unlisted values had at most what the rarest listed one had, and no more than was left.
+        let rest = (planned - told).max(0.0);
+        let most = listed.last().map_or(rest, |v| v.1.min(rest));
+        let mut fresh: Vec<(&str, u64)> = left.into_iter().collect();
+        fresh.sort_by(|a, b| b.1.cmp(&a.1).then(a.0.cmp(b.0)));
+        let mut other = (rest + rare.0, counts.other as f64 + rare.1);
+        for (value, rows) in fresh {
+            if stands_out(most, rows as f64) {
+                table.push(value, most, rows as f64);
+                other.0 = (other.0 - most).max(0.0);
+            } else {
+                other.1 += rows as f64;
+            }
+        }
+        if other.0 + other.1 > 0.0 {
+            table.push("all other values", other.0, other.1);
+        }
+        if column.nulls + counts.nulls > 0.0 {
+            table.push("null", column.nulls, counts.nulls);
+        }
+        table
+    }
+
+    fn push(&mut self, name: &str, then: f64, now: f64) {
+        self.names.push(name.into());
+        self.then.push(then);
+        self.now.push(now);
+    }
+}
+
+/// What explains a shift of shares, named.
+fn moved(then: &[f64], now: &[f64], names: &[String], limits: &Check) -> Vec<Moved> {
+    drift::moved(then, now, limits.alpha, limits.share)
+        .into_iter()
+        .map(|(i, p, q, effect)| Moved {
+            what: match () {
+                () if then[i] == 0.0 => Symptom::New,
+                () if now[i] == 0.0 => Symptom::Vanished,
+                () if effect > 0.0 => Symptom::Grown,
+                () => Symptom::Shrunk,
+            },
+            name: names[i].clone(),
+            then: p,
+            now: q,
+            effect,
+        })
+        .collect()
+}
+
+fn moments(then: &Then, now: &Now) -> (Vec<drift::Moment>, Vec<drift::Moment>) {
+    let a = then.statistics.iter().map(|s| drift::Moment { mean: s.mean, variance: s.variance }).collect();
+    let all = now.moments.iter().filter(|m| m.modality.is_none());
+    let b: Vec<_> = all.map(|m| drift::Moment { mean: m.mean, variance: m.variance }).collect();
+    if b.len() == then.statistics.len() { (a, b) } else { (Vec::new(), Vec::new()) }
+}
+
+/// What the findings say together, the cause before its effects.
+pub fn diagnose(findings: &[Finding], then: Option<(&Then, &Now)>, limits: &Check) -> Vec<Diagnosis> {
+    let drifted = |id: &str| findings.iter().find(|f| f.id == id && f.answer == Answer::Drifted);
+    let mut out = Vec::new();
+    let mut say = |symptom, subject: &str, text: String| {
+        out.push(Diagnosis { symptom, subject: subject.into(), text });
+    };
+    let mut space = false;
+    if let Some((then, now)) = then {
+        let (a, b) = moments(then, now);
+        let length = |of: &[drift::Moment]| of.iter().map(|m| m.mean * m.mean + m.variance).sum::<f64>();
+        let far = now.rows.far as f64 / now.rows.compared.max(1) as f64;
+        let scale = (length(&b) / length(&a)).sqrt();
+        if a.len() > 1 && scale.is_finite() && scale > 0.0 {
+            // Is it the old data times one number?
+            let rest = a.iter().zip(&b).map(|(a, b)| {
+                let sd = a.variance.max(1e-300).sqrt();
+                ((b.mean / scale - a.mean) / sd)
+                    .abs()
+                    .max(libm::log(b.variance.max(1e-300).sqrt() / scale / sd).abs())
+            });
+            let rest: f64 = rest.sum::<f64>() / a.len() as f64;
+            if drifted("spread").is_some()
+                && libm::log(scale).abs() >= limits.spread
+                && rest < 0.5 * libm::log(scale).abs() + 0.03
+            {
+                space = true;
+                let text = format!(
+                    "the features are what they were times {scale:.3}: are they normalised as they were when the plan was made?"
+                );
+                say(Symptom::Scaled, "features", text);
+            }
+        }
+        let cosine = a.iter().zip(&b).map(|(a, b)| a.mean * b.mean).sum::<f64>()
+            / (a.iter().map(|m| m.mean * m.mean).sum::<f64>()
+                * b.iter().map(|m| m.mean * m.mean).sum::<f64>())
+            .sqrt();
+        let unlike = drifted("far-rows").is_some() && far > 0.5;
+        if !space && a.len() > 1 && unlike && (scale - 1.0).abs() < 0.1 {
+            space = true;
+            let text = format!(
+                "the features are as long as they were but point elsewhere ({} of the rows are unlike anything in the plan, the \
+                 means' cosine is {cosine:.2}): a rotation, most likely another model made them",
+                percent(far)
+            );
+            say(Symptom::Rotated, "features", text);
+        } else if !space && unlike {
+            space = true;
+            let text = format!(
+                "{} of the rows are unlike anything in the plan: these are other features",
+                percent(far)
+            );
+            say(Symptom::OtherFeatures, "features", text);
+        }
+    }
+    if !space && let Some(f) = drifted("far-rows") {
+        let text = format!("{}: possibly a new modality", f.message);
+        say(Symptom::NewModality, "modalities", text);
+    }
+    let mut shares: Vec<(f64, Diagnosis)> = Vec::new();
+    let mut share = |effect: f64, symptom, subject: &str, text: String| {
+        shares.push((effect.abs(), Diagnosis { symptom, subject: subject.into(), text }));
+    };
+    // Rows of another kind have to go to some modality: then its growth says nothing more.
+    if let Some(f) = drifted("modality-shares").filter(|_| out.is_empty()) {
+        f.named.iter().for_each(|m| share(m.effect, m.what, &m.name, m.text()));
+    }
+    for f in findings.iter().filter(|f| f.group == Group::Columns && f.answer == Answer::Drifted) {
+        if f.named.is_empty() {
+            let text = format!("column `{}`: {}", f.subject, f.message);
+            share(f.effect.unwrap_or(0.0), Symptom::Column, &f.subject, text);
+        }
+        for m in &f.named {
+            let text = format!("column `{}`: {}", f.subject, m.text());
+            share(m.effect, m.what, &format!("{}={}", f.subject, m.name), text);
+        }
+    }
+    shares.sort_by(|a, b| b.0.total_cmp(&a.0));
+    out.extend(shares.into_iter().map(|s| s.1));
+    if out.is_empty() {
+        for f in findings.iter().filter(|f| f.answer == Answer::Drifted && f.p.is_some()) {
+            out.push(Diagnosis {
+                symptom: Symptom::Distribution,
+                subject: f.id.clone(),
+                text: f.message.clone(),
+            });
+        }
+    }
+    out
+}
+
+/// Columns of the profile that are gone or of another kind: not needed by the plan, but a change of the data.
+pub fn lost_columns(then: &Then, dataset: &Dataset) -> Vec<Finding> {
+    let gone = |c: &&Column| !super::measure::readable(dataset, c);
+    let finding = |c: &Column| Finding {
+        id: "column".into(),
+        group: Group::Contract,
+        subject: c.name.clone(),
+        answer: Answer::Drifted,
+        level: Level::Warning,
+        message: format!("column `{}` is gone or of another type; the plan does without it", c.name),
+        formula: "schema of the files".into(),
+        ..Finding::default()
+    };
+    then.columns.iter().filter(gone).map(finding).collect()
+}
+
+pub fn modality_name(m: usize, name: &str) -> String {
+    if name.is_empty() { format!("modality {m}") } else { format!("modality {m} ({name})") }
+}
+
+fn from_to(then: &[f64], now: &[f64], i: usize) -> String {
+    let share = |of: &[f64]| percent(of[i] / of.iter().sum::<f64>().max(1.0));
+    format!("{} -> {}", share(then), share(now))
+}
+
+/// A share as text.
+pub fn percent(share: f64) -> String {
+    let p = 100.0 * share;
+    if p == 0.0 || p >= 9.95 { format!("{p:.1} %") } else { format!("{p:.2} %") }
+}
+
+/// A number as text, four digits that mean something.
+pub fn number(x: f64) -> String {
+    match x.abs() {
+        _ if !x.is_finite() => "unknown".into(),
+        0.0 => "0".into(),
+        a if !(1e-3..1e6).contains(&a) => format!("{x:.2e}"),
+        a if a >= 100.0 => format!("{x:.1}"),
+        _ => format!("{x:.3}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn column(listed: &[(&str, f64)]) -> Column {
+        let values = listed.iter().map(|(v, n)| (v.to_string(), *n)).collect();
+        Column { name: "c".into(), told: Told::Values(values), nulls: 0.0 }
+    }
+
+    fn counts(values: impl IntoIterator<Item = (String, u64)>) -> Counts {
+        let values: BTreeMap<String, u64> = values.into_iter().collect();
+        Counts { count: values.values().sum::<u64>() as f64, values, ..Counts::default() }
+    }
+
+    /// The answer for one column, and what is named.
+    fn judge(planned: f64, column: &Column, counts: &Counts) -> (Answer, Vec<(Symptom, String)>) {
+        let limits = Check::default();
+        let mut judge = Judge::new(&limits, counts.count);
+        judge.column(planned, column, counts);
+        let found = judge.finish().remove(0);
+        (found.answer, found.named.into_iter().map(|m| (m.what, m.name)).collect())
+    }
+
+    #[test]
+    fn names_that_are_all_different_are_no_drift() {
+        // 20 000 different names, of which 256 are listed; 1000 new ones.
+        let listed: Vec<String> = (0..256).map(|i| format!("old-{i}")).collect();
+        let listed: Vec<(&str, f64)> = listed.iter().map(|v| (v.as_str(), 1.0)).collect();
+        let new = counts((0..1000).map(|i| (format!("new-{i}"), 1)));
+        assert_eq!(judge(20_000.0, &column(&listed), &new), (Answer::Holds, vec![]));
+        // One of them in every tenth row is.
+        let new = counts((0..900).map(|i| (format!("new-{i}"), 1)).chain([("often".to_string(), 100)]));
+        let (answer, named) = judge(20_000.0, &column(&listed), &new);
+        assert_eq!((answer, &named[0].1[..]), (Answer::Drifted, "often"));
+    }
+
+    #[test]
+    fn new_and_vanished_values_are_named() {
+        let old = column(&[("a", 6000.0), ("b", 3000.0), ("c", 1000.0)]);
+        let same = counts([("a", 605), ("b", 295), ("c", 100)].map(|(v, n)| (v.to_string(), n)));
+        assert_eq!(judge(10_000.0, &old, &same), (Answer::Holds, vec![]));
+        let gone = counts([("a", 670), ("b", 330)].map(|(v, n)| (v.to_string(), n)));
+        assert_eq!(judge(10_000.0, &old, &gone), (Answer::Drifted, vec![(Symptom::Vanished, "c".into())]));
+        let new = counts([("a", 570), ("b", 285), ("c", 95), ("d", 50)].map(|(v, n)| (v.to_string(), n)));
+        assert_eq!(judge(10_000.0, &old, &new), (Answer::Drifted, vec![(Symptom::New, "d".into())]));
+        let few = counts([("a", 6), ("b", 3)].map(|(v, n)| (v.to_string(), n)));
+        assert_eq!(judge(10_000.0, &old, &few), (Answer::CannotTell, vec![]));
+    }
+}
