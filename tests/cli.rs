@@ -230,6 +230,38 @@ fn mistakes_in_settings_are_named() {
 }
 
 #[test]
+fn files_from_windows_and_other_locales_are_read() {
+    let shell = Shell::new();
+    fs::write(shell.path("w.toml"), "\u{feff}seed = 7\r\n\r\n[batch_size]\r\n# a comment\r\nsize = 20\r\n")
+        .unwrap();
+    let shown =
+        shell.run_with(&[("LC_ALL", "de_DE.UTF-8")], &["config", "show", "--json", "--config", "w.toml"]);
+    let shown: Value = serde_json::from_slice(&shown.stdout).unwrap_or_else(|_| panic!("{}", stderr(&shown)));
+    assert_eq!(shown["batch_size.size"]["value"], 20);
+    assert_eq!(shown["batch_size.size"]["origin"], "w.toml:5");
+    fs::write(shell.path("w.toml"), "seed = 7\r\n\r\n[batch_size]\r\nsise = 20\r\n").unwrap();
+    contains(&shell.fails(2, &["config", "show", "--config", "w.toml"]), &["w.toml:4"]);
+    // Numbers have a point, whatever the locale.
+    contains(
+        &shell.fails(2, &["config", "show", "--coverage", "0,9"]),
+        &["0,9", "finite number such as 0.5"],
+    );
+    let shown = shell.run_with(&[("LC_ALL", "de_DE.UTF-8")], &["config", "show", "--coverage", "0.9"]);
+    contains(&String::from_utf8(shown.stdout).unwrap(), &["coverage = 0.9 "]);
+}
+
+#[test]
+fn names_of_columns_may_hold_commas() {
+    let shell = Shell::new();
+    let features = |args: &[&str]| {
+        let shown = shell.ok(&[&["config", "show", "--json"], args].concat());
+        serde_json::from_str::<Value>(&shown).unwrap()["features.columns"]["value"].clone()
+    };
+    assert_eq!(features(&["--features", "a,b"]), serde_json::json!(["a", "b"]));
+    assert_eq!(features(&["--features", "a,b", "--features", "c"]), serde_json::json!(["a,b", "c"]));
+}
+
+#[test]
 fn shares_come_from_a_file() {
     let shell = Shell::new();
     for (name, text) in [
@@ -316,7 +348,7 @@ fn synth_replaces_only_what_it_may() {
     let small = ["--rows", "10", "--dims", "2", "--modalities", "2"];
     let make = |more: &[&'static str]| [&["synth", "-o", "x"], &small[..], more].concat();
     shell.ok(&make(&[]));
-    contains(&shell.fails(2, &make(&[])), &["x exists", "--force"]);
+    contains(&shell.fails(2, &make(&[])), &["x already exists", "--force"]);
     shell.ok(&make(&["--force"]));
     fs::remove_file(shell.path("x")).unwrap();
     fs::create_dir(shell.path("x")).unwrap();

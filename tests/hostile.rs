@@ -262,6 +262,76 @@ fn only_a_plan_is_replaced_and_only_with_force() {
 }
 
 #[test]
+fn files_that_are_not_the_plans_stay() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("plan");
+    plan_at(&out);
+    let mine = out.join("batches/mine/notes.txt");
+    fs::create_dir_all(mine.parent().unwrap()).unwrap();
+    fs::write(&mine, "mine").unwrap();
+    let error = Staging::begin(&out, true).unwrap_err();
+    assert!(error.to_string().contains("batches/mine/notes.txt") && !error.help().is_empty(), "{error}");
+    fs::remove_dir_all(mine.parent().unwrap()).unwrap();
+
+    // Put there while a run that replaces the plan was under way.
+    for exchange in [true, false] {
+        let mut staging = Staging::begin(&out, true).unwrap();
+        if !exchange {
+            staging = staging.without_exchange();
+        }
+        let manifest = write_plan(&staging);
+        fs::create_dir_all(mine.parent().unwrap()).unwrap();
+        fs::write(&mine, "mine").unwrap();
+        std::os::unix::fs::symlink("nowhere", out.join("link")).unwrap();
+        staging.commit(manifest, &RunInfo::default()).unwrap();
+        assert_eq!(fs::read_to_string(&mine).unwrap(), "mine", "exchange: {exchange}");
+        assert!(fs::symlink_metadata(out.join("link")).is_ok());
+        assert_eq!(names(dir.path()), ["plan"], "exchange: {exchange}");
+        fs::remove_dir_all(mine.parent().unwrap()).unwrap();
+        fs::remove_file(out.join("link")).unwrap();
+        Plan::open(&out).unwrap().verify().unwrap();
+    }
+
+    // Killed after the exchange: the replaced plan is beside, with a file that is not its own.
+    let replaced = dir.path().join(".plan.batchwright-123-0");
+    plan_at(&replaced);
+    fs::write(replaced.join("notes.txt"), "mine").unwrap();
+    assert!(Staging::begin(&out, false).is_err());
+    assert_eq!(fs::read_to_string(out.join("notes.txt")).unwrap(), "mine");
+    assert_eq!(names(dir.path()), ["plan"]);
+    // A name that is taken is not written over: it stays beside until someone makes room.
+    plan_at(&replaced);
+    fs::write(replaced.join("notes.txt"), "other").unwrap();
+    assert!(Staging::begin(&out, false).is_err());
+    assert_eq!(fs::read_to_string(replaced.join("notes.txt")).unwrap(), "other");
+    fs::remove_file(out.join("notes.txt")).unwrap();
+    assert!(Staging::begin(&out, false).is_err());
+    assert_eq!(fs::read_to_string(out.join("notes.txt")).unwrap(), "other");
+    assert_eq!(names(dir.path()), ["plan"]);
+}
+
+#[test]
+fn a_plan_is_replaced_where_directories_cannot_be_exchanged() {
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("plan");
+    plan_at(&out);
+    let staging = Staging::begin(&out, true).unwrap().without_exchange();
+    let manifest = Manifest { seed: 77, ..write_plan(&staging) };
+    staging.commit(manifest, &RunInfo::default()).unwrap();
+    assert_eq!(Plan::open(&out).unwrap().manifest().seed, 77);
+    assert_eq!(names(dir.path()), ["plan"]);
+    // Killed between the two renames: the new plan is whole beside, the old one set aside.
+    let (old, new) = (dir.path().join(".plan.batchwright-old"), dir.path().join(".plan.batchwright-123-0"));
+    plan_at(&new);
+    fs::rename(&out, &old).unwrap();
+    Plan::open(&out).unwrap().verify().unwrap();
+    assert_eq!(names(dir.path()), [".plan.batchwright-123-0", "plan"]);
+    fs::rename(&out, &old).unwrap();
+    plan_at(&out);
+    assert_eq!(names(dir.path()), ["plan"]);
+}
+
+#[test]
 fn two_runs_on_one_out_exclude_each_other() {
     let dir = tempfile::tempdir().unwrap();
     let out = dir.path().join("plan");

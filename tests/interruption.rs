@@ -97,7 +97,10 @@ fn ctrl_c_leaves_nothing() {
         signal(&run, "-INT");
         let (status, said) = end(run);
         assert_eq!(status.code(), Some(130), "{said}");
-        assert!(said.contains("interrupted"), "{said}");
+        assert!(
+            said.contains("interrupted") && said.contains("nothing of this run was left behind"),
+            "{said}"
+        );
         assert_eq!(place.names(), ["data.parquet"]);
     }
     place.plan_again("");
@@ -158,6 +161,7 @@ fn a_full_disk_leaves_nothing() {
         let (status, said) = limited(kib);
         assert_eq!(status.code(), Some(3), "{kib} KiB: {said}");
         assert!(said.contains("cannot write") || said.contains("cannot create"), "{kib} KiB: {said}");
+        assert!(said.contains("nothing of this run was left behind"), "{kib} KiB: {said}");
         assert_eq!(place.names(), ["data.parquet"], "{kib} KiB: {said}");
     }
     place.plan_again("");

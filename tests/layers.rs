@@ -449,6 +449,43 @@ fn unsafe_stays_in_its_corner() {
     assert!(found.is_empty(), "\n{}\n", found.join("\n"));
 }
 
+/// Lines of `source` that write to the terminal themselves.
+fn writes_to_the_terminal(source: &str) -> Vec<usize> {
+    let t = without_tests(&tokens(source));
+    let text = |i: usize| t.get(i).map_or("", |t| t.text.as_str());
+    let writes = |i: usize| match text(i) {
+        "print" | "println" | "eprint" | "eprintln" => true,
+        // `Look::stdout()` says what stdout can show.
+        "stdout" | "stderr" => !(i >= 3 && text(i - 3) == "Look"),
+        _ => false,
+    };
+    (0..t.len()).filter(|&i| writes(i)).map(|i| t[i].line).collect()
+}
+
+#[test]
+fn one_file_writes_to_the_terminal() {
+    let mut found = Vec::new();
+    for folder in ["src", "python/src"] {
+        for file in files(&root().join(folder), ".rs") {
+            let name =
+                file.strip_prefix(root()).expect("found below the root").to_string_lossy().replace('\\', "/");
+            let text = std::fs::read_to_string(&file).expect("UTF-8");
+            let lines = if name == "src/cli/style.rs" { Vec::new() } else { writes_to_the_terminal(&text) };
+            found.extend(lines.iter().map(|line| {
+                format!(
+                    "{name}:{line}: what is shown goes through `Text` of src/cli/style.rs, which cleans it"
+                )
+            }));
+        }
+    }
+    assert!(found.is_empty(), "\n{}\n", found.join("\n"));
+
+    // And the test can fail.
+    let text =
+        "fn f() { println!(); }\nuse std::io::{stdout, Write};\nlet l = Look::stderr();\nbars.println(x);";
+    assert_eq!(writes_to_the_terminal(text), [1, 2, 4]);
+}
+
 // ---------------------------------------------------------------- documents
 
 /// Anchor of a heading, as Git hosts make it.

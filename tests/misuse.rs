@@ -105,9 +105,10 @@ const CASES: &[Case] = &[
     case("plan good.parquet -o p --estimator guess", 2, &["guess", "rim"]),
     case("plan good.parquet -o p --modalities 1000", 3, &["1000", "distinct", "help:"]),
     // Sizes and shares.
-    case("plan good.parquet -o p --batch-size 50", 2, &["batch_size", "50", "48", "56"]),
+    case("plan good.parquet -o p --batch-size 50 --multiple 8", 2, &["batch_size", "50", "48", "56"]),
+    case("plan good.parquet -o p --batch-size 50 --world-size 4", 2, &["batch_size", "50", "48 or 52"]),
     case("plan good.parquet -o p --batch-size 0", 2, &["batch"]),
-    case("plan good.parquet -o p --candidates 64,100", 2, &["candidates", "100", "96 or 104"]),
+    case("plan good.parquet -o p --candidates 64,100", 2, &["candidates", "100", "64 or 128"]),
     case("plan good.parquet -o p --candidates 64,104", 2, &["candidates", "104", "64"]),
     case("plan good.parquet -o p --coverage 1.5", 2, &["coverage", "1.5"]),
     case("plan good.parquet -o p --holdout 1", 2, &["holdout", "1"]),

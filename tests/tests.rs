@@ -13,6 +13,7 @@ mod hostile;
 mod interruption;
 mod layers;
 mod misuse;
+mod output;
 mod reader;
 mod reference;
 mod source;

@@ -31,7 +31,7 @@ pub fn main(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
             let begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
             match &*begun {
                 Some(switch) if !switch.swap(true, Ordering::Relaxed) => {
-                    eprintln!("stopping; press Ctrl-C again to stop at once");
+                    batchwright::cli::stopping();
                     Ok(())
                 }
                 _ => Err(interrupt),

@@ -45,27 +45,17 @@ impl From<Failure> for PyErr {
 fn raise(py: Python<'_>, class: &str, error: &Error) -> PyResult<PyErr> {
     let class = py.import(MODULE)?.getattr(class)?.cast_into::<PyType>()?;
     let value = class.call1((text(error),))?;
-    value.setattr("help", error.help())?;
+    value.setattr("help", batchwright::kit::text::clean(error.help()))?;
     Ok(PyErr::from_value(value))
 }
 
 /// What happened, why, and what to do about it.
 fn text(error: &Error) -> String {
-    let mut said = error.to_string();
-    let mut text = said.clone();
-    let mut cause = std::error::Error::source(error);
-    while let Some(e) = cause {
-        let message = e.to_string();
-        if !said.contains(&message) {
-            text += &format!("\n  cause: {message}");
-        }
-        said = message;
-        cause = e.source();
-    }
-    if !error.help().is_empty() {
-        text += &format!("\n  help: {}", error.help());
-    }
-    text
+    let line = |(what, text): (&str, String)| match what {
+        "error" => text,
+        what => format!("\n  {what}: {text}"),
+    };
+    error.lines().into_iter().map(line).collect()
 }
 
 const MODULE: &str = "batchwright._errors";

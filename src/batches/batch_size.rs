@@ -13,6 +13,8 @@ use crate::kit::error::{Error, Result};
 /// Bounds of an automatic size, before rounding.
 const SMALLEST: u64 = 32;
 const LARGEST: u64 = 4096;
+/// An automatic size is a multiple of this where nothing else is asked for.
+const MULTIPLE: u64 = 8;
 /// Bound of any size: positions in a batch are 32-bit.
 const LIMIT: u64 = 1 << 24;
 /// An unstratified batch "shows every modality" if it does so in this share of all batches.
@@ -27,8 +29,8 @@ pub struct Params {
     pub samples_per_modality: Option<f64>,
     /// In (0, 1]: share of the rows whose modality is to be in every batch.
     pub coverage: f64,
-    /// Sizes are multiples of this.
-    pub multiple: u64,
+    /// Sizes are multiples of this; null: 8 for an automatic size, and for given ones where they are.
+    pub multiple: Option<u64>,
     /// Ranks that share a batch.
     pub world_size: u64,
     /// Micro steps that share a rank's part of a batch.
@@ -42,7 +44,7 @@ impl Default for Params {
             size: Size::Auto,
             samples_per_modality: None,
             coverage: 0.99,
-            multiple: 8,
+            multiple: None,
             world_size: 1,
             micro_steps: 1,
             candidates: Candidates::Auto,
@@ -165,8 +167,9 @@ impl Params {
                 return refuse("samples_per_modality", reason, "give one of the two");
             }
         }
+        let multiple = self.multiple.unwrap_or(MULTIPLE);
         for (key, value) in
-            [("multiple", self.multiple), ("world_size", self.world_size), ("micro_steps", self.micro_steps)]
+            [("multiple", multiple), ("world_size", self.world_size), ("micro_steps", self.micro_steps)]
         {
             if value == 0 {
                 return refuse(key, "0 is not possible".into(), "use 1 or more");
@@ -177,7 +180,9 @@ impl Params {
             None => {
                 let reason = format!(
                     "a batch would need to be a multiple of {} and of {} x {}: more than {LIMIT} rows",
-                    self.multiple, self.world_size, self.micro_steps
+                    self.multiple(),
+                    self.world_size,
+                    self.micro_steps
                 );
                 refuse("multiple", reason, "choose smaller numbers")
             }
@@ -185,6 +190,7 @@ impl Params {
     }
 
     fn check_sizes(&self, step: u64) -> Result<()> {
+        let multiple = self.multiple();
         let check = |key: &str, size: u64| {
             if size > 0 && size <= LIMIT && size.is_multiple_of(step) {
                 return Ok(());
@@ -195,10 +201,13 @@ impl Params {
             Err(Error::config(
                 format!("batch_size.{key}"),
                 format!(
-                    "{size} is not a multiple of {step} in 1..={LIMIT} (multiple {}, world size {} x micro steps {})",
-                    self.multiple, self.world_size, self.micro_steps
+                    "{size} is not a multiple of {step} in 1..={LIMIT} (multiple {multiple}, world size {} x micro steps {})",
+                    self.world_size, self.micro_steps
                 ),
-                format!("use {good}, or change batch_size.multiple"),
+                match self.multiple {
+                    Some(_) => format!("use {good}, or change batch_size.multiple"),
+                    None => format!("use {good}"),
+                },
             ))
         };
         if let Size::Fixed(size) = self.size {
@@ -223,10 +232,25 @@ impl Params {
         list.iter().copied().chain(fixed).collect()
     }
 
-    /// Sizes are multiples of this: the least common multiple of `multiple` and `world_size x micro_steps`.
+    /// The multiple that holds: the one given, else the default, which given sizes need not keep.
+    fn multiple(&self) -> u64 {
+        let given = match &self.candidates {
+            Candidates::List(list) => self.with_fixed(list),
+            Candidates::Auto => self.with_fixed(&[]),
+        };
+        let kept = given.iter().all(|size| size.is_multiple_of(MULTIPLE));
+        self.multiple.unwrap_or(if kept { MULTIPLE } else { 1 })
+    }
+
+    /// With the multiple that holds, as it goes into a plan.
+    pub fn resolved(&self) -> Params {
+        Params { multiple: Some(self.multiple()), ..self.clone() }
+    }
+
+    /// Sizes are multiples of this: the least common multiple of the multiple and `world_size x micro_steps`.
     fn step(&self) -> Option<u64> {
-        let ranks = self.world_size.checked_mul(self.micro_steps)?;
-        let step = (self.multiple / gcd(self.multiple, ranks)).checked_mul(ranks)?;
+        let (multiple, ranks) = (self.multiple(), self.world_size.checked_mul(self.micro_steps)?);
+        let step = (multiple / gcd(multiple, ranks)).checked_mul(ranks)?;
         (step <= LIMIT).then_some(step)
     }
 }
@@ -355,10 +379,23 @@ mod tests {
         let fixed = Params { size: Size::Fixed(100), ..params };
         let error = choose(&fixed, &NOTE).unwrap_err();
         assert!(error.help().contains("96 or 120"), "{}", error.help());
-        let small = Params { size: Size::Fixed(3), ..Params::default() };
+        let small = Params { size: Size::Fixed(3), multiple: Some(8), ..Params::default() };
         assert!(small.check().unwrap_err().help().contains("use 8,"));
         let vast = Params { size: Size::Fixed(u64::MAX), ..Params::default() };
         assert!(vast.check().is_err());
+    }
+
+    #[test]
+    fn given_sizes_need_no_default_multiple() {
+        let given = |size| Params { size: Size::Fixed(size), ..Params::default() };
+        assert_eq!(choose(&given(20), &NOTE).unwrap().candidates, [20, 40, 80]);
+        assert_eq!(given(20).resolved().multiple, Some(1));
+        assert_eq!(given(64).resolved().multiple, Some(8), "as plans of version 0.1 say");
+        assert!(choose(&given(20).resolved(), &NOTE).is_ok());
+        assert!(Params { multiple: Some(8), ..given(20) }.check().is_err());
+        assert!(Params { world_size: 8, ..given(20) }.check().is_err());
+        let list = Params { candidates: Candidates::List(vec![50, 100]), ..Params::default() };
+        assert_eq!(choose(&list, &NOTE).unwrap().size, 50);
     }
 
     #[test]
@@ -399,7 +436,7 @@ mod tests {
 
     #[test]
     fn as_written() {
-        let text = r#"{"size":"auto","samples_per_modality":null,"coverage":0.99,"multiple":8,"world_size":1,"micro_steps":1,"candidates":"auto"}"#;
+        let text = r#"{"size":"auto","samples_per_modality":null,"coverage":0.99,"multiple":null,"world_size":1,"micro_steps":1,"candidates":"auto"}"#;
         assert_eq!(serde_json::to_string(&Params::default()).unwrap(), text);
         let read: Params = serde_json::from_str(r#"{"size":64,"candidates":[64,128]}"#).unwrap();
         assert_eq!(read.size, Size::Fixed(64));

@@ -2,8 +2,6 @@
 //! person, JSON lines for a program, one line a stage for a log.
 
 use std::collections::BTreeMap;
-use std::io::IsTerminal;
-use std::io::Write;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::{Duration, Instant};
@@ -12,15 +10,8 @@ use clap::ValueEnum;
 use indicatif::{MultiProgress, ProgressBar, ProgressState, ProgressStyle};
 use serde_json::json;
 
-use super::style::{self, Look};
+use super::style::{self, Look, Text, Tone};
 use crate::kit::progress::{Observer, Progress};
-
-/// A line on stderr; a reader that went away is no reason to stop.
-macro_rules! say {
-    ($($text:tt)*) => {
-        let _ = writeln!(std::io::stderr(), $($text)*);
-    };
-}
 
 /// How progress is shown.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -28,7 +19,7 @@ pub enum Show {
     /// Bars with rate and time left, if stderr is a terminal.
     #[default]
     Bar,
-    /// One JSON object a line: event, stage, done, total, bytes read, rate, eta.
+    /// One JSON object per line: event, stage, done, total, bytes read, rate, eta.
     Json,
     /// Nothing.
     None,
@@ -36,7 +27,7 @@ pub enum Show {
 
 /// What `-v` and `-q` make of it: -1 errors only, 0 as usual, 1 and more: a line for every stage.
 pub fn observe(show: Show, verbosity: i8) -> Progress {
-    let terminal = std::io::stderr().is_terminal();
+    let terminal = style::stderr_is_terminal();
     Progress::new(match show {
         Show::Json => Arc::new(Lines { json: true, quiet: verbosity < 0, ..Lines::default() }),
         Show::Bar if terminal && verbosity >= 0 => Arc::new(Bars::new(verbosity)),
@@ -45,8 +36,8 @@ pub fn observe(show: Show, verbosity: i8) -> Progress {
     })
 }
 
-fn warning(message: &str) -> String {
-    format!("{} {message}", Look::stderr().yellow("warning:"))
+pub fn warning(message: &str) -> Text {
+    Look::stderr().pieces(&[(Tone::Yellow, "warning:"), (Tone::Plain, " "), (Tone::Plain, message)])
 }
 
 /// A panic elsewhere must not hide the bars of the stage that reports it.
@@ -65,7 +56,7 @@ impl Observer for Warnings {
     fn end(&self, _: &'static str) {}
     fn warn(&self, message: &str) {
         if !self.quiet {
-            say!("{}", warning(message));
+            warning(message).to_stderr();
         }
     }
 }
@@ -161,14 +152,13 @@ impl Observer for Bars {
             bar.finish_and_clear();
             if took >= 1.0 || self.verbosity > 0 {
                 let line = finished(stage, unit, done, read, took);
-                // The terminal is gone: nothing to tell.
-                let _ = self.all.println(Look::stderr().dim(&line));
+                Look::stderr().line(Tone::Dim, &line).above(&self.all);
             }
         }
     }
 
     fn warn(&self, message: &str) {
-        let _ = self.all.println(warning(message));
+        warning(message).above(&self.all);
     }
 }
 
@@ -210,9 +200,10 @@ impl Lines {
             };
             let line = json!({"event": event, "stage": stage, "unit": open.unit, "done": open.done,
                 "total": open.total, "bytes": read as u64, "seconds": seconds, "rate": rate, "eta": eta});
-            say!("{line}");
+            super::json_line(&line).to_stderr();
         } else if event == "end" {
-            say!("{}", finished(stage, open.unit, open.done, read, seconds));
+            let line = finished(stage, open.unit, open.done, read, seconds);
+            Look::stderr().line(Tone::Plain, &line).to_stderr();
         }
     }
 }
@@ -249,9 +240,9 @@ impl Observer for Lines {
 
     fn warn(&self, message: &str) {
         if self.json {
-            say!("{}", json!({"event": "warning", "message": message}));
+            super::json_line(&json!({"event": "warning", "message": message})).to_stderr();
         } else if !self.quiet {
-            say!("{}", warning(message));
+            warning(message).to_stderr();
         }
     }
 }

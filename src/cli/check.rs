@@ -7,10 +7,12 @@ use clap::Args;
 use serde::Serialize;
 
 use super::formats::{self, Format};
-use super::style::Look;
+use super::style::{Look, Text};
 use super::{ConfigFile, Context, Done};
 use crate::kit::error::{Error, Result};
+use crate::kit::output::{Output as File, Replace};
 use crate::pipeline::check;
+use crate::source::local_files;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -133,13 +135,13 @@ impl FromStr for Output {
 
     fn from_str(text: &str) -> Result<Output, String> {
         let (name, path) = match text.split_once('=') {
-            Some((_, "")) => return Err("there is no path after `=`".into()),
+            Some((_, "")) => return Err("the path after `=` is missing".into()),
             Some((name, path)) => (name, Some(path.into())),
             None => (text, None),
         };
         let format = Format::named(name).ok_or_else(|| {
             let known: Vec<&str> = Format::ALL.iter().map(|f| f.name()).collect();
-            format!("`{name}` is no format; there are {}", known.join(", "))
+            format!("unknown format `{name}`; expected one of {}", known.join(", "))
         })?;
         Ok(Output { format, path })
     }
@@ -153,10 +155,27 @@ struct Given<'a> {
     threads: &'a Threads,
 }
 
+/// The files of all outputs, before anything is read: the plan, the data and whatever is no report stay as they are.
+fn begin(outputs: &[Output], flags: &Flags) -> Result<Vec<Option<File>>> {
+    let paths: Vec<&PathBuf> = outputs.iter().filter_map(|o| o.path.as_ref()).collect();
+    if let Some(twice) = (1..paths.len()).find(|&i| paths[..i].contains(&paths[i])) {
+        let reason = format!("{} would be written twice", paths[twice].display());
+        return Err(Error::config("--output-format", reason, "give each format a file of its own"));
+    }
+    if paths.is_empty() {
+        return Ok(outputs.iter().map(|_| None).collect());
+    }
+    let mut keep = local_files(&flags.inputs)?;
+    keep.push(flags.plan.clone());
+    let replace = Replace::Own { kind: "a batchwright report", is: formats::is_report, force: false };
+    let file = |path| File::file("--output-format", path, replace, &keep);
+    outputs.iter().map(|o| o.path.as_deref().map(file).transpose()).collect()
+}
+
 pub fn run(flags: Flags, context: &Context) -> Result<Done> {
     let outputs = match flags.json {
         true => vec![Output { format: Format::Json, path: None }],
-        false => flags.output_format,
+        false => flags.output_format.clone(),
     };
     let printed: Vec<&str> = outputs.iter().filter(|o| o.path.is_none()).map(|o| o.format.name()).collect();
     if printed.len() > 1 {
@@ -166,16 +185,17 @@ pub fn run(flags: Flags, context: &Context) -> Result<Done> {
             format!("give all but one a file: --output-format {}=PATH", printed[1]),
         ));
     }
+    let files = begin(&outputs, &flags)?;
     let settings =
         context.settings(&flags.file, &Given { limits: &flags.limits, threads: &flags.threads })?;
     let outcome =
         check::check(&flags.plan, &flags.inputs, &settings.check, &settings.run, &context.progress)?;
-    let mut text = String::new();
-    for output in &outputs {
+    let mut text = Text::default();
+    for (output, file) in outputs.iter().zip(files) {
         let look = if output.path.is_some() { Look::plain() } else { Look::stdout() };
         let made = formats::render(output.format, &outcome, &settings.values, look);
-        match &output.path {
-            Some(path) => std::fs::write(path, made).map_err(Error::io("write", path))?,
+        match file {
+            Some(file) => file.write(made.as_bytes())?,
             None if context.quiet && output.format == Format::Human => {}
             None => text = made,
         }

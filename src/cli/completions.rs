@@ -3,6 +3,7 @@
 use clap::Args;
 use clap_complete::Shell;
 
+use super::style::Text;
 use crate::kit::error::Result;
 
 /// Print shell completions
@@ -15,8 +16,8 @@ pub struct Flags {
     shell: Shell,
 }
 
-pub fn run(flags: Flags) -> Result<String> {
+pub fn run(flags: Flags) -> Result<Text> {
     let mut out = Vec::new();
     clap_complete::generate(flags.shell, &mut super::command(), "batchwright", &mut out);
-    Ok(String::from_utf8_lossy(&out).into_owned())
+    Ok(Text::document(&String::from_utf8_lossy(&out)))
 }

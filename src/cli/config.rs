@@ -4,9 +4,11 @@ use clap::{Args, Subcommand};
 use serde_json::{Map, Value, json};
 
 use super::flags::PlanFlags;
+use super::style::Text;
 use super::{ConfigFile, Context};
 use crate::config::Layer;
 use crate::kit::error::Result;
+use crate::kit::text;
 
 /// Show the settings and where each comes from
 #[derive(Args)]
@@ -34,7 +36,7 @@ struct Show {
     json: bool,
 }
 
-pub fn run(flags: Flags, context: &Context) -> Result<String> {
+pub fn run(flags: Flags, context: &Context) -> Result<Text> {
     let Verb::Show(show) = flags.verb;
     let values = context.settings(&show.file, &show.flags)?.values;
     if show.json {
@@ -43,7 +45,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<String> {
         let all: Map<String, Value> = values.iter().map(|(key, given)| (key.clone(), entry(given))).collect();
         return Ok(super::json(&all));
     }
-    Ok(as_toml(&values))
+    Ok(Text::document(&text::toml(&as_toml(&values))))
 }
 
 /// A config file whose comments name the origins. TOML has no null: a setting without a value is a comment.
@@ -55,7 +57,7 @@ fn as_toml(values: &Layer) -> String {
             Value::Null => format!("# {name} ="),
             value => format!("{name} = {}", literal(value)),
         };
-        lines.push((table.into(), line, origin.to_string()));
+        lines.push((table.into(), line, text::Clean(origin).to_string()));
     }
     // Keys outside of tables come first, as TOML wants it.
     lines.sort_by(|a, b| a.0.cmp(&b.0));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::style::{self, Look};
+use super::style::{self, Look, Text, Tone};
 use crate::kit::error::Result;
 use crate::pipeline::diff::{self, Diff, Pair};
 use crate::plan::Plan;
@@ -24,7 +24,7 @@ pub struct Flags {
     json: bool,
 }
 
-pub fn run(flags: Flags) -> Result<String> {
+pub fn run(flags: Flags) -> Result<Text> {
     let diff = diff::diff(&Plan::open(&flags.a)?, &Plan::open(&flags.b)?)?;
     Ok(if flags.json { super::json(&diff) } else { describe(&diff, Look::stdout()) })
 }
@@ -32,9 +32,10 @@ pub fn run(flags: Flags) -> Result<String> {
 /// Modalities and settings listed one by one.
 const SHOWN: usize = 20;
 
-fn describe(d: &Diff, look: Look) -> String {
+fn describe(d: &Diff, look: Look) -> Text {
     if d.same {
-        return format!("the same plan ({}): it deals the same batches\n", style::shorten(&d.id.0, 13));
+        let said = format!("the same plan ({}): it deals the same batches", style::shorten(&d.id.0, 13));
+        return look.line(Tone::Plain, &said);
     }
     fn pair<T: PartialEq>((a, b): &Pair<T>, text: impl Fn(&T) -> String) -> String {
         if a == b { format!("{} as before", text(a)) } else { format!("{} -> {}", text(a), text(b)) }
@@ -83,9 +84,7 @@ fn describe(d: &Diff, look: Look) -> String {
             format!("{}[{}] {a} -> {b} ({:+.3} deviations)", m.column, m.index, m.shift)
         })
         .collect();
-    if !means.is_empty() {
-        lines.push(line("means", means.join("\n")));
-    }
+    lines.extend(style::listed("means", means));
     let mut out = style::facts(&lines, look);
     let id = |m: Option<u32>| m.map_or("-".into(), |m| m.to_string());
     let room = look.width.saturating_sub(44).max(6);
@@ -95,11 +94,11 @@ fn describe(d: &Diff, look: Look) -> String {
             vec![id(m.then), id(m.now), a, b, style::shorten(&m.name, room)]
         })
         .collect();
-    out += "\n";
+    out += Text::blank();
     let head = ["modality then", "now", "share then", "now", "name"];
-    out += &style::table(&head, &[true, true, true, true, false], &rows, look);
+    out += style::table(&head, &[true, true, true, true, false], &rows, look);
     if d.mapping.len() > SHOWN {
-        out += &look.dim(&format!("and {} more: --json has all\n", d.mapping.len() - SHOWN));
+        out += look.line(Tone::Dim, &format!("and {} more: --json has all", d.mapping.len() - SHOWN));
     }
     out
 }

@@ -6,7 +6,8 @@ use clap::Args;
 use serde::Serialize;
 
 use super::flags::{EncodeFlags, FilterFlags, RunFlags};
-use super::{ConfigFile, Context, style};
+use super::style::{self, Look, Text, Tone};
+use super::{ConfigFile, Context};
 use crate::kit::error::Result;
 use crate::pipeline::encode;
 
@@ -27,7 +28,7 @@ pub struct Flags {
     /// File to write
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Replace what is there
+    /// Replace an existing file
     #[arg(long)]
     force: bool,
     #[command(flatten)]
@@ -50,22 +51,26 @@ struct EncodeSettings {
     run: RunFlags,
 }
 
-pub fn run(flags: Flags, context: &Context) -> Result<String> {
+pub fn run(flags: Flags, context: &Context) -> Result<Text> {
     let settings = context.settings(&flags.file, &flags.settings)?;
     let run = crate::config::Run { force: flags.force, ..settings.run };
+    context.writes(&flags.out);
     let done = encode::write(&flags.inputs, &settings.config, &flags.out, &run, &context.progress)?;
     Ok(match (flags.json, context.quiet) {
         (true, _) => super::json(&done),
-        (false, true) => String::new(),
-        (false, false) => format!(
-            "{}: {} of {} numbers ({} without), {}, {}, {} rows/s\n",
-            flags.out.display(),
-            style::plural(done.rows, "row"),
-            done.dims,
-            style::count(done.null),
-            style::bytes(done.bytes),
-            style::seconds(done.seconds),
-            style::count((done.rows as f64 / done.seconds) as u64)
+        (false, true) => Text::default(),
+        (false, false) => Look::stdout().line(
+            Tone::Plain,
+            &format!(
+                "{}: {} of {} numbers ({} without), {}, {}, {} rows/s",
+                flags.out.display(),
+                style::plural(done.rows, "row"),
+                done.dims,
+                style::count(done.null),
+                style::bytes(done.bytes),
+                style::seconds(done.seconds),
+                style::count((done.rows as f64 / done.seconds) as u64)
+            ),
         ),
     })
 }

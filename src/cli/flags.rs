@@ -89,10 +89,13 @@ pub struct FilterFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Features")]
 pub struct FeatureFlags {
-    /// Columns that say what a row is like [default: the one vector column, else all numeric columns]
-    #[arg(id = "features.columns", long = "features", value_name = "COLUMN,...", value_delimiter = ',')]
+    /// Columns that rows are clustered by [default: the one vector column, else all numeric columns]
+    ///
+    /// Given once, it is a list with commas. Given several times, each is the name of one column, which may hold commas.
+    #[arg(id = "features.columns", long = "features", value_name = "COLUMN,...")]
+    #[serde(serialize_with = "names")]
     pub columns: Option<Vec<String>>,
-    /// What is done to the numbers first: nothing, length 1, mean 0 and deviation 1, or median 0 and quartiles apart by 1
+    /// How numbers are scaled first: not at all, to length 1, to mean 0 and deviation 1, or to median 0 and quartile range 1
     #[arg(id = "features.transform", long = "transform", hide_possible_values = true,
           value_name = "none|unit|standard|robust",
           value_parser = ["none", "unit", "standard", "robust"])]
@@ -110,10 +113,10 @@ pub struct FeatureFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Features")]
 pub struct EncodeFlags {
-    /// Column whose values --encoder turns into vectors; the feature, alone or beside those of --features
+    /// Column whose values --encoder turns into vectors; the feature, alone or together with those of --features
     #[arg(id = "features.encode", long = "encode", value_name = "COLUMN")]
     pub encode: Option<String>,
-    /// Tokens that texts are cut at, special ones included [default: as the model's files say]
+    /// Most tokens of a text, special ones included; the rest is cut off [default: from the model's files]
     #[arg(id = "features.max_seq_length", long = "max-seq-length", value_name = "N")]
     pub max_seq_length: Option<u32>,
 }
@@ -123,10 +126,10 @@ pub struct EncodeFlags {
 pub struct ModalityFlags {
     /// How modalities are counted
     ///
-    /// consensus: modes that halves of a sample agree on, at the level and in the labelling that blocks agree on; rim: without
-    /// the consensus; pretrained: at the level that a network judges best. hdbscan, tomato, unimodality-forest, kmeans, and of linfa linfa-kmeans, gaussian-mixture, dbscan and
-    /// optics: the method of that name (docs/estimators.md). column: not counted, the values of --modality-column. The verb
-    /// `modalities` also takes all, which compares them.
+    /// consensus: modes that halves of a sample agree on, at the level and in the labelling that blocks agree on; rim: the same
+    /// without the consensus; pretrained: at the level that a network judges best; hdbscan, tomato, unimodality-forest, kmeans,
+    /// and from linfa linfa-kmeans, gaussian-mixture, dbscan and optics: the method of that name (docs/estimators.md); column:
+    /// the values of --modality-column, without counting. The command `modalities` also takes all, which compares them.
     #[arg(id = "modalities.estimator", long = "estimator", hide_possible_values = true,
           value_name = "NAME", value_parser = estimators())]
     pub estimator: Option<String>,
@@ -141,7 +144,7 @@ pub struct ModalityFlags {
     /// Take the values of this column as the modalities; chooses the estimator column
     #[arg(id = "modalities.column", long = "modality-column", value_name = "COLUMN")]
     pub column: Option<String>,
-    /// Rows of a sample block: the more, the finer the modes that can be told apart
+    /// Rows of a sample block: with more rows, finer modes can be told apart
     #[arg(id = "modalities.resolution", long = "resolution", value_name = "ROWS")]
     pub resolution: Option<u32>,
 }
@@ -149,12 +152,12 @@ pub struct ModalityFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Strata")]
 pub struct StrataFlags {
-    /// What every batch holds its share of: modalities, the values of a column, or both
+    /// What batches are stratified by: modalities, the values of a column, or both
     ///
     /// Examples: --stratify-by modality, --stratify-by label, --stratify-by modality,label
     #[arg(id = "strata.by", long = "stratify-by", value_name = "modality|COLUMN|modality,COLUMN")]
     pub by: Option<String>,
-    /// Strata to split the modalities into, all together; 0: the modalities themselves
+    /// Number of strata that the modalities are split into, in all; 0: the modalities themselves
     #[arg(id = "strata.fine", long = "fine-strata", value_name = "N")]
     pub fine: Option<u32>,
 }
@@ -162,22 +165,22 @@ pub struct StrataFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Batch size")]
 pub struct BatchSizeFlags {
-    /// Rows of a batch; auto: enough to have every covered modality in every batch
+    /// Rows of a batch; auto: the smallest size at which every batch contains every covered modality
     #[arg(id = "batch_size.size", long = "batch-size", value_name = "auto|N", value_parser = auto_or_number)]
     pub size: Option<Value>,
     /// Batch size as a multiple of the number of modalities, instead of --coverage
     #[arg(id = "batch_size.samples_per_modality", long = "samples-per-modality", value_name = "X", value_parser = finite)]
     pub samples_per_modality: Option<f64>,
-    /// Share of the rows whose modality shall be in every batch
+    /// Share of the rows whose modality must be in every batch
     #[arg(id = "batch_size.coverage", long = "coverage", value_name = "SHARE", value_parser = finite)]
     pub coverage: Option<f64>,
-    /// Round the batch size up to a multiple of this
+    /// Round the batch size up to a multiple of this [default: 8; a size that is given is taken as it is]
     #[arg(id = "batch_size.multiple", long = "multiple", value_name = "N")]
     pub multiple: Option<u64>,
     /// Ranks (GPUs) that share a batch
     #[arg(id = "batch_size.world_size", long = "world-size", value_name = "W")]
     pub world_size: Option<u64>,
-    /// Micro-batches that a rank splits its part of a batch into
+    /// Micro-batches that each rank splits its part of a batch into
     #[arg(id = "batch_size.micro_steps", long = "micro-steps", value_name = "A")]
     pub micro_steps: Option<u64>,
     /// Batch sizes to prepare, all multiples of the smallest; auto: the batch size B, 2B and 4B
@@ -201,7 +204,7 @@ pub struct BatchFlags {
     /// Temper the shares: proportional to share^TAU, so 1 is proportional and 0 is equal; chooses --allocation tau
     #[arg(id = "batches.tau", long = "tau", value_name = "TAU", value_parser = finite)]
     pub tau: Option<f64>,
-    /// Leave the rows that do not fill a batch out of the epoch
+    /// Leave out the rows at the end of an epoch that do not fill a batch
     #[arg(id = "batches.drop_last", long = "drop-last", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub drop_last: Option<bool>,
@@ -218,10 +221,10 @@ pub struct WeightFlags {
           value_name = "centre-to-periphery|centre-then-uniform|periphery-late|off",
           value_parser = ["centre-to-periphery", "centre-then-uniform", "periphery-late", "off"])]
     pub schedule: Option<String>,
-    /// How strong: at 1 the heaviest row weighs e times the lightest; above 2 is rarely wise
+    /// How strong the weights are: at 1 the heaviest row weighs e times the lightest; more than 2 is rarely wise
     #[arg(id = "weights.strength", long = "weight-strength", value_name = "X", value_parser = finite)]
     pub strength: Option<f64>,
-    /// What makes a row central
+    /// How centrality is measured
     #[arg(id = "weights.centrality", long = "centrality", hide_possible_values = true,
           value_name = "distance|density|margin",
           value_parser = ["distance", "density", "margin"])]
@@ -236,7 +239,7 @@ pub struct WeightFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Weights and scores")]
 pub struct ScoreFlags {
-    /// Representative samples that an optimizer update waits for [default: 4 times the batch size]
+    /// Representative samples to collect before an optimizer update [default: 4 times the batch size]
     #[arg(id = "scores.information_threshold", long = "information-threshold", value_name = "N", value_parser = finite)]
     pub information_threshold: Option<f64>,
     /// Share of the gradient's variance that lies between modalities, 0 to 0.9 [default: from the label, else 0.5]
@@ -272,9 +275,18 @@ pub struct RunFlags {
     /// Memory to stay within, such as 4GiB or 500MB [default: 4GiB]. The result does not depend on it
     #[arg(id = "run.memory", long = "memory", value_name = "SIZE", value_parser = parse_size)]
     pub memory: Option<u64>,
-    /// Widest vector instructions to use. For checking: the result never depends on it
+    /// Widest vector instructions to use, for testing: the result never depends on it
     #[arg(id = "run.simd", long = "simd", value_name = "WIDTH", value_parser = vectors(), hide_short_help = true)]
     pub simd: Option<String>,
+}
+
+/// A flag that was given once is a list, one that was repeated has a name each time.
+fn names<S: serde::Serializer>(given: &Option<Vec<String>>, to: S) -> Result<S::Ok, S::Error> {
+    let names: Option<Vec<&str>> = given.as_ref().map(|given| match &given[..] {
+        [list] => list.split(',').collect(),
+        several => several.iter().map(String::as_str).collect(),
+    });
+    names.serialize(to)
 }
 
 /// Of `--estimator`: every one that counts, for comparing them.
@@ -292,7 +304,7 @@ fn vectors() -> PossibleValuesParser {
 pub fn finite(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(x) if x.is_finite() => Ok(x),
-        _ => Err("expected a finite number".into()),
+        _ => Err("expected a finite number such as 0.5".into()),
     }
 }
 

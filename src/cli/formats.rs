@@ -13,9 +13,10 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
-use super::style::{self, Look};
+use super::style::{self, Look, Text, Tone};
 use crate::config::{Layer, Level, Origin};
-use crate::pipeline::check::{Answer, Finding, Group, Outcome, number};
+use crate::kit::text::clean;
+use crate::pipeline::check::{Answer, Finding, Group, HEADLINES, Outcome, number};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Format {
@@ -48,15 +49,27 @@ impl Format {
 }
 
 /// `settings` say where each threshold was set.
-pub fn render(format: Format, outcome: &Outcome, settings: &Layer, look: Look) -> String {
+pub fn render(format: Format, outcome: &Outcome, settings: &Layer, look: Look) -> Text {
     match format {
         Format::Human => human(outcome, look),
         Format::Json => super::json(outcome),
-        Format::Junit => junit(outcome),
+        Format::Junit => Text::document(&junit(outcome)),
         Format::Sarif => super::json(&sarif(outcome, settings)),
-        Format::Github => github(outcome, settings),
-        Format::Markdown => markdown(outcome),
+        Format::Github => Text::document(&github(outcome, settings)),
+        Format::Markdown => Text::document(&markdown(outcome)),
     }
+}
+
+/// Is it what [`render`] makes, in any format? Such a file may be replaced by a newer one.
+pub fn is_report(text: &str) -> bool {
+    let line = |line: Option<&str>| HEADLINES.contains(&line.unwrap_or_default());
+    let all = |parts: &[&str]| parts.iter().all(|part| text.contains(part));
+    line(text.lines().next())
+        || line(text.lines().last())
+        || text.lines().next().is_some_and(|l| l.starts_with("## ") && l.contains(" batchwright check: "))
+        || all(&["\"plan_id\"", "\"diagnosis\"", "\"findings\""])
+        || all(&["<testsuites name=\"batchwright check\""])
+        || all(&["sarif-2.1.0.json", "\"name\": \"batchwright\""])
 }
 
 /// Findings that a person should look at, the worst first.
@@ -95,14 +108,14 @@ const GROUPS_SHOWN: usize = 10;
 /// Causes listed one by one.
 const CAUSES_SHOWN: usize = 12;
 
-fn human(o: &Outcome, look: Look) -> String {
+fn human(o: &Outcome, look: Look) -> Text {
     let line = |name: &str, text: String| (name.to_string(), text);
-    let headline = match o.answer {
-        Answer::Holds => look.green(&o.headline()),
-        Answer::Drifted => look.red(&o.headline()),
-        Answer::CannotTell => look.yellow(&o.headline()),
+    let tone = match o.answer {
+        Answer::Holds => Tone::Green,
+        Answer::Drifted => Tone::Red,
+        Answer::CannotTell => Tone::Yellow,
     };
-    let mut out = format!("{headline}\n");
+    let mut out = look.line(tone, &o.headline());
     let mut why: Vec<(String, String)> = Vec::new();
     for f in o.failures().filter(|f| f.group == Group::Contract) {
         why.push(line("broken", f.message.clone()));
@@ -112,9 +125,9 @@ fn human(o: &Outcome, look: Look) -> String {
         why.push(line("", format!("and {} more: --json has all", o.diagnosis.len() - CAUSES_SHOWN)));
     }
     if !why.is_empty() {
-        out += &style::facts(&why, look);
+        out += style::facts(&why, look);
     }
-    out.push('\n');
+    out += Text::blank();
     let c = &o.coverage;
     let mut rows =
         vec![format!("{} in the plan, {} now", style::count(c.rows_then), style::count(c.rows_now))];
@@ -149,24 +162,25 @@ fn human(o: &Outcome, look: Look) -> String {
         if c.row_groups.len() > GROUPS_SHOWN {
             groups.push(format!("and {} more", c.row_groups.len() - GROUPS_SHOWN));
         }
-        facts.push(line("row groups", groups.join("\n")));
+        facts.extend(style::listed("row groups", groups));
     }
     facts.push(line("compared", format!("{} with the plan's statistics", style::plural(o.compared, "row"))));
     facts.push(line("read", format!("{} in {}", style::bytes(o.bytes_read), style::seconds(o.seconds))));
-    out += &style::facts(&facts, look);
+    out += style::facts(&facts, look);
 
     let measured: Vec<&Finding> =
         o.findings.iter().filter(|f| f.effect.is_some() && f.threshold.is_some()).collect();
     if !measured.is_empty() {
-        out.push('\n');
-        out += &table(&measured, look);
-        out.push('\n');
-        let how: Vec<String> = formulae(&measured).into_iter().map(|(id, f)| format!("{id}: {f}")).collect();
-        let how = format!("{}\np is corrected for the number of tests (Holm)", how.join("\n"));
-        out += &style::facts(&[line("effects", how)], look);
+        out += Text::blank();
+        out += table(&measured, look);
+        out += Text::blank();
+        let mut how: Vec<String> =
+            formulae(&measured).into_iter().map(|(id, f)| format!("{id}: {f}")).collect();
+        how.push("p is corrected for the number of tests (Holm)".into());
+        out += style::facts(&style::listed("effects", how), look);
     }
     for f in worth_telling(o).iter().filter(|f| f.answer == Answer::CannotTell || f.level != Level::Error) {
-        out += &style::facts(&[line("note", format!("{}: {}", title(f), f.message))], look);
+        out += style::facts(&[line("note", format!("{}: {}", title(f), f.message))], look);
     }
     out
 }
@@ -183,7 +197,7 @@ fn formulae(findings: &[&Finding]) -> Vec<(String, String)> {
 }
 
 /// What was measured. Columns that a narrow window has no room for are left out.
-fn table(findings: &[&Finding], look: Look) -> String {
+fn table(findings: &[&Finding], look: Look) -> Text {
     let (interval, p) = (look.width >= 72, look.width >= 84);
     let fixed = 9 + 9 + 11 + 6 + if interval { 18 } else { 0 } + if p { 10 } else { 0 };
     let room = look.width.saturating_sub(fixed).clamp(12, 34);
@@ -221,17 +235,17 @@ fn table(findings: &[&Finding], look: Look) -> String {
 
 // ---------------------------------------------------------------- junit
 
-/// XML text: what XML 1.0 forbids is replaced.
+/// One line of XML text.
 fn xml(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in clean(text).chars() {
         match c {
             '&' => out += "&amp;",
             '<' => out += "&lt;",
             '>' => out += "&gt;",
             '"' => out += "&quot;",
-            '\n' | '\t' => out.push(c),
-            c if c < ' ' || c == '\u{fffe}' || c == '\u{ffff}' => out.push('\u{fffd}'),
+            // No characters of XML 1.0.
+            '\u{fffe}' | '\u{ffff}' => out.push('\u{fffd}'),
             c => out.push(c),
         }
     }
@@ -276,7 +290,7 @@ fn junit(o: &Outcome) -> String {
                 group.name()
             );
             let text = xml(&f.message);
-            let detail = xml(&[f.message.as_str(), &evidence(f), &f.formula].join("\n"));
+            let detail = [f.message.as_str(), &evidence(f), &f.formula].map(xml).join("\n");
             if fails(f) {
                 let kind = f.answer.name();
                 let _ = writeln!(
@@ -411,7 +425,7 @@ const ANNOTATIONS: usize = 10;
 
 /// Workflow commands, one a line. The tenth says how many are left out.
 fn github(o: &Outcome, settings: &Layer) -> String {
-    let data = |text: &str| text.replace('%', "%25").replace('\r', "%0D").replace('\n', "%0A");
+    let data = |text: &str| clean(text).replace('%', "%25");
     let property = |text: &str| data(text).replace(':', "%3A").replace(',', "%2C");
     let told = worth_telling(o);
     let shown = if told.len() > ANNOTATIONS { ANNOTATIONS - 1 } else { told.len() };
@@ -452,9 +466,17 @@ fn github(o: &Outcome, settings: &Layer) -> String {
 /// GitHub refuses a step summary above 1024 kiB.
 const MARKDOWN_BYTES: usize = 900_000;
 
-/// A table cell.
+/// Text in a line or a table cell, in which nothing is markup, a link, an image or a mention.
 fn cell(text: &str) -> String {
-    text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace(['\n', '\r'], " ")
+    let mut out = String::with_capacity(text.len());
+    for c in clean(text).chars() {
+        if "\\`*_{}[]()<>|~!#&$@".contains(c) {
+            out.push('\\');
+        }
+        out.push(c);
+    }
+    // Bare addresses become links, too.
+    out.replace("://", ":\\/\\/").replace("www.", "www\\.")
 }
 
 fn markdown(o: &Outcome) -> String {
@@ -467,9 +489,9 @@ fn markdown(o: &Outcome) -> String {
     let c = &o.coverage;
     let _ = writeln!(
         out,
-        "Plan `{}` ({}): {} rows then, {} now; {} new or changed, {} gone or changed, {} moved or reordered. {} compared, {} read in {}.\n",
-        o.plan,
-        style::shorten(&o.plan_id, 13),
+        "Plan {} ({}): {} rows then, {} now; {} new or changed, {} gone or changed, {} moved or reordered. {} compared, {} read in {}.\n",
+        cell(&o.plan),
+        cell(&style::shorten(&o.plan_id, 13)),
         style::count(c.rows_then),
         style::count(c.rows_now),
         style::count(c.new),
@@ -590,14 +612,32 @@ mod tests {
     fn text_from_outside_is_escaped() {
         let one = outcome(1);
         let junit = junit(&one);
-        assert!(junit.contains("a&lt;b&gt;&amp;&quot;c&quot;|%,: 0\u{fffd}"), "{junit}");
+        assert!(junit.contains("a&lt;b&gt;&amp;&quot;c&quot;|%,: 0\\u{1}"), "{junit}");
         let github = github(&one, &Layer::new());
         assert!(
             github.contains("title=batchwright%3A column-values-0 of a<b>&\"c\"|%25%2C%3A 0"),
             "{github}"
         );
-        assert!(github.contains("moved%0Amuch 0"), "{github}");
+        assert!(github.contains("moved\\nmuch 0"), "{github}");
         assert!(markdown(&one).contains("\\|"));
+        let said = "a\n::error::x [link](http://x) ![i](y) `code` www.x.y @all <b> $x$ a_b 1 | 2";
+        assert_eq!(
+            cell(said),
+            "a\\\\n::error::x \\[link\\]\\(http:\\/\\/x\\) \\!\\[i\\]\\(y\\) \\`code\\` www\\.x.y \\@all \\<b\\> \\$x\\$ a\\_b 1 \\| 2"
+        );
+    }
+
+    #[test]
+    fn own_reports_are_recognised() {
+        for format in Format::ALL {
+            for answer in [Answer::Holds, Answer::Drifted, Answer::CannotTell] {
+                let outcome = Outcome { answer, ..outcome(2) };
+                let text = render(format, &outcome, &Layer::new(), Look::plain());
+                assert!(is_report(&text), "{format:?}: {text}");
+            }
+        }
+        let plan = include_str!("../../fixtures/plans/v1/plan.json");
+        assert!(![plan, "", "PAR1", "# notes\n", "{}"].into_iter().any(is_report));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::style::{self, Look};
+use super::style::{self, Look, Text, Tone};
 use crate::format::Manifest;
 use crate::format::evidence::Criterion;
 use crate::format::modalities::Modality;
@@ -30,7 +30,7 @@ pub struct Flags {
 const MODALITIES: usize = 20;
 const FILES: usize = 6;
 
-pub fn run(flags: Flags) -> Result<String> {
+pub fn run(flags: Flags) -> Result<Text> {
     let plan = Plan::open(&flags.plan)?;
     let modalities = plan.modalities()?;
     if flags.json {
@@ -39,14 +39,13 @@ pub fn run(flags: Flags) -> Result<String> {
     }
     let (look, m) = (Look::stdout(), plan.manifest());
     let limit = |n| if flags.all { usize::MAX } else { n };
-    Ok([
+    Ok(Text::paragraphs([
         answer(m, &modalities, look),
         style::facts(&facts(&flags.plan, &plan, &modalities)?, look),
         sizes(&modalities, limit(MODALITIES), look),
         batches(&plan, look)?,
         files(m, limit(FILES), look),
-    ]
-    .join("\n"))
+    ]))
 }
 
 /// A modality without its centre, which has as many numbers as the features have dimensions.
@@ -56,19 +55,20 @@ fn as_json((number, m): (usize, &Modality)) -> Value {
 }
 
 /// How many, how sure, why, and what the plan does with it.
-fn answer(m: &Manifest, modalities: &[Modality], look: Look) -> String {
+fn answer(m: &Manifest, modalities: &[Modality], look: Look) -> Text {
     let shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
     let answer = words::answer(m, &shares);
-    let mut out = String::new();
+    let mut out = Text::default();
     let head = format!("{}, {}", answer.headline, answer.sure);
     for line in style::wrap(&head, look.width) {
-        out += &(look.bold(&line) + "\n");
+        out += look.line(Tone::Bold, &line);
     }
     for sentences in [&answer.why, &answer.plan] {
-        out.push('\n');
+        out += Text::blank();
         for sentence in sentences {
             for (i, line) in style::wrap(sentence, look.width.clamp(12, 100) - 2).iter().enumerate() {
-                out += &format!("{}{line}\n", if i == 0 { "- " } else { "  " });
+                let mark = if i == 0 { "- " } else { "  " };
+                out += look.pieces(&[(Tone::Plain, mark), (Tone::Plain, line)]);
             }
         }
     }
@@ -145,7 +145,7 @@ fn evidence(curve: &[Criterion], estimator: &str) -> Option<String> {
 }
 
 /// The largest modalities. What fits: the bar from 56 columns on, the details from 100; names get the rest.
-fn sizes(modalities: &[Modality], limit: usize, look: Look) -> String {
+fn sizes(modalities: &[Modality], limit: usize, look: Look) -> Text {
     const BAR: usize = 12;
     let mut order: Vec<usize> = (0..modalities.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(modalities[i].rows), i));
@@ -190,19 +190,19 @@ fn sizes(modalities: &[Modality], limit: usize, look: Look) -> String {
             let last = head.len() - 1;
             head[last] = if room >= "sets it apart".len() { "sets it apart" } else { "name" };
             for (row, name) in rows.iter_mut().zip(&names) {
-                row.push(style::shorten(&style::printable(name), room));
+                row.push(style::shorten(name, room));
             }
         }
     }
     let mut out = style::table(&head, &right, &rows, look);
     if modalities.len() > limit {
-        out += &(look.dim(&format!("and {} more: --all", style::count((modalities.len() - limit) as u64)))
-            + "\n");
+        let more = style::count((modalities.len() - limit) as u64);
+        out += look.line(Tone::Dim, &format!("and {more} more: --all"));
     }
     out
 }
 
-fn batches(plan: &Plan, look: Look) -> Result<String> {
+fn batches(plan: &Plan, look: Look) -> Result<Text> {
     let (m, epochs) = (plan.manifest(), plan.epochs()?);
     let wide = look.width >= 60;
     let rows: Vec<Vec<String>> = (m.candidates.iter())
@@ -227,12 +227,13 @@ fn batches(plan: &Plan, look: Look) -> Result<String> {
         "* recommended; {} written, any other can be computed",
         style::plural(m.epochs.into(), "epoch")
     );
-    let note: String = style::wrap(&epochs, look.width).iter().map(|line| look.dim(line) + "\n").collect();
-    Ok(style::table(head, &[true; 4][..head.len()], &rows, look) + &note)
+    let mut out = style::table(head, &[true; 4][..head.len()], &rows, look);
+    out.extend(style::wrap(&epochs, look.width).iter().map(|line| look.line(Tone::Dim, line)));
+    Ok(out)
 }
 
 /// The largest files, with all of them summed up.
-fn files(m: &Manifest, limit: usize, look: Look) -> String {
+fn files(m: &Manifest, limit: usize, look: Look) -> Text {
     let mut files = data::files(m);
     files.sort_by(|a, b| b.3.cmp(&a.3).then_with(|| a.0.cmp(&b.0)));
     let total: u64 = files.iter().map(|f| f.3).sum();
@@ -262,7 +263,7 @@ fn files(m: &Manifest, limit: usize, look: Look) -> String {
     let mut out = style::table(&head, &right, &shown, look);
     let sum = format!("{}, {}", style::plural(m.files.len() as u64, "file"), style::bytes(total));
     let more = if files.len() > limit { ": --all" } else { "" };
-    out += &(look.dim(&format!("{sum} in all{more}")) + "\n");
+    out += look.line(Tone::Dim, &format!("{sum} in all{more}"));
     out
 }
 

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Command};
 
-use super::style;
+use super::style::{self, Look, Text, Tone};
 use crate::kit::error::{Error, Result};
+use crate::kit::output::{Output, Replace};
 
 /// Print the manual page, or write one page for every command
 #[derive(Args)]
@@ -15,21 +16,23 @@ pub struct Flags {
     dir: Option<PathBuf>,
 }
 
-pub fn run(flags: Flags) -> Result<String> {
+pub fn run(flags: Flags) -> Result<Text> {
     let mut command = super::command().disable_help_subcommand(true);
     command.build();
-    let Some(dir) = flags.dir else { return Ok(render(command)) };
+    let Some(dir) = flags.dir else { return Ok(Text::document(&render(command))) };
     std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
     let mut written = 0;
     let mut open = vec![command];
     while let Some(command) = open.pop() {
         open.extend(command.get_subcommands().cloned());
         let name = command.get_display_name().unwrap_or(command.get_name()).to_string();
-        let path = dir.join(name + ".1");
-        std::fs::write(&path, render(command)).map_err(Error::io("write", &path))?;
+        let own = |text: &str| text.contains("\n.TH batchwright");
+        let replace = Replace::Own { kind: "a manual page of batchwright", is: own, force: false };
+        Output::file("--dir", &dir.join(name + ".1"), replace, &[])?.write(render(command).as_bytes())?;
         written += 1;
     }
-    Ok(format!("{} written to {}\n", style::plural(written, "page"), dir.display()))
+    let said = format!("{} written to {}", style::plural(written, "page"), dir.display());
+    Ok(Look::stdout().line(Tone::Plain, &said))
 }
 
 fn render(command: Command) -> String {

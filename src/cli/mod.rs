@@ -22,9 +22,9 @@ mod schema;
 mod synth;
 mod update;
 
+use std::cell::OnceCell;
 use std::ffi::OsString;
-use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -36,15 +36,17 @@ use serde::Serialize;
 use crate::config::Settings;
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
+use crate::kit::{output, text};
+use style::{Look, Text, Tone};
 
 const LONG_ABOUT: &str = "\
-batchwright reads a Parquet dataset before training, counts its modalities (modes of the data's distribution, the kinds \
-of rows there are; not image and text), and writes a plan: stratified batches, row weights, scores and statistics as \
+batchwright reads a Parquet dataset before training, counts its modalities (modes of the data's distribution: the \
+kinds of rows it has, not image or text), and writes a plan: stratified batches, row weights, scores and statistics as \
 plain Arrow files that any training loop reads.";
 
 const AFTER_HELP: &str = "\
-Settings: a flag wins over its environment variable (--batch-size is BATCHWRIGHT_BATCH_SIZE), that over the file \
-batchwright.toml, that over the default. `batchwright config show` tells where each value comes from.
+Settings: a flag overrides its environment variable (BATCHWRIGHT_BATCH_SIZE for --batch-size), which overrides the file \
+batchwright.toml, which overrides the default. `batchwright config show` shows where each value comes from.
 
 Exit codes: 0 done, 1 `check` found drift or a broken contract, 2 wrong usage or settings, 3 unreadable or invalid input, 4 \
 `check` has too few rows to tell, 130 interrupted.";
@@ -84,12 +86,12 @@ enum Verb {
 
 /// What a verb leaves: text for stdout, and the exit code where it is an answer.
 struct Done {
-    text: String,
+    text: Text,
     code: u8,
 }
 
-impl From<String> for Done {
-    fn from(text: String) -> Self {
+impl From<Text> for Done {
+    fn from(text: Text) -> Self {
         Done { text, code: 0 }
     }
 }
@@ -101,10 +103,10 @@ struct Talk {
     /// How progress is shown on stderr
     #[arg(long, global = true, value_enum, default_value_t, hide_default_value = true)]
     progress: bars::Show,
-    /// Say more: a line for every stage
+    /// Print a line for every stage
     #[arg(short, long, global = true, action = clap::ArgAction::Count)]
     verbose: u8,
-    /// Say nothing but errors
+    /// Print errors only
     #[arg(short, long, global = true, conflicts_with = "verbose")]
     quiet: bool,
 }
@@ -116,9 +118,16 @@ struct Context<'a> {
     /// The verb that runs, for its flags' names and where their values come from.
     command: &'a Command,
     matches: &'a ArgMatches,
+    /// What the verb writes, once it begins to.
+    out: &'a OnceCell<PathBuf>,
 }
 
 impl Context<'_> {
+    /// From here on, `path` is being written.
+    fn writes(&self, path: &Path) {
+        let _ = self.out.set(path.to_path_buf());
+    }
+
     fn settings(&self, file: &ConfigFile, flags: &impl Serialize) -> Result<Settings> {
         settings::resolve(file.config.as_deref(), flags, self.command, self.matches)
     }
@@ -147,28 +156,43 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 /// that stops the run once it is set, after cleaning up.
 pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Arc<AtomicBool>)) -> u8 {
     let mut command = command();
-    let matches = match command.try_get_matches_from_mut(args) {
-        Ok(matches) => matches,
+    let args: Vec<OsString> = args.into_iter().collect();
+    let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
+        let cli = Cli::from_arg_matches(&matches).map_err(|e| e.format(&mut command))?;
+        Ok((cli, matches))
+    });
+    let (cli, matches) = match parsed {
+        Ok(parsed) => parsed,
+        Err(e) => return usage(e, &args),
+    };
+    let out = OnceCell::new();
+    let (error, note) = match execute(cli, &command, &matches, begin, &out) {
+        Ok(done) => match show(&done.text) {
+            Ok(()) => return done.code,
+            Err(e) => (e, Some("the run is complete; only what it says could not be shown".into())),
+        },
         Err(e) => {
-            // Help and version are no failure; neither is a reader that went away.
-            let _ = e.print();
-            return e.exit_code() as u8;
+            let note = out.get().and_then(|out| left_behind(&e, out));
+            (e, note)
         }
     };
-    let cli = match Cli::from_arg_matches(&matches) {
-        Ok(cli) => cli,
-        Err(e) => {
-            let _ = e.format(&mut command).print();
-            return 2;
-        }
-    };
-    match execute(cli, &command, &matches, begin).and_then(|done| print(&done.text).map(|()| done.code)) {
-        Ok(code) => code,
-        Err(e) => {
-            let _ = std::io::stderr().write_all(explain(&e).as_bytes());
-            e.exit_code()
-        }
+    let mut text = explain(&error);
+    let note = note.map(|note| Look::stderr().line(Tone::Plain, &format!("  note: {note}")));
+    text.extend(note);
+    text.to_stderr();
+    error.exit_code()
+}
+
+/// What a run that was stopped left at its place, as it is on disk: said where a person would ask.
+fn left_behind(error: &Error, out: &Path) -> Option<String> {
+    if !matches!(error, Error::Interrupted | Error::Io { .. }) {
+        return None;
     }
+    let left: Vec<String> = output::left_behind(out).iter().map(|p| p.display().to_string()).collect();
+    Some(match left.is_empty() {
+        true => "nothing of this run was left behind".into(),
+        false => format!("{} could not be removed; the next run tries again", left.join(", ")),
+    })
 }
 
 fn execute(
@@ -176,11 +200,12 @@ fn execute(
     command: &Command,
     matches: &ArgMatches,
     begin: impl FnOnce(Arc<AtomicBool>),
+    out: &OnceCell<PathBuf>,
 ) -> Result<Done> {
     let verbosity = if cli.talk.quiet { -1 } else { cli.talk.verbose as i8 };
     let progress = bars::observe(cli.talk.progress, verbosity);
     for name in settings::unknown_variables(command) {
-        progress.warn(&format!("the environment variable {name} is no setting of batchwright"));
+        progress.warn(&format!("the environment variable {name} is not a setting of batchwright"));
     }
     begin(progress.cancel_switch());
     let (mut command, mut matches) = (command, matches);
@@ -188,7 +213,7 @@ fn execute(
         command = command.find_subcommand(name).expect("clap matched this verb");
         matches = inner;
     }
-    let context = Context { progress, quiet: cli.talk.quiet, command, matches };
+    let context = Context { progress, quiet: cli.talk.quiet, command, matches, out };
     let text = match cli.verb {
         Verb::Plan(flags) => plan::run(*flags, &context),
         Verb::Modalities(flags) => modalities::run(*flags, &context),
@@ -207,38 +232,54 @@ fn execute(
     text.map(Done::from)
 }
 
+/// Shows the help or the version, or what is wrong with a command line. A reader that went away is no failure.
+fn usage(error: clap::Error, args: &[OsString]) -> u8 {
+    // The same mistake with clean arguments has the same message, and a clean one.
+    let cleaned: Vec<String> = args.iter().map(|a| text::clean(&a.to_string_lossy()).into_owned()).collect();
+    let clean = args.iter().zip(&cleaned).all(|(a, b)| a.as_os_str() == b.as_str());
+    let error = if clean { error } else { command().try_get_matches_from(cleaned).err().unwrap_or(error) };
+    match error.use_stderr() {
+        true => Look::stderr().usage(&error).to_stderr(),
+        false => drop(Look::stdout().usage(&error).to_stdout()),
+    }
+    error.exit_code() as u8
+}
+
 /// Text to stdout. A reader that went away (`| head`) has all it wanted.
-fn print(text: &str) -> Result<()> {
-    let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+fn show(text: &Text) -> Result<()> {
+    match text.to_stdout() {
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io("write", "standard output")(e)),
         _ => Ok(()),
     }
 }
 
 /// One JSON object, as `--json` prints it.
-fn json(value: &impl Serialize) -> String {
-    serde_json::to_string_pretty(value).expect("plain values") + "\n"
+fn json(value: &impl Serialize) -> Text {
+    Text::document(&(text::json(&serde_json::to_string_pretty(value).expect("plain values")) + "\n"))
+}
+
+/// The same on one line, for a stream of them.
+fn json_line(value: &serde_json::Value) -> Text {
+    Text::document(&(text::json(&value.to_string()) + "\n"))
 }
 
 /// What happened, why, and what to do about it.
-fn explain(error: &Error) -> String {
-    let look = style::Look::stderr();
-    let mut said = error.to_string();
-    let mut text = format!("{} {said}\n", look.red("error:"));
-    let mut cause = std::error::Error::source(error);
-    while let Some(e) = cause {
-        let message = e.to_string();
-        if !said.contains(&message) {
-            text += &format!("  {} {message}\n", look.dim("cause:"));
-        }
-        said = message;
-        cause = e.source();
-    }
-    if !error.help().is_empty() {
-        text += &format!("  {} {}\n", look.cyan("help:"), error.help());
-    }
-    text
+fn explain(error: &Error) -> Text {
+    let line = |(what, text): (&str, String)| {
+        let (indent, tone) = match what {
+            "error" => ("", Tone::Red),
+            "cause" => ("  ", Tone::Dim),
+            _ => ("  ", Tone::Cyan),
+        };
+        let (what, text) = (format!("{what}:"), format!(" {text}"));
+        Look::stderr().pieces(&[(Tone::Plain, indent), (tone, &what), (Tone::Plain, &text)])
+    };
+    error.lines().into_iter().map(line).collect()
+}
+
+/// Says that the run is about to stop.
+pub fn stopping() {
+    Look::stderr().line(Tone::Plain, "stopping; press Ctrl-C again to stop at once").to_stderr();
 }
 
 /// Stops at SIGINT and SIGTERM; a second one ends the process. The handler is installed once a process, the switch is that
@@ -252,9 +293,11 @@ fn on_signal(switch: Arc<AtomicBool>) {
         let _ = ctrlc::set_handler(move || {
             let again = current().as_ref().is_none_or(|s| s.swap(true, Ordering::Relaxed));
             if again {
+                let left = "stopped at once; the next run to the same place removes what was being written";
+                Look::stderr().line(Tone::Plain, left).to_stderr();
                 std::process::exit(130);
             }
-            let _ = writeln!(std::io::stderr(), "stopping; press Ctrl-C again to stop at once");
+            stopping();
         });
     }
 }
@@ -309,10 +352,10 @@ mod tests {
         let denied = std::io::Error::from(std::io::ErrorKind::PermissionDenied);
         let text = explain(&Error::io("read", "x.parquet")(denied));
         assert_eq!(
-            text,
+            &*text,
             "error: cannot read x.parquet: permission denied\n  help: check the permissions of this path\n"
         );
-        let text = explain(&Error::input("x.parquet", "is no Parquet file", "").because("bad magic"));
-        assert_eq!(text, "error: x.parquet: is no Parquet file\n  cause: bad magic\n");
+        let text = explain(&Error::input("x.parquet", "is not a Parquet file", "").because("bad magic"));
+        assert_eq!(&*text, "error: x.parquet: is not a Parquet file\n  cause: bad magic\n");
     }
 }

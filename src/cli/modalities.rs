@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::flags::{ALL, CountFlags};
-use super::style::{self, Look};
+use super::style::{self, Look, Text, Tone};
 use super::{ConfigFile, Context};
 use crate::kit::error::Result;
 use crate::pipeline::{self, Compared, Comparison, Counted};
@@ -26,7 +26,7 @@ pub struct Flags {
     json: bool,
 }
 
-pub fn run(mut flags: Flags, context: &Context) -> Result<String> {
+pub fn run(mut flags: Flags, context: &Context) -> Result<Text> {
     if flags.flags.modalities.estimator.as_deref() == Some(ALL) {
         flags.flags.modalities.estimator = None;
         let settings = context.settings(&flags.file, &flags.flags)?;
@@ -41,20 +41,12 @@ pub fn run(mut flags: Flags, context: &Context) -> Result<String> {
 /// Rows of a table; the rest is counted, and in `--json`.
 const SHOWN: usize = 20;
 
-fn describe(c: &Counted, look: Look) -> String {
+fn describe(c: &Counted, look: Look) -> Text {
     let line = |name: &str, text: String| (name.to_string(), text);
-    let mut lines = vec![
-        line(
-            "modalities",
-            super::plan::modality_count(
-                c.modalities,
-                c.confidence,
-                c.interval,
-                c.clear,
-                &c.estimator,
-                c.counted,
-            ),
-        ),
+    let count =
+        super::plan::modality_count(c.modalities, c.confidence, c.interval, c.clear, &c.estimator, c.counted);
+    let mut lines = style::listed("modalities", count);
+    lines.extend([
         line(
             "sample",
             format!(
@@ -64,7 +56,7 @@ fn describe(c: &Counted, look: Look) -> String {
             ),
         ),
         line("time", style::seconds(c.seconds)),
-    ];
+    ]);
     let plain = |v: &serde_json::Value| match v {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
@@ -87,22 +79,22 @@ fn describe(c: &Counted, look: Look) -> String {
             ]
         })
         .collect();
-    out += "\n";
-    out += &style::table(&["modality", "sample rows", "share", ""], &[true, true, true, false], &sizes, look);
-    out += &more(c.sizes.len(), look);
+    out += Text::blank();
+    out += style::table(&["modality", "sample rows", "share", ""], &[true, true, true, false], &sizes, look);
+    out += more(c.sizes.len(), look);
 
     if !c.curve.is_empty() {
         let rows: Vec<Vec<String>> = (c.curve.iter().take(SHOWN))
             .map(|(k, criterion, value)| vec![k.to_string(), format!("{value:.4}"), criterion.clone()])
             .collect();
-        out += "\n";
-        out += &style::table(&["k", "value", "criterion"], &[true, true, false], &rows, look);
-        out += &more(c.curve.len(), look);
+        out += Text::blank();
+        out += style::table(&["k", "value", "criterion"], &[true, true, false], &rows, look);
+        out += more(c.curve.len(), look);
     }
     out
 }
 
-fn side_by_side(c: &Comparison, look: Look) -> String {
+fn side_by_side(c: &Comparison, look: Look) -> Text {
     let line = |name: &str, text: String| (name.to_string(), text);
     let sample = style::plural(c.sample_rows, "row");
     let lines = [
@@ -134,21 +126,23 @@ fn side_by_side(c: &Comparison, look: Look) -> String {
         ]
     };
     let rows: Vec<Vec<String>> = c.estimators.iter().map(row).collect();
-    let mut out = style::facts(&lines, look) + "\n";
-    out += &style::table(&head, &[false, true, true, true, true, true, true, false], &rows, look);
+    let mut out = style::facts(&lines, look);
+    out += Text::blank();
+    out += style::table(&head, &[false, true, true, true, true, true, true, false], &rows, look);
     for e in &c.estimators {
         if let Some(reason) = &e.failed {
-            out += &format!("{}: {reason}\n", e.estimator);
+            out += look.line(Tone::Plain, &format!("{}: {reason}", e.estimator));
         }
     }
-    out + &look.dim(&format!("like {}: adjusted Rand index of the labels, 1 if they are the same", c.default))
-        + "\n"
+    let like = format!("like {}: adjusted Rand index of the labels, 1 if they are the same", c.default);
+    out += look.line(Tone::Dim, &like);
+    out
 }
 
-fn more(rows: usize, look: Look) -> String {
+fn more(rows: usize, look: Look) -> Text {
     match rows.saturating_sub(SHOWN) {
-        0 => String::new(),
-        rest => look.dim(&format!("and {rest} more: --json has all")) + "\n",
+        0 => Text::default(),
+        rest => look.line(Tone::Dim, &format!("and {rest} more: --json has all")),
     }
 }
 

@@ -3,7 +3,7 @@
 use clap::Args;
 
 use super::flags::{ALL, PlanFlags};
-use super::style::{self, Look};
+use super::style::{self, Look, Text};
 use super::{ConfigFile, Context};
 use crate::kit::error::{Error, Result};
 use crate::pipeline::{self, Estimate, Summary};
@@ -36,7 +36,7 @@ pub struct Flags {
     json: bool,
 }
 
-pub fn run(flags: Flags, context: &Context) -> Result<String> {
+pub fn run(flags: Flags, context: &Context) -> Result<Text> {
     if flags.flags.modalities.estimator.as_deref() == Some(ALL) {
         return Err(Error::config(
             "--estimator",
@@ -55,10 +55,11 @@ pub fn run(flags: Flags, context: &Context) -> Result<String> {
             style::facts(&forecast(&estimate), look)
         });
     }
+    context.writes(&run.out);
     let summary = pipeline::plan(&flags.inputs, config, run, progress)?;
     match (flags.json, context.quiet) {
         (true, _) => Ok(super::json(&summary)),
-        (false, true) => Ok(String::new()),
+        (false, true) => Ok(Text::default()),
         (false, false) => Ok(style::facts(&facts(&summary, look.width), look)),
     }
 }
@@ -99,7 +100,7 @@ fn forecast(e: &Estimate) -> Lines {
     lines
 }
 
-/// "M = 50, confidence 93 % (90 % interval 48 to 53), counted by consensus"
+/// "50 (confidence 93.0 %, likely 48 to 53, counted by consensus)", and a second line where that is no clear number.
 pub fn modality_count(
     m: u32,
     confidence: f64,
@@ -107,19 +108,20 @@ pub fn modality_count(
     clear: bool,
     estimator: &str,
     counted: bool,
-) -> String {
+) -> Vec<String> {
     if !counted {
-        return match estimator {
+        return vec![match estimator {
             "column" => format!("{m} (the values of a column)"),
             name => format!("{m} (fixed, by {name})"),
-        };
+        }];
     }
     let likely = if low < high { format!("likely {low} to {high}, ") } else { String::new() };
     let sure = format!("confidence {}, {likely}counted by {estimator}", style::percent(confidence));
-    match clear {
-        true => format!("{m} ({sure})"),
-        false => format!("{m} ({sure})\nno clear number: the fine strata carry the stratification"),
+    let mut lines = vec![format!("{m} ({sure})")];
+    if !clear {
+        lines.push("no clear number: the fine strata carry the stratification".into());
     }
+    lines
 }
 
 /// In words: the ratio, and whether a label was there to predict it from.
@@ -139,7 +141,7 @@ pub fn predicted_gain(gain: Option<(f64, bool)>) -> String {
 }
 
 /// Modalities one a line: "#0   331 rows   18.4 %  label=3". `room` is in characters.
-fn named(modalities: &[(String, u64, f64)], room: usize) -> String {
+fn named(modalities: &[(String, u64, f64)], room: usize) -> Vec<String> {
     let rows: Vec<String> = modalities.iter().map(|m| style::count(m.1)).collect();
     let width = rows.iter().map(String::len).max().unwrap_or(0);
     let one = |((name, _, share), rows): (&(String, u64, f64), &String)| {
@@ -148,7 +150,7 @@ fn named(modalities: &[(String, u64, f64)], room: usize) -> String {
         let name = style::shorten(name, room.saturating_sub(head.chars().count()));
         format!("{head}{name}").trim_end().to_string()
     };
-    modalities.iter().zip(&rows).map(one).collect::<Vec<_>>().join("\n")
+    modalities.iter().zip(&rows).map(one).collect()
 }
 
 /// `width` is that of the terminal.
@@ -171,17 +173,13 @@ fn facts(s: &Summary, width: usize) -> Lines {
                 style::count(s.rows_planned)
             ),
         ),
-        line(
-            "modalities",
-            modality_count(s.modalities, s.confidence, s.interval, s.clear, &s.estimator, s.counted),
-        ),
     ];
-    if !s.largest.is_empty() {
-        lines.push(line("  largest", named(&s.largest, room)));
-    }
+    let count = modality_count(s.modalities, s.confidence, s.interval, s.clear, &s.estimator, s.counted);
+    lines.extend(style::listed("modalities", count));
+    lines.extend(style::listed("  largest", named(&s.largest, room)));
     // With few modalities the rarest are among the largest already.
     if s.modalities as usize > s.largest.len() {
-        lines.push(line("  rarest", named(&s.rarest, room)));
+        lines.extend(style::listed("  rarest", named(&s.rarest, room)));
     }
     lines.push(line("strata", style::count(s.strata.into())));
     lines.push(line(

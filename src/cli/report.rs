@@ -1,16 +1,16 @@
 //! `report`: what a plan says, as one HTML page.
 
 use std::fs;
-use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::Value;
 
-use super::style;
+use super::style::{self, Look, Text, Tone};
 use crate::config::{Settings, leaves};
 use crate::format::Manifest;
 use crate::kit::error::{Error, Result};
+use crate::kit::output::{Output, Replace};
 use crate::plan::Plan;
 use crate::report::{self, Drift};
 
@@ -29,46 +29,39 @@ pub struct Flags {
     /// File to write; -: standard output
     #[arg(short, long, value_name = "FILE")]
     out: PathBuf,
-    /// Show what `check` found, too: the file with its JSON output
+    /// Also show what `check` found: the file with its JSON output
     #[arg(long, value_name = "FILE")]
     drift: Option<PathBuf>,
-    /// Replace a file that is no report
+    /// Replace a file that is not a report
     #[arg(long)]
     force: bool,
 }
 
-pub fn run(flags: Flags, quiet: bool) -> Result<String> {
-    let (out, to_stdout) = (&flags.out, flags.out.as_os_str() == "-");
-    if !to_stdout && !flags.force {
-        check_free(out)?;
-    }
+pub fn run(flags: Flags, quiet: bool) -> Result<Text> {
+    let out = &flags.out;
+    let replace = match flags.force {
+        true => Replace::Any { own: |_| false },
+        false => {
+            let is = |text: &str| text.starts_with(report::BEGIN);
+            Replace::Own { kind: "a batchwright report", is, force: true }
+        }
+    };
+    let keep: Vec<PathBuf> = [Some(flags.plan.clone()), flags.drift.clone()].into_iter().flatten().collect();
+    let output = match out.as_os_str() == "-" {
+        true => None,
+        false => Some(Output::file("--out", out, replace, &keep)?),
+    };
     let plan = Plan::open(&flags.plan)?;
     let drift = flags.drift.as_deref().map(|path| read_drift(path, &plan.manifest().plan)).transpose()?;
     let page =
         report::render(&report::Input { command: Some(command(plan.manifest())), plan: &plan, drift })?;
-    if to_stdout {
-        return Ok(page);
-    }
-    write(out, &page)?;
+    let Some(output) = output else { return Ok(Text::document(&page)) };
+    output.write(page.as_bytes())?;
     Ok(if quiet {
-        String::new()
+        Text::default()
     } else {
-        format!("{}: {}\n", out.display(), style::bytes(page.len() as u64))
+        Look::stdout().line(Tone::Plain, &format!("{}: {}", out.display(), style::bytes(page.len() as u64)))
     })
-}
-
-/// An older report may be replaced, anything else is kept.
-fn check_free(out: &Path) -> Result<()> {
-    let Ok(mut file) = fs::File::open(out) else { return Ok(()) };
-    let mut head = vec![0; report::BEGIN.len()];
-    match file.read_exact(&mut head) {
-        Ok(()) if head == report::BEGIN.as_bytes() => Ok(()),
-        _ => Err(Error::config(
-            "--out",
-            format!("{} exists and is no report", out.display()),
-            "choose another name, or --force to replace it",
-        )),
-    }
 }
 
 fn read_drift(path: &Path, plan: &str) -> Result<Drift> {
@@ -77,31 +70,12 @@ fn read_drift(path: &Path, plan: &str) -> Result<Drift> {
     };
     let text = fs::read_to_string(path).map_err(Error::io("read", path))?;
     let drift: Drift =
-        serde_json::from_str(&text).map_err(|e| wrong(format!("is no outcome of a check: {e}")))?;
+        serde_json::from_str(&text).map_err(|e| wrong(format!("is not the JSON output of `check`: {e}")))?;
     if drift.plan_id != plan {
         let other = style::shorten(&drift.plan_id, 13);
         return Err(wrong(format!("is about another plan, {other}, not {}", style::shorten(plan, 13))));
     }
     Ok(drift)
-}
-
-/// Beside, then renamed: a reader sees the old page or the new one, and a killed run leaves the old one.
-fn write(out: &Path, page: &str) -> Result<()> {
-    let Some(name) = out.file_name().filter(|_| !out.is_dir()) else {
-        let reason = format!("{} is no name for a file", out.display());
-        return Err(Error::config("--out", reason, "name a file, such as report.html"));
-    };
-    let beside =
-        out.with_file_name(format!(".{}.batchwright-{}", name.to_string_lossy(), std::process::id()));
-    let written = fs::File::create(&beside)
-        .and_then(|mut file| file.write_all(page.as_bytes()).and_then(|()| file.sync_all()))
-        .map_err(Error::io("write", out))
-        .and_then(|()| fs::rename(&beside, out).map_err(Error::io("rename to", out)));
-    if written.is_err() {
-        // The first failure is the one to tell.
-        let _ = fs::remove_file(&beside);
-    }
-    written
 }
 
 /// The command that makes the plan again, where its inputs are: they are named as plan.json names them.
@@ -123,6 +97,17 @@ fn command(m: &Manifest) -> String {
         let text = match (&value, key.as_str()) {
             (_, "batches.shares") => "SHARES.json".into(),
             (Value::String(choice), "batches.allocation") if choice == "shares" => continue,
+            (Value::Array(list), "features.columns") if list.iter().any(|name| plain(name).contains(',')) => {
+                // Repeated: a name each time, at least twice.
+                let twice = if list.len() == 1 { 2 } else { 1 };
+                words.extend(
+                    list.iter()
+                        .cycle()
+                        .take(list.len() * twice)
+                        .map(|name| format!("--features {}", quote(&plain(name)))),
+                );
+                continue;
+            }
             (Value::Array(list), _) => list.iter().map(plain).collect::<Vec<_>>().join(","),
             (other, _) => plain(other),
         };

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::style;
+use super::style::{self, Look, Text, Tone};
 use crate::kit::error::{Error, Result};
+use crate::kit::output::{Output, Replace};
 
 /// Print the schema of a plan's files
 #[derive(Args)]
@@ -18,25 +19,25 @@ pub struct Flags {
     write: Option<PathBuf>,
 }
 
-pub fn run(flags: Flags) -> Result<String> {
+pub fn run(flags: Flags) -> Result<Text> {
     let documents = documents();
     if let Some(dir) = flags.write {
         std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
         for (kind, text) in &documents {
+            let own = |text: &str| text.contains("\"$schema\"") || text.contains("\"one_row_per\"");
+            let replace = Replace::Own { kind: "a batchwright schema", is: own, force: false };
             let path = dir.join(format!("{kind}.json"));
-            std::fs::write(&path, text).map_err(Error::io("write", &path))?;
+            Output::file("--write", &path, replace, &[])?.write(text.as_bytes())?;
         }
-        return Ok(format!(
-            "{} written to {}\n",
-            style::plural(documents.len() as u64, "schema"),
-            dir.display()
-        ));
+        let said =
+            format!("{} written to {}", style::plural(documents.len() as u64, "schema"), dir.display());
+        return Ok(Look::stdout().line(Tone::Plain, &said));
     }
     let names = || documents.keys().map(String::as_str);
     match flags.kind {
-        None => Ok(names().map(|name| format!("{name}\n")).collect()),
+        None => Ok(names().map(|name| Look::stdout().line(Tone::Plain, name)).collect()),
         Some(kind) => match documents.get(&kind) {
-            Some(text) => Ok(text.clone()),
+            Some(text) => Ok(Text::document(text)),
             None => Err(Error::config(
                 "schema",
                 format!("there is no kind of file `{kind}`"),

@@ -87,7 +87,7 @@ pub fn unknown_variables(command: &Command) -> Vec<String> {
     unknown
 }
 
-/// All layers for the flags of one verb. `matches` tells a flag from an environment variable.
+/// All layers for the flags of one verb. `matches` distinguishes a flag from an environment variable.
 pub fn resolve(
     file: Option<&Path>,
     flags: &impl Serialize,
@@ -102,9 +102,15 @@ pub fn resolve(
     Settings::new(&layers)
 }
 
+/// The text of a file, without the mark that editors on Windows begin it with.
+fn read_text(path: &Path) -> std::io::Result<String> {
+    let text = std::fs::read_to_string(path)?;
+    Ok(text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text))
+}
+
 fn from_file(path: &Path) -> Result<Layer> {
     let name = path.display().to_string();
-    let text = std::fs::read_to_string(path).map_err(|e| match e.kind() {
+    let text = read_text(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
             Error::config("--config", format!("there is no file {name}"), "check the spelling of the path")
         }
@@ -174,10 +180,8 @@ fn shares(path: &str) -> Result<Value> {
             "a file holds a list of shares, or a table from stratum number to share",
         )
     };
-    let text = std::fs::read_to_string(path).map_err(|e| {
-        wrong(format!(
-            "is `{path}`, which is none of proportional, equal, tau, nor a file that can be read ({e})"
-        ))
+    let text = read_text(Path::new(path)).map_err(|e| {
+        wrong(format!("`{path}` is neither proportional, equal or tau, nor a file that can be read ({e})"))
     })?;
     let value = serde_json::from_str(&text)
         .or_else(|_| toml::from_str::<Value>(&text))

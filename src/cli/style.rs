@@ -1,8 +1,96 @@
-//! How numbers, tables and colours look, the same in every verb.
+//! How numbers, tables and colours look, the same in every verb, and the one way to the terminal: a [`Text`] holds whole
+//! lines, and what comes into a line is cleaned there. Nothing else writes to stdout or stderr (tests/layers.rs).
 
-use std::io::IsTerminal;
+use std::io::{IsTerminal, Write};
+use std::ops::AddAssign;
 
+use indicatif::MultiProgress;
+
+pub use crate::kit::text::shorten;
+use crate::kit::text::{self, clean};
 pub use crate::report::words::{count, percent, plural};
+
+/// Whole lines to show, colours included.
+#[derive(Clone, Debug, Default)]
+pub struct Text(String);
+
+impl Text {
+    /// A text in a format of its own (JSON, HTML, a man page), which has escaped what it holds.
+    pub fn document(text: &str) -> Text {
+        Text(text::document(text))
+    }
+
+    /// To stdout.
+    pub fn to_stdout(&self) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        out.write_all(self.0.as_bytes()).and_then(|()| out.flush())
+    }
+
+    /// To stderr; a reader that went away is no reason to stop.
+    pub fn to_stderr(&self) {
+        let _ = std::io::stderr().write_all(self.0.as_bytes());
+    }
+
+    /// To stderr, above progress bars.
+    pub fn above(&self, bars: &MultiProgress) {
+        let _ = bars.println(self.0.trim_end());
+    }
+
+    /// One below the other, an empty line between them.
+    pub fn paragraphs(texts: impl IntoIterator<Item = Text>) -> Text {
+        Text(texts.into_iter().map(|t| t.0).collect::<Vec<_>>().join("\n"))
+    }
+
+    pub fn blank() -> Text {
+        Text("\n".into())
+    }
+}
+
+impl AddAssign for Text {
+    fn add_assign(&mut self, more: Text) {
+        self.0 += &more.0;
+    }
+}
+
+impl Extend<Text> for Text {
+    fn extend<I: IntoIterator<Item = Text>>(&mut self, texts: I) {
+        texts.into_iter().for_each(|text| *self += text);
+    }
+}
+
+impl FromIterator<Text> for Text {
+    fn from_iter<I: IntoIterator<Item = Text>>(texts: I) -> Text {
+        let mut all = Text::default();
+        all.extend(texts);
+        all
+    }
+}
+
+impl std::ops::Deref for Text {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Display for Text {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// How a piece of a line stands out.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Tone {
+    Plain,
+    Dim,
+    Bold,
+    Red,
+    Green,
+    Yellow,
+    Cyan,
+}
 
 /// What the place that text goes to can show.
 #[derive(Clone, Copy)]
@@ -23,7 +111,7 @@ impl Look {
     }
 
     pub fn stderr() -> Look {
-        if std::io::stderr().is_terminal() { Look::terminal(None) } else { Look::plain() }
+        if stderr_is_terminal() { Look::terminal(None) } else { Look::plain() }
     }
 
     /// Colours unless the user said NO_COLOR (no-color.org).
@@ -33,33 +121,44 @@ impl Look {
         Look { colour: !refused && !dumb, width: columns.unwrap_or(100) }
     }
 
-    fn wrap(self, code: &str, text: &str) -> String {
-        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_string() }
+    /// A line in one tone.
+    pub fn line(self, tone: Tone, text: &str) -> Text {
+        self.pieces(&[(tone, text)])
     }
 
-    pub fn dim(self, text: &str) -> String {
-        self.wrap("2", text)
+    /// A line of several pieces, each cleaned before it gets its colour.
+    pub fn pieces(self, pieces: &[(Tone, &str)]) -> Text {
+        let mut out = String::new();
+        for (tone, text) in pieces {
+            let text = clean(text);
+            let code = match tone {
+                Tone::Plain => "",
+                Tone::Dim => "2",
+                Tone::Bold => "1",
+                Tone::Red => "1;31",
+                Tone::Green => "1;32",
+                Tone::Yellow => "1;33",
+                Tone::Cyan => "36",
+            };
+            match self.colour && !code.is_empty() && !text.trim().is_empty() {
+                true => out += &format!("\x1b[{code}m{text}\x1b[0m"),
+                false => out += &text,
+            }
+        }
+        out.push('\n');
+        Text(out)
     }
 
-    pub fn bold(self, text: &str) -> String {
-        self.wrap("1", text)
+    /// What clap says of a command line, in its own colours; arguments that a terminal would act on are cleaned.
+    pub fn usage(self, error: &clap::Error) -> Text {
+        let plain = error.render().to_string();
+        let guarded = text::document(&plain);
+        Text(if self.colour && guarded == plain { error.render().ansi().to_string() } else { guarded })
     }
+}
 
-    pub fn red(self, text: &str) -> String {
-        self.wrap("1;31", text)
-    }
-
-    pub fn green(self, text: &str) -> String {
-        self.wrap("1;32", text)
-    }
-
-    pub fn yellow(self, text: &str) -> String {
-        self.wrap("1;33", text)
-    }
-
-    pub fn cyan(self, text: &str) -> String {
-        self.wrap("36", text)
-    }
+pub fn stderr_is_terminal() -> bool {
+    std::io::stderr().is_terminal()
 }
 
 /// Columns of the terminal that stdout is.
@@ -123,56 +222,51 @@ pub fn sparkline(values: &[f64], cells: usize) -> String {
     means.iter().map(bar).collect()
 }
 
-/// User text on one line, without what a terminal would act on.
-pub fn printable(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
-}
-
-/// At most `room` characters; a cut is marked.
-pub fn shorten(text: &str, room: usize) -> String {
-    if text.chars().count() <= room {
-        return text.into();
-    }
-    text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
+/// A fact of several lines.
+pub fn listed(name: &str, texts: impl IntoIterator<Item = String>) -> Vec<(String, String)> {
+    let name_of = |i: usize| if i == 0 { name.to_string() } else { String::new() };
+    texts.into_iter().enumerate().map(|(i, text)| (name_of(i), text)).collect()
 }
 
 /// Facts one below the other: names in one column, texts wrapped beside them.
-pub fn facts(lines: &[(String, String)], look: Look) -> String {
-    let name_width = lines.iter().map(|(n, _)| n.chars().count()).max().unwrap_or(0);
+pub fn facts(lines: &[(String, String)], look: Look) -> Text {
+    let name_width = lines.iter().map(|(n, _)| clean(n).chars().count()).max().unwrap_or(0);
     let room = look.width.saturating_sub(name_width + 2).max(24);
-    let mut out = String::new();
+    let mut out = Text::default();
     for (name, text) in lines {
         for (i, line) in wrap(text, room).iter().enumerate() {
-            let head = if i == 0 { name.as_str() } else { "" };
-            out += &look.cyan(&format!("{head:name_width$}"));
-            out += &format!("  {line}\n");
+            let head = if i == 0 { clean(name) } else { "".into() };
+            out += look.pieces(&[
+                (Tone::Cyan, &format!("{head:name_width$}")),
+                (Tone::Plain, "  "),
+                (Tone::Plain, line),
+            ]);
         }
     }
     out
 }
 
-/// Words put into lines of at most `room` characters; line breaks in the text stay, and a number keeps its "%".
+/// The words of a text in lines of at most `room` characters; a number keeps its "%".
 pub fn wrap(text: &str, room: usize) -> Vec<String> {
+    let text = clean(text).replace(" %", "\u{a0}%");
     let mut lines = Vec::new();
-    for paragraph in text.lines() {
-        let paragraph = paragraph.replace(" %", "\u{a0}%");
-        let mut line = String::new();
-        for word in paragraph.split(' ') {
-            if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
-                lines.push(std::mem::take(&mut line));
-            } else if !line.is_empty() {
-                line.push(' ');
-            }
-            line += word;
+    let mut line = String::new();
+    for word in text.split(' ') {
+        if !line.is_empty() && line.chars().count() + 1 + word.chars().count() > room {
+            lines.push(std::mem::take(&mut line));
+        } else if !line.is_empty() {
+            line.push(' ');
         }
-        lines.push(line);
+        line += word;
     }
+    lines.push(line);
     lines.iter().map(|line| line.replace('\u{a0}', " ")).collect()
 }
 
 /// Of every column: its widest cell.
 fn widths(head: &[&str], rows: &[Vec<String>]) -> Vec<usize> {
-    let width = |j: usize| rows.iter().map(|r| r[j].chars().count()).chain([head[j].chars().count()]).max();
+    let cell = |r: &Vec<String>, j: usize| clean(&r[j]).chars().count();
+    let width = |j: usize| rows.iter().map(|r| cell(r, j)).chain([head[j].chars().count()]).max();
     (0..head.len()).map(|j| width(j).unwrap_or(0)).collect()
 }
 
@@ -182,19 +276,17 @@ pub fn table_width(head: &[&str], rows: &[Vec<String>]) -> usize {
 }
 
 /// A table whose columns are as wide as their widest cell. `right` columns hold numbers.
-pub fn table(head: &[&str], right: &[bool], rows: &[Vec<String>], look: Look) -> String {
+pub fn table(head: &[&str], right: &[bool], rows: &[Vec<String>], look: Look) -> Text {
     let widths = widths(head, rows);
-    let line = |cells: &[String]| {
-        let cells: Vec<String> = (cells.iter().zip(&widths).zip(right))
+    let line = |cells: Vec<&str>| {
+        let cells: Vec<String> = (cells.into_iter().map(clean).zip(&widths).zip(right))
             .map(|((c, w), right)| if *right { format!("{c:>w$}") } else { format!("{c:w$}") })
             .collect();
         cells.join("  ").trim_end().to_string()
     };
-    let head: Vec<String> = head.iter().map(|h| h.to_string()).collect();
-    let mut out = look.dim(&line(&head)) + "\n";
+    let mut out = look.line(Tone::Dim, &line(head.to_vec()));
     for row in rows {
-        out += &line(row);
-        out.push('\n');
+        out += look.line(Tone::Plain, &line(row.iter().map(String::as_str).collect()));
     }
     out
 }
@@ -227,11 +319,26 @@ mod tests {
         assert_eq!(sparkline(&[0.0, 0.5, 1.0], 8), "▁▅█");
         assert_eq!(sparkline(&[1.0, 1.0, 3.0, 3.0, f64::NAN], 2), "▁█");
         assert_eq!((sparkline(&[2.0], 4), sparkline(&[], 4)), ("▄".into(), String::new()));
-        assert_eq!(printable("a\x1b[31m\nb"), "a [31m b");
         assert_eq!(shorten("modality", 5), "moda…");
         assert_eq!(wrap("one two three", 7), ["one two", "three"]);
         assert_eq!(wrap("one 18.4 % two", 8), ["one", "18.4 %", "two"]);
         let t = table(&["name", "n"], &[false, true], &[vec!["é".into(), "12".into()]], Look::plain());
-        assert_eq!(t, "name   n\né     12\n");
+        assert_eq!(&*t, "name   n\né     12\n");
+    }
+
+    #[test]
+    fn colours_are_ours_alone() {
+        let look = Look { colour: true, width: 30 };
+        let text = look.pieces(&[(Tone::Red, "error:"), (Tone::Plain, " a\x1b[0m\nb")]);
+        assert_eq!(&*text, "\x1b[1;31merror:\x1b[0m a\\u{1b}[0m\\nb\n");
+        let facts =
+            facts(&[("a\x1b".into(), "some words, then ::error:: and\n::more".into())], Look::plain());
+        assert_eq!(facts.lines().count(), 1, "{facts}");
+        let wrapped = super::facts(&[("n".into(), "aaaaaaaaaaaaaaaaaaaaaaaa ::error::x".into())], look);
+        assert_eq!(wrapped.lines().last(), Some("   \\::error::x"), "{wrapped}");
+        let rows = [vec!["::a\x07".to_string(), "1".into()]];
+        let table = table(&["x", "n"], &[false, true], &rows, Look::plain());
+        assert_eq!(&*table, "x           n\n\\::a\\u{7}  1\n");
+        assert_eq!(table_width(&["x", "n"], &rows), 13);
     }
 }

@@ -4,7 +4,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use super::{Context, style};
+use super::Context;
+use super::style::{self, Look, Text, Tone};
 use crate::kit::error::Result;
 use crate::pipeline::synth::{self, Compression, Element, Params};
 
@@ -12,7 +13,7 @@ const EXAMPLE: &str = "\
 Example:
   batchwright synth -o data.parquet --rows 1000000 --dims 384 --modalities 50 --skew 1.2";
 
-/// Make a Parquet dataset with known modalities to try things with
+/// Generate a Parquet dataset with known modalities to try things out
 ///
 /// Rows of a Gaussian mixture with columns id, kind (the true modality), value and embedding. The same flags give the
 /// same bytes, on any number of threads.
@@ -25,7 +26,7 @@ pub struct Flags {
     /// Rows
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     rows: u64,
-    /// Numbers in an embedding
+    /// Dimensions of an embedding
     #[arg(long, default_value_t = 64, value_name = "D")]
     dims: usize,
     /// Modalities
@@ -59,12 +60,12 @@ pub struct Flags {
     /// Threads [default: one per core]
     #[arg(long, value_name = "N")]
     threads: Option<usize>,
-    /// Replace what is there
+    /// Replace an existing file, or a directory of such files
     #[arg(long)]
     force: bool,
 }
 
-pub fn run(flags: Flags, context: &Context) -> Result<String> {
+pub fn run(flags: Flags, context: &Context) -> Result<Text> {
     let params = Params {
         rows: flags.rows,
         dims: flags.dims,
@@ -80,16 +81,18 @@ pub fn run(flags: Flags, context: &Context) -> Result<String> {
     };
     let begun = std::time::Instant::now();
     let threads = flags.threads.unwrap_or(0);
+    context.writes(&flags.out);
     let bytes = synth::write(&params, &flags.out, flags.force, threads, &context.progress)?;
     if context.quiet {
-        return Ok(String::new());
+        return Ok(Text::default());
     }
-    Ok(format!(
-        "{}: {} in {}, {}, {}\n",
+    let said = format!(
+        "{}: {} in {}, {}, {}",
         flags.out.display(),
         style::plural(params.rows, "row"),
         style::plural(params.modalities.into(), "modality"),
         style::bytes(bytes),
         style::seconds(begun.elapsed().as_secs_f64())
-    ))
+    );
+    Ok(Look::stdout().line(Tone::Plain, &said))
 }

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::check::Limits;
 use super::flags::OutFlags;
-use super::style::{self, Look};
+use super::style::{self, Look, Text};
 use super::{ConfigFile, Context};
 use crate::kit::error::{Error, Result};
 use crate::pipeline::{self, Updated};
@@ -21,7 +21,7 @@ Examples:
 /// Bring a plan up to date with its data, reading only what changed
 ///
 /// New rows are assigned by the plan's own prototypes and dealt in with the others; modality ids stay. Where rows are gone or
-/// changed, all are read anew; where new rows are of unknown kinds, or with --refit, modalities are counted again and each
+/// changed, everything is read again; where new rows are of unknown kinds, or with --refit, modalities are counted again and each
 /// keeps the id of the old one it shares most rows with. The plan's own settings hold. Files whose size, modification time
 /// and footer are as they were are not read at all.
 #[derive(Args)]
@@ -34,7 +34,7 @@ pub struct Flags {
     inputs: Vec<String>,
     #[command(flatten)]
     out: Out,
-    /// Count the modalities anew in any case
+    /// Count the modalities again in any case
     #[arg(long, help_heading = "Run")]
     refit: bool,
     /// Hash the bytes of all files, also of those that look unchanged
@@ -63,13 +63,14 @@ struct Given<'a> {
     out: &'a Out,
 }
 
-pub fn run(flags: Flags, context: &Context) -> Result<String> {
+pub fn run(flags: Flags, context: &Context) -> Result<Text> {
     let settings = context.settings(&flags.file, &Given { limits: &flags.limits, out: &flags.out })?;
     let run = &settings.run;
     if flags.out.run.out.is_none() {
         let help = "add -o NEW, or -o with the same plan and --force to replace it";
-        return Err(Error::config("--out", "the new plan has no place", help));
+        return Err(Error::config("--out", "is missing: the new plan needs a place", help));
     }
+    context.writes(&run.out);
     let updated = pipeline::update(
         &flags.plan,
         &flags.inputs,
@@ -81,12 +82,12 @@ pub fn run(flags: Flags, context: &Context) -> Result<String> {
     )?;
     Ok(match (flags.json, context.quiet) {
         (true, _) => super::json(&updated),
-        (false, true) => String::new(),
+        (false, true) => Text::default(),
         (false, false) => describe(&updated, Look::stdout()),
     })
 }
 
-fn describe(u: &Updated, look: Look) -> String {
+fn describe(u: &Updated, look: Look) -> Text {
     let line = |name: &str, text: String| (name.to_string(), text);
     let mut lines = Vec::new();
     if let Some(s) = &u.summary {

@@ -440,7 +440,7 @@ fn unknown(key: &str, origin: &Origin, known: &Layer) -> Error {
         (false, "") => format!("keys outside of tables: {}", here.join(", ")),
         (false, t) => format!("keys of [{t}]: {}", here.join(", ")),
     };
-    Error::config(format!("{key} ({origin})"), "is no setting of batchwright", near + &list)
+    Error::config(format!("{key} ({origin})"), "is not a setting of batchwright", near + &list)
 }
 
 /// All values of a tree by their dotted key.

@@ -3,21 +3,21 @@
 //! For `--out NAME` these stand beside it while a run is under way:
 //!
 //! - `.NAME.batchwright.lock`: held (flock) by the run, so there is one at a time;
-//! - `.NAME.batchwright-<pid>-<n>`: the plan in the making. Found while the lock is ours, it is of a killed run and is
-//!   removed;
+//! - `.NAME.batchwright-<pid>-<n>`: the plan in the making, or the one that was replaced. Found while the lock is ours, it is
+//!   of a killed run and is removed. Only the files that a plan lists are deleted: others are put back into NAME;
 //! - `.NAME.batchwright-old`: the replaced plan, for a moment, where the file system cannot exchange two directories. If
 //!   the run is killed in that moment, the next one, or [`recover`] at the next open, moves it back.
 
-use std::ffi::OsString;
+use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions, TryLockError};
 use std::io::Write;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
 
-use rustix::fs::{CWD, RenameFlags, renameat_with, statvfs};
+use rustix::fs::{Access, CWD, RenameFlags, access, renameat_with, statvfs};
 
 use crate::kit::error::{Error, Result};
+use crate::kit::output::Siblings;
 
 use super::manifest::{MANIFEST, Manifest, RUN, RunInfo};
 
@@ -28,6 +28,7 @@ const SCRATCH: &str = "scratch";
 pub struct Staging {
     place: Place,
     dir: PathBuf,
+    exchange: fn(&Path, &Path) -> std::io::Result<()>,
     /// Dropped last: the lock covers the cleaning up.
     _lock: Lock,
 }
@@ -36,8 +37,7 @@ pub struct Staging {
 #[derive(Clone, Debug)]
 struct Place {
     out: PathBuf,
-    parent: PathBuf,
-    name: OsString,
+    siblings: Siblings,
 }
 
 impl Place {
@@ -47,45 +47,18 @@ impl Place {
             Ok(m) if m.is_symlink() => fs::canonicalize(out).map_err(Error::io("follow the link", out))?,
             _ => out.to_path_buf(),
         };
-        let Some(name) = out.file_name().map(OsString::from) else {
-            return Err(Error::config(
+        match Siblings::of(&out) {
+            Some(siblings) => Ok(Place { out, siblings }),
+            None => Err(Error::config(
                 "out",
                 format!("{} does not name a directory to be written", out.display()),
                 "give the plan a name of its own, for example `--out plan`",
-            ));
-        };
-        let parent = match out.parent() {
-            Some(p) if !p.as_os_str().is_empty() => p.to_path_buf(),
-            _ => PathBuf::from("."),
-        };
-        Ok(Place { out, parent, name })
-    }
-
-    /// `.NAME.batchwright` + `suffix`.
-    fn sibling(&self, suffix: &str) -> PathBuf {
-        let mut name = OsString::from(".");
-        name.push(&self.name);
-        name.push(".batchwright");
-        name.push(suffix);
-        self.parent.join(name)
+            )),
+        }
     }
 
     fn old(&self) -> PathBuf {
-        self.sibling("-old")
-    }
-
-    /// Is this file name `.NAME.batchwright-<pid>-<n>`?
-    fn is_staging(&self, name: &std::ffi::OsStr) -> bool {
-        let prefix = self.sibling("-");
-        let Some(rest) = prefix
-            .file_name()
-            .and_then(|p| name.as_encoded_bytes().strip_prefix(p.as_encoded_bytes()))
-            .and_then(|r| std::str::from_utf8(r).ok())
-        else {
-            return false;
-        };
-        let number = |s: &str| !s.is_empty() && s.bytes().all(|b| b.is_ascii_digit());
-        rest.split_once('-').is_some_and(|(pid, n)| number(pid) && number(n))
+        self.siblings.named("-old")
     }
 }
 
@@ -98,7 +71,7 @@ struct Lock {
 
 impl Lock {
     fn take(place: &Place) -> Result<Lock> {
-        let path = place.sibling(".lock");
+        let path = place.siblings.named(".lock");
         loop {
             let file = OpenOptions::new()
                 .create(true)
@@ -141,28 +114,29 @@ impl Staging {
     /// replaced: a plan without `force`, or anything else that is not an empty directory, always.
     pub fn begin(out: &Path, force: bool) -> Result<Staging> {
         let place = Place::of(out)?;
-        if !place.parent.is_dir() {
+        if !place.siblings.parent.is_dir() {
             return Err(Error::config(
                 "out",
-                format!("the directory {} does not exist", place.parent.display()),
+                format!("the directory {} does not exist", place.siblings.parent.display()),
                 "create it first, or use another --out",
             ));
         }
         let lock = Lock::take(&place)?;
         move_back(&place)?;
-        for entry in fs::read_dir(&place.parent).map_err(Error::io("list", &place.parent))? {
-            let entry = entry.map_err(Error::io("list", &place.parent))?;
-            if place.is_staging(&entry.file_name()) {
-                fs::remove_dir_all(entry.path())
-                    .map_err(Error::io("remove what a killed run left", entry.path()))?;
-            }
+        for (_, left) in place.siblings.unfinished("")? {
+            discard(&left, &place.out);
         }
         check_replaceable(&place.out, force)?;
-        static NEXT: AtomicU64 = AtomicU64::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let dir = place.sibling(&format!("-{}-{n}", std::process::id()));
+        let dir = place.siblings.unused("");
         fs::create_dir(&dir).map_err(Error::io("create the directory", &dir))?;
-        Ok(Staging { place, dir, _lock: lock })
+        Ok(Staging { place, dir, exchange, _lock: lock })
+    }
+
+    /// For tests: as on a file system that cannot exchange two directories (NFS, FAT).
+    #[doc(hidden)]
+    pub fn without_exchange(mut self) -> Staging {
+        self.exchange = |_, _| Err(std::io::ErrorKind::Unsupported.into());
+        self
     }
 
     /// Where the files of the plan are to be written.
@@ -185,16 +159,14 @@ impl Staging {
         if scratch.exists() {
             fs::remove_dir_all(&scratch).map_err(Error::io("remove", &scratch))?;
         }
-        let mut found = Vec::new();
-        sync_tree(&self.dir, &self.dir, &mut found)?;
-        found.sort();
+        let found = sync_tree(&self.dir)?;
         let listed: Vec<&str> = manifest.files.iter().map(|f| f.path.as_str()).collect();
         assert_eq!(found, listed, "plan.json lists exactly the files of the plan");
         write_durably(&self.dir.join(RUN), &run.to_json())?;
         write_durably(&self.dir.join(MANIFEST), &manifest.to_json())?;
         sync_dir(&self.dir)?;
         self.move_into_place()?;
-        sync_dir(&self.place.parent)?;
+        sync_dir(&self.place.siblings.parent)?;
         Ok(manifest)
     }
 
@@ -205,18 +177,16 @@ impl Staging {
             // Nothing is there, or an empty directory.
             return fs::rename(&self.dir, out).map_err(to());
         }
-        match renameat_with(CWD, &self.dir, CWD, out, RenameFlags::EXCHANGE) {
-            Ok(()) => {}
-            Err(_) => {
-                let old = self.place.old();
-                fs::rename(out, &old).map_err(to())?;
-                if let Err(e) = fs::rename(&self.dir, out) {
-                    fs::rename(&old, out).map_err(Error::io("move the old plan back to", out))?;
-                    return Err(to()(e));
-                }
-                sync_dir(&self.place.parent)?;
-                fs::remove_dir_all(&old).map_err(Error::io("remove the old plan at", &old))?;
+        if (self.exchange)(&self.dir, out).is_err() {
+            let old = self.place.old();
+            fs::rename(out, &old).map_err(to())?;
+            if let Err(e) = fs::rename(&self.dir, out) {
+                fs::rename(&old, out).map_err(Error::io("move the old plan back to", out))?;
+                return Err(to()(e));
             }
+            sync_dir(&self.place.siblings.parent)?;
+            // Where an exchange would have put it.
+            fs::rename(&old, &self.dir).map_err(Error::io("move the replaced plan to", &self.dir))?;
         }
         Ok(())
     }
@@ -224,9 +194,13 @@ impl Staging {
 
 impl Drop for Staging {
     fn drop(&mut self) {
-        // After a commit this is the old plan that was exchanged, or nothing.
-        let _ = fs::remove_dir_all(&self.dir);
+        // After a commit this is the plan that was replaced, or nothing.
+        discard(&self.dir, &self.place.out);
     }
+}
+
+fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
+    Ok(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
 }
 
 /// Moves a plan back that a killed run had moved aside and not yet replaced. Called at open when `out` is not there; a
@@ -247,11 +221,14 @@ fn move_back(place: &Place) -> Result<bool> {
         return Ok(false);
     }
     if place.out.join(MANIFEST).exists() {
-        fs::remove_dir_all(&old).map_err(Error::io("remove the replaced plan at", &old))?;
+        // The name must be free; what cannot be removed may stay under another one.
+        let replaced = place.siblings.unused("");
+        fs::rename(&old, &replaced).map_err(Error::io("move the replaced plan to", &replaced))?;
+        discard(&replaced, &place.out);
         return Ok(false);
     }
     fs::rename(&old, &place.out).map_err(Error::io("move the old plan back to", &place.out))?;
-    sync_dir(&place.parent)?;
+    sync_dir(&place.siblings.parent)?;
     Ok(true)
 }
 
@@ -263,18 +240,16 @@ fn check_replaceable(out: &Path, force: bool) -> Result<()> {
         Ok(m) if !m.is_dir() => return refuse(format!("{} exists and is not a directory", out.display())),
         Ok(_) => {}
     }
-    let mut names = Vec::new();
-    for entry in fs::read_dir(out).map_err(Error::io("list", out))? {
-        names.push(entry.map_err(Error::io("list", out))?.file_name().to_string_lossy().into_owned());
-    }
-    names.sort();
-    if names.is_empty() {
+    let mut there = Tree::default();
+    there.walk(out, out)?;
+    if there.files.is_empty() && there.folders.is_empty() {
         return Ok(());
     }
-    let text = fs::read_to_string(out.join(MANIFEST)).ok();
-    let json = text.and_then(|t| serde_json::from_str::<serde_json::Value>(&t).ok());
-    let Some(json) = json.filter(|j| j.get("format").is_some() && j.get("plan").is_some()) else {
-        return refuse(format!("{} exists and is not a plan; it is never overwritten", out.display()));
+    let Some(own) = own_files(out) else {
+        return refuse(format!(
+            "{} already exists and is not a plan; it is never overwritten",
+            out.display()
+        ));
     };
     if !force {
         return Err(Error::config(
@@ -284,37 +259,122 @@ fn check_replaceable(out: &Path, force: bool) -> Result<()> {
         ));
     }
     // Replacing deletes the directory: nothing that the user put there may go with it.
-    let files = json.get("files").and_then(|f| f.as_array()).into_iter().flatten();
-    let own: Vec<&str> = files
-        .filter_map(|f| f.get("path").and_then(|p| p.as_str()))
-        .map(|p| p.split('/').next().unwrap_or(p))
-        .chain([MANIFEST, RUN])
-        .collect();
-    match names.iter().find(|n| !own.contains(&n.as_str())) {
-        None => Ok(()),
-        Some(foreign) => Err(Error::config(
+    let foreign: Vec<String> =
+        there.files.iter().filter(|f| !is_own(&own, f)).map(|f| f.display().to_string()).collect();
+    if !foreign.is_empty() {
+        let more = if foreign.len() > 3 { format!(" and {} more", foreign.len() - 3) } else { String::new() };
+        let names = foreign[..foreign.len().min(3)].join(", ");
+        return Err(Error::config(
             "out",
-            format!("{} holds {foreign}, which is not part of the plan and would be deleted", out.display()),
+            format!(
+                "{} holds {names}{more}, which is not part of the plan and would be deleted",
+                out.display()
+            ),
             "move it away, or use another --out",
-        )),
+        ));
+    }
+    let folders = there.folders.iter().map(|folder| out.join(folder)).chain([out.to_path_buf()]);
+    for folder in folders {
+        if access(&folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
+            return Err(Error::config(
+                "out",
+                format!(
+                    "{} cannot be replaced: you may not delete files in {}",
+                    out.display(),
+                    folder.display()
+                ),
+                "change its permissions, or use another --out",
+            ));
+        }
+    }
+    Ok(())
+}
+
+/// What is below a directory, as paths relative to it; folders after what is in them.
+#[derive(Default)]
+struct Tree {
+    files: Vec<PathBuf>,
+    folders: Vec<PathBuf>,
+}
+
+impl Tree {
+    fn walk(&mut self, dir: &Path, root: &Path) -> Result<()> {
+        let inside = |path: &Path| path.strip_prefix(root).expect("the walk began at the root").to_path_buf();
+        let entries = fs::read_dir(dir).and_then(Iterator::collect::<std::io::Result<Vec<_>>>);
+        let mut entries = entries.map_err(Error::io("list", dir))?;
+        entries.sort_by_key(fs::DirEntry::file_name);
+        for entry in entries {
+            let path = entry.path();
+            if entry.file_type().map_err(Error::io("read", &path))?.is_dir() {
+                self.walk(&path, root)?;
+                self.folders.push(inside(&path));
+            } else {
+                self.files.push(inside(&path));
+            }
+        }
+        Ok(())
     }
 }
 
-/// Makes every file and directory below `dir` durable; collects the paths of the files relative to `root`.
-fn sync_tree(dir: &Path, root: &Path, found: &mut Vec<String>) -> Result<()> {
-    for entry in fs::read_dir(dir).map_err(Error::io("list", dir))? {
-        let path = entry.map_err(Error::io("list", dir))?.path();
-        if path.is_dir() {
-            sync_tree(&path, root, found)?;
-        } else {
-            File::open(&path).and_then(|f| f.sync_all()).map_err(Error::io("write", &path))?;
-            let inside = path.strip_prefix(root).expect("the walk began at the root");
-            found.push(
-                inside.components().map(|c| c.as_os_str().to_string_lossy()).collect::<Vec<_>>().join("/"),
-            );
+/// The files of a plan by its plan.json; None if there is no plan.
+fn own_files(dir: &Path) -> Option<BTreeSet<String>> {
+    let text = fs::read_to_string(dir.join(MANIFEST)).ok()?;
+    let json = serde_json::from_str::<serde_json::Value>(&text).ok()?;
+    json.get("format").and(json.get("plan"))?;
+    let files = json.get("files").and_then(|f| f.as_array()).into_iter().flatten();
+    let paths = files.filter_map(|f| f.get("path").and_then(|p| p.as_str()));
+    Some(paths.chain([MANIFEST, RUN]).map(String::from).collect())
+}
+
+fn is_own(own: &BTreeSet<String>, file: &Path) -> bool {
+    file.to_str().is_some_and(|path| own.contains(path))
+}
+
+/// Removes a plan that was replaced, or one that never became whole. What is not the plan's own is put back into `out`.
+/// What cannot be removed stays: the next run tries again.
+fn discard(dir: &Path, out: &Path) {
+    let Some(own) = own_files(dir) else {
+        let _ = fs::remove_dir_all(dir);
+        return;
+    };
+    let mut there = Tree::default();
+    if there.walk(dir, dir).is_err() {
+        return;
+    }
+    for file in there.files.iter().filter(|f| f.as_path() != Path::new(MANIFEST)) {
+        let from = dir.join(file);
+        if is_own(&own, file) {
+            let _ = fs::remove_file(from);
+        } else if let to = out.join(file)
+            && fs::symlink_metadata(&to).is_err()
+        {
+            let _ = fs::create_dir_all(to.parent().unwrap_or(out)).and_then(|()| fs::rename(from, to));
         }
     }
-    sync_dir(dir)
+    for folder in &there.folders {
+        let _ = fs::remove_dir(dir.join(folder));
+    }
+    // plan.json says what is the plan's own: it goes when nothing else is left.
+    if fs::read_dir(dir).is_ok_and(|entries| entries.count() == 1) {
+        let _ = fs::remove_file(dir.join(MANIFEST)).and_then(|()| fs::remove_dir(dir));
+    }
+}
+
+/// Makes every file and directory below `root` durable; returns the paths of the files, sorted.
+fn sync_tree(root: &Path) -> Result<Vec<String>> {
+    let mut tree = Tree::default();
+    tree.walk(root, root)?;
+    for file in &tree.files {
+        let path = root.join(file);
+        File::open(&path).and_then(|f| f.sync_all()).map_err(Error::io("write", &path))?;
+    }
+    for folder in &tree.folders {
+        sync_dir(&root.join(folder))?;
+    }
+    sync_dir(root)?;
+    let mut paths: Vec<String> = tree.files.iter().map(|f| f.to_string_lossy().into_owned()).collect();
+    paths.sort();
+    Ok(paths)
 }
 
 fn sync_dir(dir: &Path) -> Result<()> {

@@ -4,6 +4,8 @@
 
 use std::path::PathBuf;
 
+use super::text::{Clean, clean};
+
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 type Cause = Box<dyn std::error::Error + Send + Sync>;
 
@@ -12,10 +14,10 @@ type Cause = Box<dyn std::error::Error + Send + Sync>;
 #[non_exhaustive]
 pub enum Error {
     /// A setting is wrong or two settings contradict each other. `key` is the dotted config key or the flag.
-    #[error("{key}: {reason}")]
+    #[error("{}: {}", Clean(key), Clean(reason))]
     Config { key: String, reason: String, help: String },
     /// The dataset cannot be used as it is.
-    #[error("{}: {reason}", place(path, column.as_deref(), *row))]
+    #[error("{}: {}", location(path, column.as_deref(), *row), Clean(reason))]
     Input {
         path: String,
         column: Option<String>,
@@ -25,23 +27,23 @@ pub enum Error {
         source: Option<Cause>,
     },
     /// The operating system refused something.
-    #[error("cannot {action} {}: {source}", path.display())]
+    #[error("cannot {action} {}: {source}", Clean(path.display()))]
     Io { action: &'static str, path: PathBuf, source: std::io::Error },
     /// A plan is damaged, of a newer format, or does not belong to this dataset.
-    #[error("{}: {reason}", path.display())]
+    #[error("{}: {}", Clean(path.display()), Clean(reason))]
     Plan { path: PathBuf, reason: String, help: String },
     /// The modalities cannot be counted as asked.
-    #[error("modalities: {reason}")]
+    #[error("modalities: {}", Clean(reason))]
     Modalities { reason: String, help: String },
     /// Ctrl-C, or the caller's cancel.
-    #[error("interrupted: nothing was written")]
+    #[error("interrupted")]
     Interrupted,
 }
 
-fn place(path: &str, column: Option<&str>, row: Option<u64>) -> String {
-    let mut s = path.to_string();
+fn location(path: &str, column: Option<&str>, row: Option<u64>) -> String {
+    let mut s = Clean(path).to_string();
     if let Some(c) = column {
-        s += &format!(", column `{c}`");
+        s += &format!(", column `{}`", Clean(c));
     }
     if let Some(r) = row {
         s += &format!(", row {r}");
@@ -107,15 +109,32 @@ impl Error {
             Error::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull
                 | std::io::ErrorKind::QuotaExceeded
-                | std::io::ErrorKind::FileTooLarge => {
-                    "free some space, or choose another --out; nothing of this run was left behind"
-                }
+                | std::io::ErrorKind::FileTooLarge => "free some space, or choose another --out",
                 std::io::ErrorKind::PermissionDenied => "check the permissions of this path",
                 std::io::ErrorKind::NotFound => "check the spelling of the path",
                 _ => "",
             },
             Error::Interrupted => "",
         }
+    }
+
+    /// The message, its causes that say more, and the help, each a clean line after what it is.
+    pub fn lines(&self) -> Vec<(&'static str, String)> {
+        let mut said = self.to_string();
+        let mut lines = vec![("error", said.clone())];
+        let mut cause = std::error::Error::source(self);
+        while let Some(e) = cause {
+            let message = Clean(e).to_string();
+            if !said.contains(&message) {
+                lines.push(("cause", message.clone()));
+            }
+            said = message;
+            cause = e.source();
+        }
+        if !self.help().is_empty() {
+            lines.push(("help", clean(self.help()).into_owned()));
+        }
+        lines
     }
 
     /// 2 usage or config, 3 input unreadable or invalid, 130 interrupted.

@@ -1,7 +1,9 @@
-//! What knows nothing of the subject: the one error type, progress and cancelling, matrices, keyed random numbers, row
-//! numbers, working files.
+//! What knows nothing of the subject: text that is safe to show, the one error type, progress and cancelling,
+//! matrices, keyed random numbers, row numbers, output and working files.
 
+pub mod text;
 pub mod error;
+pub mod output;
 pub mod progress;
 pub mod matrix;
 pub mod rng;

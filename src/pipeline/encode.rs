@@ -19,10 +19,11 @@ use serde::Serialize;
 use crate::config::{Config, Run};
 use crate::features::{ENCODED_ROWS, InputReader, Inputs, Params};
 use crate::kit::error::{Error, Result};
+use crate::kit::output::{Output, Replace};
 use crate::kit::progress::Progress;
 use crate::parts::{Read, parts_of};
-use crate::pipeline::synth::{Beside, check_free};
-use crate::source::{Dataset, Invalid, RawRows, Selection};
+use crate::pipeline::synth::system_said;
+use crate::source::{Dataset, Invalid, RawRows, Selection, local_files};
 
 /// Name of the column.
 const COLUMN: &str = "embedding";
@@ -54,7 +55,8 @@ pub fn write(
         let help = "name the column with --encode, and the model with --encoder";
         return Err(Error::config("features.encode", "there is no column to encode", help));
     }
-    let replaced = check_free(out, run.force, 1)?;
+    let replace = if run.force { Replace::Any { own: |_| false } } else { Replace::Nothing };
+    let output = Output::file("--out", out, replace, &local_files(inputs)?)?;
     run.scope(progress, |engine| {
         let dataset = Dataset::open(inputs)?;
         let encoder = run.open_encoder(config)?;
@@ -72,9 +74,8 @@ pub fn write(
         let item = Arc::new(Field::new("element", DataType::Float32, false));
         let list = DataType::FixedSizeList(item.clone(), dims as i32);
         let schema = Arc::new(Schema::new(vec![Field::new(COLUMN, list, true)]));
-        let beside = Beside::new(out)?;
-        let failed = |e: ParquetError| Error::io("write", &beside.path)(std::io::Error::other(e));
-        let file = File::create(&beside.path).map_err(Error::io("create", &beside.path))?;
+        let failed = |e: ParquetError| Error::io("write", out)(system_said(e));
+        let file = File::create(output.path()).map_err(Error::io("create", output.path()))?;
         // Random numbers neither repeat nor have useful minima.
         let properties = WriterProperties::builder()
             .set_dictionary_enabled(false)
@@ -118,8 +119,8 @@ pub fn write(
         }
         drop(stage);
         writer.close().map_err(failed)?;
-        let bytes = std::fs::metadata(&beside.path).map_err(Error::io("read", &beside.path))?.len();
-        beside.become_final(out, replaced)?;
+        let bytes = std::fs::metadata(output.path()).map_err(Error::io("read", output.path()))?.len();
+        output.commit()?;
         Ok(Encoded {
             rows: dataset.rows(),
             null,

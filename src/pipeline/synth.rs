@@ -17,7 +17,7 @@
 //! ```
 
 use std::fs::{self, File};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use arrow_array::types::Float16Type;
@@ -36,6 +36,7 @@ use parquet::schema::types::ColumnPath;
 use rayon::prelude::*;
 
 use crate::kit::error::{Error, Result};
+use crate::kit::output::{Output, Replace};
 use crate::kit::progress::Progress;
 use crate::kit::rng::{Stream, mix64, normal, uniform};
 use crate::parts::Local;
@@ -279,91 +280,30 @@ fn places(modalities: u32, latent: usize, separation: f64, seed: u64) -> Vec<f64
 /// no half of it under that name. `threads` = 0: one per core. Memory: about 1 GiB, or 3 row groups if that is more.
 pub fn write(params: &Params, out: &Path, force: bool, threads: usize, progress: &Progress) -> Result<u64> {
     let mixture = Mixture::new(params)?;
-    let replaced = check_free(out, force, params.files)?;
+    let replace = if force { Replace::Any { own: is_part } } else { Replace::Nothing };
+    let begin = if params.files > 1 { Output::directory } else { Output::file };
+    let output = begin("--out", out, replace, &[])?;
     Local::scope(threads, progress, |engine| {
-        let beside = Beside::new(out)?;
         let stage = progress.stage("making data", "rows", params.rows);
         let mut bytes = 0;
-        if params.files > 1 {
-            fs::create_dir(&beside.path).map_err(Error::io("create", &beside.path))?;
-        }
         for file in 0..params.files as u64 {
             let path = match params.files {
-                1 => beside.path.clone(),
-                _ => beside.path.join(format!("part-{file:05}.parquet")),
+                1 => output.path().to_path_buf(),
+                _ => output.path().join(format!("part-{file:05}.parquet")),
             };
             let bound = |f: u64| (u128::from(params.rows) * u128::from(f) / params.files as u128) as u64;
             bytes += write_file(params, &mixture, &path, bound(file)..bound(file + 1), engine, |n| {
                 stage.advance(n)
             })?;
         }
-        beside.become_final(out, replaced)?;
+        output.commit()?;
         Ok(bytes)
     })
 }
 
-/// What may be replaced at the output's place.
-pub(crate) enum Replaced {
-    Nothing,
-    File,
-    Directory,
-}
-
-pub(crate) fn check_free(out: &Path, force: bool, files: usize) -> Result<Replaced> {
-    let name = out.display();
-    let Ok(found) = fs::symlink_metadata(out) else { return Ok(Replaced::Nothing) };
-    if !force {
-        return Err(Error::config(
-            "--out",
-            format!("{name} exists"),
-            "choose another name, or --force to replace it",
-        ));
-    }
-    if !found.is_dir() {
-        return Ok(Replaced::File);
-    }
-    // --force must not remove a directory of something else.
-    let ours = |entry: std::io::Result<fs::DirEntry>| {
-        let name = entry?.file_name();
-        let name = name.to_string_lossy();
-        Ok(name.starts_with("part-") && name.ends_with(".parquet"))
-    };
-    let all: Vec<bool> =
-        fs::read_dir(out).and_then(|entries| entries.map(ours).collect()).map_err(Error::io("list", out))?;
-    if files == 1 || !all.iter().all(|ours| *ours) {
-        let what = if files == 1 { "a directory" } else { "a directory with other files in it" };
-        return Err(Error::config("--out", format!("{name} is {what}"), "choose another name"));
-    }
-    Ok(Replaced::Directory)
-}
-
-/// The output under construction; removed if it does not become final.
-pub(crate) struct Beside {
-    pub(crate) path: PathBuf,
-}
-
-impl Beside {
-    pub(crate) fn new(out: &Path) -> Result<Self> {
-        let Some(name) = out.file_name() else {
-            return Err(Error::config("--out", format!("{} is no name for a file", out.display()), ""));
-        };
-        let name = format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id());
-        Ok(Beside { path: out.with_file_name(name) })
-    }
-
-    pub(crate) fn become_final(self, out: &Path, replaced: Replaced) -> Result<()> {
-        if matches!(replaced, Replaced::Directory) {
-            fs::remove_dir_all(out).map_err(Error::io("replace", out))?;
-        }
-        fs::rename(&self.path, out).map_err(Error::io("rename to", out))
-    }
-}
-
-impl Drop for Beside {
-    fn drop(&mut self) {
-        // After the rename there is nothing left to remove.
-        let _ = if self.path.is_dir() { fs::remove_dir_all(&self.path) } else { fs::remove_file(&self.path) };
-    }
+/// Is it called like a file of a dataset in several files?
+fn is_part(name: &str) -> bool {
+    name.starts_with("part-") && name.ends_with(".parquet")
 }
 
 fn write_file(
@@ -374,8 +314,7 @@ fn write_file(
     engine: &Local,
     mut made: impl FnMut(u64) -> Result<()>,
 ) -> Result<u64> {
-    // The Parquet library wraps what the system said, for example that the disk is full.
-    let failed = |e: ParquetError| Error::io("write", path)(std::io::Error::other(e));
+    let failed = |e: ParquetError| Error::io("write", path)(system_said(e));
     let schema = schema(params);
     let file = File::create(path).map_err(Error::io("create", path))?;
     let writer = ArrowWriter::try_new(file, schema.clone(), Some(properties(params))).map_err(failed)?;
@@ -400,6 +339,17 @@ fn write_file(
     }
     writer.close().map_err(failed)?;
     Ok(fs::metadata(path).map_err(Error::io("read", path))?.len())
+}
+
+/// The Parquet library wraps what the system said, for example that the disk is full.
+pub(crate) fn system_said(e: ParquetError) -> std::io::Error {
+    match e {
+        ParquetError::External(cause) => match cause.downcast::<std::io::Error>() {
+            Ok(said) => *said,
+            Err(cause) => std::io::Error::other(cause),
+        },
+        other => std::io::Error::other(other),
+    }
 }
 
 fn encode(

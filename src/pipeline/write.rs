@@ -161,6 +161,8 @@ pub fn write(
         ));
     }
     let draws = config.batches.counts(&census.stratum_rows)?;
+    let dealt = draws.as_ref().map_or(planned, |draws| draws.iter().sum());
+    warnings.extend(idle_ranks(config, &size, dealt));
     let threshold = config.scores.threshold(size.size);
 
     // One entry a row.
@@ -373,6 +375,7 @@ fn used_config(config: &Config, roles: &Roles) -> Value {
     used.features.columns = roles.inputs.order.iter().map(|(name, _)| name.clone()).collect();
     used.features.encoder = roles.encoder.map(|e| e.identity());
     used.batches = used.batches.resolved();
+    used.batch_size = used.batch_size.resolved();
     serde_json::to_value(used).expect("a config is plain data")
 }
 
@@ -387,6 +390,19 @@ fn by_size(settled: &Settled, names: &[String]) -> Vec<(String, u64, f64)> {
         name => format!("#{m} {name}"),
     };
     all.into_iter().map(|(rows, m)| (name(m), rows, rows as f64 / planned)).collect()
+}
+
+/// A rest batch with fewer rows than there are ranks, in an epoch of `dealt` rows.
+fn idle_ranks(config: &Config, size: &BatchSize, dealt: u64) -> Option<String> {
+    let ranks = config.batch_size.world_size;
+    let rest = |&size: &u64| (size, dealt % size);
+    let (size, rest) = size.candidates.iter().map(rest).find(|(_, rest)| (1..ranks).contains(rest))?;
+    (!config.batches.drop_last).then(|| {
+        format!(
+            "the last batch of an epoch (batch size {size}) has {rest} of {dealt} rows, fewer than the {ranks} ranks: some \
+             get none; --drop-last leaves it out"
+        )
+    })
 }
 
 fn size_why(size: &BatchSize, config: &Config) -> String {

@@ -62,6 +62,12 @@ pub(crate) fn find(inputs: &[String], options: &BTreeMap<String, String>) -> Res
     Ok(files)
 }
 
+/// The files on this machine among the inputs, to keep an output from going over one.
+pub fn local_files(inputs: &[String]) -> Result<Vec<PathBuf>> {
+    let found = inputs.iter().filter(|input| !input.contains("://")).map(|input| local(input));
+    Ok(found.collect::<Result<Vec<_>>>()?.into_iter().flatten().map(|(_, _, path)| path).collect())
+}
+
 /// Blob, absolute name with `/`, and what makes two names the same file.
 type Named = (Blob, String, PathBuf);
 

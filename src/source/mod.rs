@@ -25,6 +25,7 @@ pub use columns::Columns;
 #[doc(hidden)]
 pub use columns::Way;
 pub use dataset::{Dataset, Location};
+pub use files::local_files;
 pub use fingerprint::sample_pass;
 pub use selection::Selection;
 pub use values::{numbers, text_value};

@@ -193,7 +193,7 @@ def test_only_reports_are_replaced(reports, batchwright, plan, tmp_path):
     other = tmp_path / "precious.html"
     other.write_text("<!doctype html>\nmine")
     refused = batchwright("report", where, "-o", other)
-    assert refused.returncode == 2 and "is no report" in refused.stderr and "--force" in refused.stderr
+    assert refused.returncode == 2 and "is not a batchwright report" in refused.stderr and "--force" in refused.stderr
     assert other.read_text() == "<!doctype html>\nmine"
     assert batchwright("report", where, "-o", other, "--force").returncode == 0
     assert batchwright("report", where, "-o", other, "-q").stdout == "", "a report is replaced by a newer one"

@@ -218,17 +218,26 @@ impl Outcome {
     /// In one line.
     pub fn headline(&self) -> String {
         let broken = self.failures().any(|f| f.group == Group::Contract);
+        let [holds, cannot_tell, unfit, both, drifted] = HEADLINES;
         match self.answer {
-            Answer::Holds => "the plan holds".into(),
-            Answer::CannotTell => "cannot tell: too little new data".into(),
-            Answer::Drifted if broken && self.diagnosis.is_empty() => {
-                "the contract is broken: the plan does not fit these files".into()
-            }
-            Answer::Drifted if broken => "the contract is broken and the data has drifted".into(),
-            Answer::Drifted => "the data has drifted".into(),
+            Answer::Holds => holds,
+            Answer::CannotTell => cannot_tell,
+            Answer::Drifted if broken && self.diagnosis.is_empty() => unfit,
+            Answer::Drifted if broken => both,
+            Answer::Drifted => drifted,
         }
+        .into()
     }
 }
+
+/// All that [`Outcome::headline`] says.
+pub const HEADLINES: [&str; 5] = [
+    "the plan holds",
+    "cannot tell: too little new data",
+    "the contract is broken: the plan does not fit these files",
+    "the contract is broken and the data has drifted",
+    "the data has drifted",
+];
 
 /// JSON Schema of an [`Outcome`] as `check` prints it: `schemas/check.json`.
 pub fn schema() -> String {
