@@ -119,7 +119,11 @@ fn from_file(path: &Path) -> Result<Layer> {
     let line = |place: usize| text[..place].matches('\n').count() + 1;
     let wrong = |e: toml::de::Error| {
         let place = e.span().map_or(String::new(), |s| format!(":{}", line(s.start)));
-        Error::config(format!("{name}{place}"), e.message().to_string(), "the file is TOML, see toml.io")
+        Error::config(
+            format!("{name}{place}"),
+            e.message().replace('\n', ", "),
+            "the file is TOML, see toml.io",
+        )
     };
     let values: Value = toml::from_str(&text).map_err(wrong)?;
     let table = DeTable::parse(&text).map_err(wrong)?;

@@ -124,7 +124,8 @@ impl Error {
         let mut lines = vec![("error", said.clone())];
         let mut cause = std::error::Error::source(self);
         while let Some(e) = cause {
-            let message = Clean(e).to_string();
+            // Libraries put long messages into lines.
+            let message = Clean(e.to_string().replace('\n', " ")).to_string();
             if !said.contains(&message) {
                 lines.push(("cause", message.clone()));
             }

@@ -8,7 +8,7 @@ use std::fmt;
 pub const LONGEST: usize = 4000;
 
 /// Does a terminal act on it, or does it hide or reorder the text around it?
-fn acts(c: char) -> bool {
+pub fn acts(c: char) -> bool {
     c.is_control()
         || matches!(c,
             // Direction marks, embeddings, overrides and isolates

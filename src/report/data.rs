@@ -17,6 +17,7 @@ use crate::format::profile::ProfileRow;
 use crate::format::sample::SampleRow;
 use crate::format::{Kind, Manifest};
 use crate::kit::error::Result;
+use crate::kit::text;
 use crate::plan::Plan;
 
 /// Modalities, input files and settings shown; the rest is counted.
@@ -303,7 +304,8 @@ impl Texts {
 /// Bytes that a character takes on the page, see [`super::inert`].
 fn cost(c: char) -> usize {
     match c {
-        '<' | '>' | '&' | '\u{2028}' | '\u{2029}' | '\0'..='\x1f' => 6,
+        '<' | '>' | '&' | '\0'..='\x1f' => 6,
+        c if text::acts(c) => 6 * c.len_utf16(),
         '"' | '\\' => 2,
         c => c.len_utf8(),
     }
@@ -485,7 +487,7 @@ mod tests {
             (cut("<b>", 13), cut("<b>", 12), cut("🦀🦀", 7)),
             ("<b>".into(), "<b…".into(), "🦀…".into())
         );
-        let text = "<>&\u{2028}\u{1}\"\\é🦀a";
+        let text = "<>&\u{2028}\u{9b}\u{e0041}\u{1}\"\\é🦀a";
         let json = serde_json::to_string(text).unwrap();
         assert_eq!(text.chars().map(cost).sum::<usize>(), super::super::inert(&json).len() - 2);
         let mut texts = Texts::default();

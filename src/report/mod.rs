@@ -8,6 +8,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::kit::error::Result;
+use crate::kit::text::{self, clean};
 use crate::plan::Plan;
 
 pub mod composition;
@@ -123,7 +124,7 @@ fn answer(answer: &words::Answer) -> String {
 /// Text as HTML text.
 fn escape(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
-    for c in text.chars() {
+    for c in clean(text).chars() {
         match c {
             '&' => out += "&amp;",
             '<' => out += "&lt;",
@@ -136,12 +137,13 @@ fn escape(text: &str) -> String {
     out
 }
 
-/// JSON that means the same and cannot end or open anything in HTML: these characters occur in its strings only.
+/// JSON that means the same and cannot end or open anything in HTML, nor act on a terminal: these characters occur in its
+/// strings only.
 fn inert(json: &str) -> String {
     let mut out = String::with_capacity(json.len());
-    for c in json.chars() {
+    for c in text::json(json).chars() {
         match c {
-            '<' | '>' | '&' | '\u{2028}' | '\u{2029}' => out += &format!("\\u{:04x}", c as u32),
+            '<' | '>' | '&' => out += &format!("\\u{:04x}", c as u32),
             c => out.push(c),
         }
     }
@@ -162,7 +164,7 @@ mod tests {
         let text = "</script><script>alert(1)</script><!-- \u{2028} & \"quotes\" 'and' \u{202e}RTL 🦀";
         let json = serde_json::to_string(text).unwrap();
         let inert = inert(&json);
-        assert!(!inert.contains(['<', '>', '&', '\u{2028}']), "{inert}");
+        assert!(!inert.contains(['<', '>', '&', '\u{2028}', '\u{202e}']), "{inert}");
         assert_eq!(serde_json::from_str::<String>(&inert).unwrap(), text);
         assert_eq!(escape("<a href=\"x\">&'"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39;");
     }
