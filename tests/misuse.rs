@@ -90,7 +90,7 @@ const CASES: &[Case] = &[
     case("plan null.parquet -o p", 3, &["null.parquet", "`embedding`", "row 217", "null", "--invalid drop"]),
     case("plan hole.parquet -o p", 3, &["hole.parquet", "`embedding`", "row 217", "null", "--invalid drop"]),
     case("plan ragged.parquet -o p", 3, &["ragged.parquet", "`embedding`", "row 217", "1 number", "3"]),
-    case("plan mixed -o p", 3, &["b.parquet", "`label`", "help:"]),
+    case("plan mixed -o p --label label", 3, &["b.parquet", "`label`", "help:"]),
     case("plan good.parquet ./good.parquet -o p", 3, &["good.parquet", "twice"]),
     case("plan ftp://host/x.parquet -o p", 3, &["ftp", "help:"]),
     // Columns.

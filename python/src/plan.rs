@@ -8,7 +8,6 @@ use batchwright::batches::epochs::Epochs;
 use batchwright::kit::ids::{NONE, RowType};
 use batchwright::plan as core;
 use batchwright::runtime::Policy;
-use batchwright::source::Dataset;
 use numpy::{PyArray1, PyArrayDescr};
 use pyo3::prelude::*;
 use self_cell::self_cell;
@@ -277,7 +276,7 @@ impl Plan {
     ) -> Result<Vec<String>> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
         long(py, move |_| {
-            let dataset = Dataset::open(&inputs)?;
+            let dataset = plan.open_dataset(&inputs)?;
             plan.check_dataset(&dataset, fingerprints)?;
             Ok(dataset.names().map(String::from).collect())
         })
@@ -390,7 +389,7 @@ impl Plan {
     fn assign_dataset(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<Assignment> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
         let found = long(py, move |engine| {
-            let dataset = Dataset::open(&inputs)?;
+            let dataset = plan.open_dataset(&inputs)?;
             plan.assigner()?.assign_dataset(&dataset, engine)
         })?;
         Ok(Assignment::new(py, found))
@@ -427,7 +426,7 @@ impl Plan {
         paths: &Bound<'_, PyAny>,
     ) -> Result<Vec<Option<String>>> {
         let (plan, rows, inputs) = (self.core()?.clone(), arrays::counts("rows", rows)?, self::paths(paths)?);
-        long(py, move |engine| plan.ids(&rows, &Dataset::open(&inputs)?, engine))
+        long(py, move |engine| plan.ids(&rows, &plan.open_dataset(&inputs)?, engine))
     }
 
     /// A choice among the plan's candidates for a run of so many epochs; `seed`: by default the plan's.

@@ -12,6 +12,7 @@ use serde_json::Value;
 use crate::config::parse_size;
 use crate::kernels::Simd;
 use crate::modalities::{CriterionSpec, EstimatorSpec};
+use crate::source::Element;
 
 /// Everything that `plan` takes.
 #[derive(Args, Debug, Serialize)]
@@ -89,12 +90,17 @@ pub struct FilterFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Features")]
 pub struct FeatureFlags {
-    /// Columns that rows are clustered by [default: the one vector column, else all numeric columns]
+    /// Columns that rows are clustered by [default: the one vector column, floats first; else all numeric columns]
     ///
     /// Given once, it is a list with commas. Given several times, each is the name of one column, which may hold commas.
     #[arg(id = "features.columns", long = "features", value_name = "COLUMN,...")]
     #[serde(serialize_with = "names")]
     pub columns: Option<Vec<String>>,
+    /// What bytes of fixed size hold that do not say it themselves [default: no numbers]
+    #[arg(id = "features.as", long = "as", hide_possible_values = true, value_name = "f16|f32|f64",
+          value_parser = PossibleValuesParser::new(Element::ALL.map(Element::name)))]
+    #[serde(rename = "as")]
+    pub bytes_as: Option<String>,
     /// How numbers are scaled first: not at all, to length 1, to mean 0 and deviation 1, or to median 0 and quartile range 1
     #[arg(id = "features.transform", long = "transform", hide_possible_values = true,
           value_name = "none|unit|standard|robust",

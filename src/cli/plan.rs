@@ -174,6 +174,7 @@ fn facts(s: &Summary, width: usize) -> Lines {
             ),
         ),
     ];
+    lines.extend(s.columns.iter().cloned());
     let count = modality_count(s.modalities, s.confidence, s.interval, s.clear, &s.estimator, s.counted);
     lines.extend(style::listed("modalities", count));
     lines.extend(style::listed("  largest", named(&s.largest, room)));

@@ -183,6 +183,11 @@ impl Run {
 }
 
 impl Config {
+    /// The dataset, bytes read as the features say.
+    pub fn open(&self, inputs: &[String]) -> Result<source::Dataset> {
+        source::Dataset::open(inputs)?.with_bytes_as(self.features.bytes_as)
+    }
+
     /// Columns that have a role beside the features, each with the setting that names it. Those of the row filter are
     /// known to the dataset ([`Dataset::filter_columns`](source::Dataset::filter_columns)).
     pub fn roles(&self) -> Vec<(&'static str, &str)> {
@@ -335,7 +340,7 @@ impl Settings {
         // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
         tree["modalities"]["criterion"] = Value::Null;
-        for key in ["encode", "encoder", "max_seq_length"] {
+        for key in ["as", "encode", "encoder", "max_seq_length"] {
             tree["features"][key] = Value::Null;
         }
         let mut values: Layer = leaves(&tree).into_iter().map(|(k, v)| (k, (v, Origin::Default))).collect();

@@ -1,8 +1,8 @@
-//! Which columns make a row's point.
+//! Which columns make a row's point, and why every other one does not.
 
 use super::{Encoder, Params};
 use crate::kit::error::{Error, Result};
-use crate::source::{Column, Kind};
+use crate::source::{Column, Kind, Origin};
 
 const KEY: &str = "features.columns";
 
@@ -18,6 +18,8 @@ pub struct Inputs {
     pub order: Vec<(String, Kind)>,
     /// The column that an encoder turns into vectors, one of `vectors`, and what the dataset holds in it.
     pub encode: Option<(String, Kind)>,
+    /// Where nobody named the features: why each of the other columns is none, in few words, and their names.
+    pub passed_over: Option<Vec<(String, Vec<String>)>>,
 }
 
 impl Inputs {
@@ -26,9 +28,14 @@ impl Inputs {
     pub fn choose(params: &Params, columns: &[Column], taken: &[&str]) -> Result<Inputs> {
         let mut named = params.columns.clone();
         named.extend(params.encode.iter().filter(|c| !params.columns.contains(c)).cloned());
-        let chosen =
-            if named.is_empty() { default_columns(columns, taken)? } else { named_columns(&named, columns)? };
         let mut inputs = Inputs::default();
+        let chosen = if named.is_empty() {
+            let (chosen, passed_over) = default_columns(columns, taken)?;
+            inputs.passed_over = Some(passed_over);
+            chosen
+        } else {
+            named_columns(&named, columns)?
+        };
         for column in chosen {
             let mut kind = column.kind.clone();
             if params.encode.as_ref() == Some(&column.name) {
@@ -94,12 +101,10 @@ fn named_columns<'a>(names: &[String], columns: &'a [Column]) -> Result<Vec<&'a 
             let all = list(columns.iter());
             Error::config(KEY, format!("there is no column `{name}`"), format!("the dataset has {all}"))
         })?;
+        column.agreed()?;
         if column.kind == Kind::Other {
-            return Err(Error::config(
-                KEY,
-                format!("column `{name}` is of a type that cannot be a feature"),
-                "features are vectors (lists of f16, f32 or f64), numbers, dates, booleans or text",
-            ));
+            let reason = format!("column `{name}` is of type {}, which cannot be a feature", column.stored);
+            return Err(Error::config(KEY, reason, remedy(&column.stored)));
         }
         if chosen.iter().any(|c| c.name == *name) {
             return Err(Error::config(KEY, format!("column `{name}` is named twice"), "name it once"));
@@ -109,34 +114,106 @@ fn named_columns<'a>(names: &[String], columns: &'a [Column]) -> Result<Vec<&'a 
     Ok(chosen)
 }
 
-/// The one vector column; without any, all numeric columns.
-fn default_columns<'a>(columns: &'a [Column], taken: &[&str]) -> Result<Vec<&'a Column>> {
-    let free = || columns.iter().filter(|c| !taken.contains(&c.name.as_str()));
-    let vectors: Vec<_> = free().filter(|c| matches!(c.kind, Kind::Vector { .. })).collect();
-    if vectors.len() > 1 {
+/// What to do with a column of a type that is no feature.
+fn remedy(stored: &str) -> &'static str {
+    match stored {
+        s if s.ends_with("bytes") => "where the bytes are numbers, say of which kind: --as f16, f32 or f64",
+        s if s.starts_with("list of list") || s.starts_with("list of") && s.contains(" list of") => {
+            "write the numbers of each row one after the other, as one list"
+        }
+        s if s.starts_with("list of") => "features are lists of numbers: write the numbers of these values",
+        "struct" | "map" => "write its parts as columns of their own",
+        "Binary" | "LargeBinary" | "BinaryView" => {
+            "write vectors as a fixed-size list of float32; of images and sounds, the embedding of a model"
+        }
+        "Null" => "it holds only nulls: choose another column",
+        _ => "features are vectors (lists of numbers), numbers, dates, booleans or text",
+    }
+}
+
+/// What a column is among those that nobody named.
+#[derive(Clone, Copy, PartialEq)]
+enum Standing {
+    Vector,
+    WholeVector,
+    Number,
+    /// Why it is never a feature by default.
+    Never(&'static str),
+}
+
+/// By what the column is in the files that have it: what they disagree about is told where the column is chosen.
+fn standing(column: &Column, taken: &[&str]) -> Standing {
+    use Standing::*;
+    let kind = column.differs.as_ref().map_or(&column.kind, |differs| &differs.kind);
+    match (kind, column.origin) {
+        _ if taken.contains(&column.name.as_str()) => Never("another role"),
+        (_, Origin::Key) => Never("a key of folders"),
+        (_, Origin::Index) => Never("the index of a table"),
+        (Kind::Vector { .. }, Origin::WholeVector { fixed: true }) => WholeVector,
+        (Kind::Vector { .. }, Origin::WholeVector { fixed: false }) => {
+            Never("whole numbers in lists of any length")
+        }
+        (Kind::Vector { .. }, _) => Vector,
+        (Kind::Integer | Kind::Float, _) => Number,
+        (Kind::Boolean, _) => Never("true or false"),
+        (Kind::Text, Origin::Id) => Never("a UUID"),
+        (Kind::Text, _) => Never("text"),
+        (Kind::Other, _) => Never("a type that is no feature"),
+    }
+}
+
+/// Chosen columns, and why the others are not: reason and names.
+type Chosen<'a> = (Vec<&'a Column>, Vec<(String, Vec<String>)>);
+
+/// The one vector of floating point numbers; without any, the one of whole numbers; without any, all numeric columns.
+fn default_columns<'a>(columns: &'a [Column], taken: &[&str]) -> Result<Chosen<'a>> {
+    let standings: Vec<Standing> = columns.iter().map(|c| standing(c, taken)).collect();
+    let best = [Standing::Vector, Standing::WholeVector, Standing::Number];
+    let best = best.into_iter().find(|best| standings.contains(best));
+    let mut chosen = Vec::new();
+    let mut passed_over: Vec<(String, Vec<String>)> = Vec::new();
+    for (column, standing) in columns.iter().zip(standings) {
+        let why = match standing {
+            standing if Some(standing) == best => {
+                chosen.push(column);
+                continue;
+            }
+            Standing::Never("a type that is no feature") => format!("type {}", column.stored),
+            Standing::Never(why) => why.to_string(),
+            _ if best == Some(Standing::Vector) => "a vector of floats goes first".into(),
+            _ => "a vector goes first".into(),
+        };
+        match passed_over.iter_mut().find(|(reason, _)| *reason == why) {
+            Some((_, names)) => names.push(column.name.clone()),
+            None => passed_over.push((why, vec![column.name.clone()])),
+        }
+    }
+    if chosen.len() > 1 && best != Some(Standing::Number) {
         return Err(Error::config(
             KEY,
-            format!("there are {} vector columns: {}", vectors.len(), list(vectors.iter().copied())),
+            format!("there are {} vector columns: {}", chosen.len(), list(chosen.iter().copied())),
             "choose one or more of them with --features",
         ));
     }
-    if !vectors.is_empty() {
-        return Ok(vectors);
-    }
-    let numeric: Vec<_> = free().filter(|c| matches!(c.kind, Kind::Integer | Kind::Float)).collect();
-    if numeric.is_empty() {
+    if chosen.is_empty() {
+        let why: Vec<String> = passed_over
+            .iter()
+            .map(|(why, names)| format!("{} ({why})", listed(names.iter().map(String::as_str))))
+            .collect();
+        let help = "choose features with --features; the dataset has ".to_string();
         return Err(Error::config(
             KEY,
             "there is no vector column and no numeric column without another role",
-            format!("choose features with --features; the dataset has {}", list(columns.iter())),
+            help + &if why.is_empty() { "no columns".into() } else { why.join(", ") },
         ));
     }
-    Ok(numeric)
+    chosen.iter().try_for_each(|column| column.agreed())?;
+    Ok((chosen, passed_over))
 }
 
 /// "`a`, `b`": at most 20 names.
-fn list<'a>(columns: impl Iterator<Item = &'a Column>) -> String {
-    let names: Vec<String> = columns.map(|c| format!("`{}`", c.name)).collect();
+pub(crate) fn listed<'a>(names: impl Iterator<Item = &'a str>) -> String {
+    let names: Vec<String> = names.map(|name| format!("`{name}`")).collect();
     match names.len() {
         0 => "no columns".into(),
         1..=20 => names.join(", "),
@@ -144,12 +221,16 @@ fn list<'a>(columns: impl Iterator<Item = &'a Column>) -> String {
     }
 }
 
+fn list<'a>(columns: impl Iterator<Item = &'a Column>) -> String {
+    listed(columns.map(|c| c.name.as_str()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn columns(of: &[(&str, Kind)]) -> Vec<Column> {
-        of.iter().map(|(name, kind)| Column { name: name.to_string(), kind: kind.clone() }).collect()
+        of.iter().map(|(name, kind)| Column::new(*name, kind.clone())).collect()
     }
 
     fn choose(named: &[&str], of: &[(&str, Kind)], taken: &[&str]) -> Result<Vec<String>> {

@@ -17,9 +17,10 @@ mod scale;
 mod transform;
 mod points;
 
-pub(crate) use cells::{column, numbers};
+pub(crate) use cells::{ascends, column, numbers};
 pub use encoder::Encoder;
 pub use inputs::Inputs;
+pub(crate) use inputs::listed;
 pub use points::PointsReader;
 pub use reader::{ENCODED_ROWS, InputReader};
 pub use scale::Operation;
@@ -31,14 +32,19 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kit::matrix::Matrix;
+use crate::source::Element;
 
 /// Which columns make a row's point, and how.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
-    /// Vector, numeric, boolean or text columns. Empty: the one vector column if there is exactly one, else all numeric
-    /// columns that have no other role.
+    /// Vector, numeric, boolean or text columns. Empty: the one vector column of floating point numbers, else the one of
+    /// whole numbers (of fixed length), else all numeric columns; never those with another role, an index or a key of folders.
     pub columns: Vec<String>,
+    /// What the bytes of FixedSizeBinary columns are that do not say it themselves: little-endian numbers of this kind. None:
+    /// such columns are no vectors.
+    #[serde(rename = "as", skip_serializing_if = "Option::is_none")]
+    pub bytes_as: Option<Element>,
     /// What is done to the numbers.
     pub transform: Transform,
     /// What is done to text and boolean columns.

@@ -117,7 +117,7 @@ mod tests {
     }
 
     fn features() -> Features {
-        let columns = [Column { name: "e".into(), kind: Kind::Vector { dims: 2 } }];
+        let columns = [Column::new("e", Kind::Vector { dims: 2 })];
         let inputs = Inputs::choose(&Params::default(), &columns, &[]).unwrap();
         Features::fit(
             &inputs,

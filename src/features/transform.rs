@@ -8,7 +8,7 @@ use arrow_schema::DataType;
 use rayon::prelude::*;
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
-use super::cells::{column, numbers};
+use super::cells::{column, numbers, numbers_in};
 use super::scale::{self, Operation};
 use super::{Categories, Inputs, Params, Transform};
 use crate::kernels::distance::dot;
@@ -124,9 +124,14 @@ impl Features {
                     Map::Numbers { operation, center: vec![center], scale: vec![scale] }
                 }
                 Kind::Boolean | Kind::Text => match params.categories {
-                    Categories::Hash => Map::Hash,
+                    Categories::Hash => {
+                        refuse_vectors(name, column(sample.table.as_ref(), name)?)?;
+                        Map::Hash
+                    }
                     Categories::OneHot => {
-                        Map::one_hot(frequent_values(column(sample.table.as_ref(), name)?, &good))
+                        let cells = column(sample.table.as_ref(), name)?;
+                        refuse_vectors(name, cells)?;
+                        Map::one_hot(frequent_values(cells, &good))
                     }
                 },
                 Kind::Other => return Err(unusable(name)),
@@ -208,7 +213,7 @@ impl Features {
                     for (i, x) in numbers(cells)?.into_iter().enumerate() {
                         let o = &mut out.row_mut(i)[places.start];
                         *o = ((x - center[0]) / scale[0]) as f32;
-                        if !o.is_finite() {
+                        if !o.is_finite() || !can_scale(x) {
                             complain(i, why_unusable(cells, i, x));
                         }
                     }
@@ -341,6 +346,30 @@ impl Features {
 }
 
 const TOO_LARGE: &str = "is too large for its scale";
+/// Numbers beyond this have no square: one of them would spoil mean and deviation of all others.
+const LARGEST: f64 = 1e150;
+/// Cells looked at for vectors that are written as text.
+const LOOKED_AT: usize = 256;
+
+fn can_scale(x: f64) -> bool {
+    x.abs() <= LARGEST
+}
+
+/// Err if all texts of a column are vectors in writing: as categories they would all be different.
+fn refuse_vectors(name: &str, cells: &dyn Array) -> Result<()> {
+    if *cells.data_type() != DataType::Utf8 {
+        return Ok(());
+    }
+    let mut texts = cells.as_string::<i32>().iter().flatten().take(LOOKED_AT).peekable();
+    let Some(first) = texts.peek().and_then(|text| numbers_in(text)) else { return Ok(()) };
+    if !texts.all(|text| numbers_in(text).is_some()) {
+        return Ok(());
+    }
+    let reason = format!("column `{name}` is text that holds vectors (the first has {first} numbers)");
+    let help = "parse it and write a column of lists of float32, for example in pandas: \
+                df[c] = df[c].map(json.loads)";
+    Err(Error::config("features.columns", reason, help))
+}
 
 fn vector_of(inputs: &Inputs, name: &str) -> Option<usize> {
     inputs.vectors.iter().position(|v| v == name)
@@ -372,7 +401,7 @@ fn good_rows(inputs: &Inputs, sample: &RawRows) -> Result<Vec<usize>> {
     for (name, kind) in &inputs.order {
         if matches!(kind, Kind::Integer | Kind::Float) {
             for (g, x) in good.iter_mut().zip(numbers(column(sample.table.as_ref(), name)?)?) {
-                *g &= x.is_finite();
+                *g &= can_scale(x);
             }
         }
     }
@@ -418,8 +447,7 @@ mod tests {
     }
 
     fn inputs(of: &[(&str, Kind)]) -> Inputs {
-        let columns: Vec<_> =
-            of.iter().map(|(n, k)| crate::source::Column { name: n.to_string(), kind: k.clone() }).collect();
+        let columns: Vec<_> = of.iter().map(|(n, k)| crate::source::Column::new(*n, k.clone())).collect();
         let params =
             Params { columns: columns.iter().map(|c| c.name.clone()).collect(), ..Params::default() };
         Inputs::choose(&params, &columns, &[]).unwrap()

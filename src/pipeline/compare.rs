@@ -9,7 +9,6 @@ use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 use crate::modalities::agreement::adjusted_rand;
 use crate::modalities::{self, EstimatorSpec};
-use crate::source::Dataset;
 use prepare::Roles;
 
 /// Counts the modalities with every estimator in turn. One that fails has its reason in the place of an answer; nothing
@@ -28,7 +27,7 @@ pub fn compare(inputs: &[String], config: &Config, run: &Run, progress: &Progres
     config.modalities.estimator = EstimatorSpec::default();
     config.check()?;
     run.scope(progress, |engine| {
-        let dataset = Dataset::open(inputs)?;
+        let dataset = config.open(inputs)?;
         let encoder = run.open_encoder(&config)?;
         let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;
         let prepared = prepare::prepare(&dataset, &roles, &config, None, engine)?;

@@ -23,7 +23,7 @@ use crate::kit::output::{Output, Replace};
 use crate::kit::progress::Progress;
 use crate::parts::{Read, parts_of};
 use crate::pipeline::synth::system_said;
-use crate::source::{Dataset, Invalid, RawRows, Selection, local_files};
+use crate::source::{Invalid, RawRows, Selection, local_files};
 
 /// Name of the column.
 const COLUMN: &str = "embedding";
@@ -58,7 +58,7 @@ pub fn write(
     let replace = if run.force { Replace::Any { own: |_| false } } else { Replace::Nothing };
     let output = Output::file("--out", out, replace, &local_files(inputs)?)?;
     run.scope(progress, |engine| {
-        let dataset = Dataset::open(inputs)?;
+        let dataset = config.open(inputs)?;
         let encoder = run.open_encoder(config)?;
         let alone = Params { columns: Vec::new(), ..config.features.clone() };
         let chosen = Inputs::choose(&alone, dataset.columns(), &[])?.encoded_by(encoder.as_ref())?;

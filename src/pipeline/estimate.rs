@@ -93,6 +93,7 @@ pub fn estimate(
     let groups = dataset.row_groups().len();
     let s = if groups == 1 { "" } else { "s" };
     let mut lines = vec![("files".into(), format!("{}, {groups} row group{s}", dataset.files().len()))];
+    lines.extend(roles.told.iter().cloned());
     if let (Some(encoder), Some((column, _))) = (roles.encoder, &roles.inputs.encode) {
         // What the sample has is not encoded again where nothing more is done to it.
         let again = match config.features.transform {

@@ -50,7 +50,7 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
     let warnings = config.check()?;
     warnings.iter().for_each(|w| progress.warn(w));
     run.scope(progress, |engine| {
-        let dataset = Dataset::open(inputs)?;
+        let dataset = config.open(inputs)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
         let needs = estimate::estimate(&dataset, &roles, config, run, engine.threads())?;
@@ -88,7 +88,7 @@ fn whole(
     model: &Model<'_>,
     staging: Staging,
     clock: Clock,
-    warnings: Vec<String>,
+    mut warnings: Vec<String>,
 ) -> Result<(Summary, Vec<Option<u32>>)> {
     let All { dataset, roles, config, run, inputs, engine } = *all;
     let progress = engine.progress();
@@ -123,6 +123,8 @@ fn whole(
         settle::settle(rows, dataset.rows(), &pass.tally, holdout, config.seed, &scratch, progress)?;
     let clock = clock.lap("rank");
     let contents = write::contents(dataset, roles, config, &prepared, &fitted, &pass, &settled);
+    let more = prepared.warnings.iter().cloned().chain(prepare::rounded(dataset, &roles.inputs));
+    warnings.extend(more.inspect(|w| progress.warn(w)));
     drop((prepared, fitted, pass));
     // Modalities without rows are gone.
     let was: Vec<Option<u32>> =
@@ -135,6 +137,7 @@ fn whole(
     };
     let summary =
         write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;
+    let summary = Summary { columns: roles.told.clone(), ..summary };
     Ok((summary, was))
 }
 
@@ -142,7 +145,7 @@ fn whole(
 pub fn estimate(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Estimate> {
     config.check()?;
     run.scope(progress, |engine| {
-        let dataset = Dataset::open(inputs)?;
+        let dataset = config.open(inputs)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
         estimate::estimate(&dataset, &roles, config, run, engine.threads())
@@ -154,7 +157,7 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
     let start = Instant::now();
     config.check()?;
     run.scope(progress, |engine| {
-        let dataset = Dataset::open(inputs)?;
+        let dataset = config.open(inputs)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
         let prepared = prepare::prepare(&dataset, &roles, config, None, engine)?;

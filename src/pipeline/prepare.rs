@@ -4,15 +4,16 @@ use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
 use arrow_array::{BooleanArray, RecordBatch};
+use arrow_schema::DataType;
 use arrow_select::filter::filter_record_batch;
 
 use crate::config::Config;
-use crate::features::{Encoder, Features, InputReader, Inputs, Points, PointsReader, State};
+use crate::features::{self, Encoder, Features, InputReader, Inputs, Points, PointsReader, State, listed};
 use crate::kit::error::{Error, Result};
 use crate::kit::ids::NONE;
 use crate::modalities::{self, EstimatorSpec, Sample};
 use crate::parts::Local;
-use crate::source::{self, Columns, Dataset, Kind, Selection};
+use crate::source::{self, Column, Columns, Dataset, Kind, Origin, RawRows, Selection};
 use crate::statistics::gain::Gain;
 
 /// Distinct values of a column, and their ids in order of value.
@@ -39,6 +40,8 @@ pub struct Roles<'a> {
     /// Non-vector columns of the sample pass: all that can be profiled (less long texts, which are found out on the way),
     /// and the table columns among `named`.
     pub sample_table: Vec<String>,
+    /// (what, text) for people: which columns are features, and why others are not.
+    pub told: Vec<(String, String)>,
 }
 
 impl<'a> Roles<'a> {
@@ -47,11 +50,9 @@ impl<'a> Roles<'a> {
         for (role, name) in config.roles() {
             let column = dataset.column(name, role)?;
             if matches!(column.kind, Kind::Vector { .. } | Kind::Other) {
-                return Err(Error::config(
-                    role,
-                    format!("column `{name}` holds {}, not one plain value a row", kind_name(&column.kind)),
-                    "name an integer, text, boolean or date column",
-                ));
+                let reason =
+                    format!("column `{name}` is of type {}, not one plain value a row", column.stored);
+                return Err(Error::config(role, reason, "name an integer, text, boolean or date column"));
             }
             taken.push(name.into());
         }
@@ -66,23 +67,42 @@ impl<'a> Roles<'a> {
             EstimatorSpec::Column => config.modalities.column.clone(),
             _ => None,
         };
-        let plain = |k: &Kind| !matches!(k, Kind::Vector { .. } | Kind::Other);
+        let plain = |c: &&Column| !matches!(c.kind, Kind::Vector { .. } | Kind::Other);
+        // No two UUIDs are the same: there is nothing to tell of them.
+        let told = |c: &&Column| c.origin != Origin::Id || named.contains(&c.name);
         let sample_table =
-            dataset.columns().iter().filter(|c| plain(&c.kind)).map(|c| c.name.clone()).collect();
-        Ok(Roles { inputs, encoder, stratify, modality, named, sample_table })
+            dataset.columns().iter().filter(plain).filter(told).map(|c| c.name.clone()).collect();
+        let told = told_columns(&inputs, dataset);
+        Ok(Roles { inputs, encoder, stratify, modality, named, sample_table, told })
     }
 }
 
-pub fn kind_name(kind: &Kind) -> String {
-    match kind {
-        Kind::Vector { dims } => format!("vectors of {dims} numbers"),
-        Kind::Integer => "integers".into(),
-        Kind::Float => "floats".into(),
-        Kind::Boolean => "booleans".into(),
-        Kind::Text => "text".into(),
-        Kind::Other => "a type that batchwright does not read".into(),
+/// Which columns are features; where nobody named them, why each other one is none; and which ones files disagree about.
+fn told_columns(inputs: &Inputs, dataset: &Dataset) -> Vec<(String, String)> {
+    let features = listed(inputs.order.iter().map(|(name, _)| name.as_str()));
+    let mut lines = vec![("features".to_string(), features)];
+    let passed_over = inputs.passed_over.iter().flatten();
+    let passed_over: Vec<String> = passed_over
+        .map(|(why, names)| format!("{} ({why})", listed(names.iter().map(String::as_str))))
+        .collect();
+    if !passed_over.is_empty() {
+        lines.push(("  not taken".into(), passed_over.join(", ")));
     }
+    let differing = dataset.columns().iter().filter_map(|c| Some((&c.name, c.differs.as_ref()?)));
+    let mut differing: Vec<String> =
+        differing.map(|(name, differs)| format!("`{name}` {} ({})", differs.reason, differs.file)).collect();
+    let more = differing.len().saturating_sub(MOST_DIFFERING);
+    differing.truncate(MOST_DIFFERING);
+    if more > 0 {
+        differing.push(format!("and {more} more"));
+    }
+    let what = |i: usize| if i == 0 { "  not read" } else { "" };
+    lines.extend(differing.into_iter().enumerate().map(|(i, text)| (what(i).to_string(), text)));
+    lines
 }
+
+/// Columns whose differences are told one by one.
+const MOST_DIFFERING: usize = 5;
 
 /// The sample with everything that was learnt on the way.
 pub struct Prepared {
@@ -97,6 +117,8 @@ pub struct Prepared {
     pub features: Features,
     /// (fingerprint, bytes read for it) of every row group.
     pub fingerprints: Vec<(String, u64)>,
+    /// What is worth a second look in features that nobody named.
+    pub warnings: Vec<String>,
 }
 
 /// The values of a column. `with_null`: rows without one are a group called "null" (a label's nulls are the gain's own
@@ -118,6 +140,70 @@ fn values(
     let first_rows = found.iter().map(|v| v.2).collect();
     let ids = found.into_iter().enumerate().map(|(i, v)| (v.0, i as u32)).collect();
     Ok(Values { column: column.into(), ids, first_rows })
+}
+
+/// Labels that are floating point numbers (of integers with nulls, most often) must be whole ones.
+fn whole_classes(dataset: &Dataset, classes: &Values) -> Result<()> {
+    if dataset.data_type(&classes.column) != Some(&DataType::Float64) {
+        return Ok(());
+    }
+    let whole = |text: &String| text.parse::<f64>().is_ok_and(|x| x.fract() == 0.0);
+    match classes.ids.keys().find(|text| !whole(text)) {
+        None => Ok(()),
+        Some(text) => Err(Error::config(
+            "source.label",
+            format!(
+                "column `{}` holds fractional numbers such as {text}, a label is a class",
+                classes.column
+            ),
+            "name a column of whole numbers, truth values or text with --label, or leave it out",
+        )),
+    }
+}
+
+/// Of features that nobody named, those that say where a row lies or when it was made.
+fn doubtful(dataset: &Dataset, roles: &Roles, raw: &RawRows) -> Result<Vec<String>> {
+    if roles.inputs.passed_over.is_none() {
+        return Ok(Vec::new());
+    }
+    let mut doubts = Vec::new();
+    let mut left = Vec::new();
+    for name in &roles.inputs.table {
+        if dataset.column(name, "features.columns")?.origin == Origin::Time {
+            doubts.push(format!("`{name}` is a time"));
+        } else if features::ascends(raw.table.as_ref(), name)? {
+            doubts.push(format!("`{name}` rises from row to row, as an index does"));
+        } else {
+            left.push(name.as_str());
+        }
+    }
+    if doubts.is_empty() {
+        return Ok(Vec::new());
+    }
+    let them = if doubts.len() == 1 { "it" } else { "them" };
+    let instead = match &left[..] {
+        [] => "other features: --features COLUMN,...".to_string(),
+        // One flag a name where names have commas themselves.
+        left if left.iter().any(|name| name.contains(',')) => {
+            format!("without {them}: --features '{}'", left.join("' --features '"))
+        }
+        left => format!("without {them}: --features {}", left.join(",")),
+    };
+    Ok(vec![format!("{}; {instead}", doubts.join(", "))])
+}
+
+/// What reading has changed: told at the end of a run, when everything was read.
+pub fn rounded(dataset: &Dataset, inputs: &Inputs) -> Vec<String> {
+    let found = dataset.rounded();
+    let of = |names: &[String]| listed(names.iter().filter(|n| found.contains(*n)).map(String::as_str));
+    let mut warnings = Vec::new();
+    for (names, limit, to) in [(&inputs.vectors, "2^24", "f32"), (&inputs.table, "2^53", "f64")] {
+        if names.iter().any(|name| found.contains(name)) {
+            warnings
+                .push(format!("{}: whole numbers beyond {limit} are rounded to the nearest {to}", of(names)));
+        }
+    }
+    warnings
 }
 
 /// Reads the sample: one pass over the planned columns, fingerprints included. `features` are those of an older plan that
@@ -143,6 +229,9 @@ pub fn prepare(
         Gain::check_label(label, &dataset.column(label, "source.label")?.kind)?;
     }
     let classes = column(&config.source.label, false)?;
+    if let Some(classes) = &classes {
+        whole_classes(dataset, classes)?;
+    }
     let stratify = column(&roles.stratify, true)?;
     let modality = column(&roles.modality, true)?;
 
@@ -159,6 +248,7 @@ pub fn prepare(
     let reader = InputReader::new(dataset, &roles.inputs, table, roles.encoder, &keep, progress)?;
     let (mut raw, fingerprints) = source::sample_pass(reader.columns(), &roles.named, &sample.rows, engine)?;
     reader.encode(&mut raw, engine)?;
+    let warnings = doubtful(dataset, roles, &raw)?;
 
     let features = match features {
         Some(features) => features,
@@ -176,7 +266,7 @@ pub fn prepare(
     if sample.rows.is_empty() {
         return Err(no_rows(dataset, config));
     }
-    Ok(Prepared { selection, classes, stratify, modality, sample, table, features, fingerprints })
+    Ok(Prepared { selection, classes, stratify, modality, sample, table, features, fingerprints, warnings })
 }
 
 /// Texts of more bytes than this on average are documents, not values: they are not profiled, and so not read.

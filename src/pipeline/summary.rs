@@ -13,6 +13,8 @@ pub struct Summary {
     pub invalid: u64,
     pub held_out: u64,
     pub dims: usize,
+    /// (what, text), in order: which columns are features, and why others are not.
+    pub columns: Vec<(String, String)>,
     pub modalities: u32,
     pub confidence: f64,
     pub interval: (u32, u32),

@@ -76,8 +76,9 @@ pub fn update(
     let clock = Clock::start();
     run.scope(progress, |engine| {
         let plan = Plan::open(old)?;
-        let config = plan.config()?;
-        let dataset = Dataset::open(inputs)?;
+        let mut config = plan.config()?;
+        let dataset = plan.open_dataset(inputs)?;
+        config.features.bytes_as = dataset.bytes_as();
         let encoder = run.open_encoder(&config)?;
         let limits = Check { quick: !verify, ..limits.clone() };
         let (outcome, matched) = check::compare(&plan, &dataset, encoder.as_ref(), &limits, engine)?;

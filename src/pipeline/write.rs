@@ -301,6 +301,7 @@ pub fn write(
         invalid: contents.invalid,
         held_out: settled.held_out.len() as u64,
         dims: contents.dims,
+        columns: Vec::new(),
         modalities: manifest.modalities,
         confidence: manifest.estimator.confidence,
         interval: manifest.estimator.interval,

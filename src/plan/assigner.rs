@@ -146,6 +146,9 @@ impl Assigner {
         let features = self.config.features.columns.iter().map(|c| ("features.columns", c.as_str()));
         for (role, name) in features.chain(roles) {
             match dataset.column(name, role) {
+                Err(Error::Input { path, reason, .. }) => {
+                    wrong.push((name.to_string(), format!("in {path} {reason}")));
+                }
                 Err(_) => wrong.push((name.to_string(), format!("is gone (the plan's {role})"))),
                 Ok(column)
                     if role == "features.columns" && self.config.features.encode.as_deref() != Some(name) =>
@@ -197,7 +200,7 @@ impl Assigner {
         let kind = Kind::Vector { dims: self.dims };
         let encode = self.config.features.encode.clone().map(|column| (column, kind.clone()));
         let (vectors, order) = (vec![name.clone()], vec![(name.clone(), kind)]);
-        let inputs = Inputs { vectors, table: vec![], order, encode };
+        let inputs = Inputs { vectors, order, encode, ..Inputs::default() };
         let features = self.features(&inputs)?;
         let keep = |_| true;
         let place = |row| ("the points".to_string(), row);

@@ -18,7 +18,7 @@ use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
 use crate::modalities::Model;
 use crate::parts::Local;
-use crate::source::{Columns, Dataset, text_value};
+use crate::source::{Columns, Dataset, Element, Kind as SourceKind, text_value};
 
 use super::epochs;
 use crate::format::batches::Batches;
@@ -513,6 +513,24 @@ impl Plan {
     pub fn centrality(&self, row: u64) -> Result<Option<f32>> {
         self.check_row(row)?;
         Ok(self.samples()?.centrality(row))
+    }
+
+    /// The dataset, bytes read as the plan's features say. Plans of format 1.0 took bytes that say nothing for `f32`.
+    pub fn open_dataset(&self, inputs: &[String]) -> Result<Dataset> {
+        let config = self.settings()?;
+        let dataset = config.open(inputs)?;
+        let of = |dataset: &Dataset, name: &String| {
+            dataset.columns().iter().find(|c| c.name == *name).map(|c| c.kind.clone())
+        };
+        let unread = |name: &&String| of(&dataset, name) == Some(SourceKind::Other);
+        let unread: Vec<&String> = config.features.columns.iter().filter(unread).collect();
+        if config.features.bytes_as.is_none() && !unread.is_empty() {
+            let floats = dataset.with_bytes_as(Some(Element::F32))?;
+            if unread.into_iter().any(|name| matches!(of(&floats, name), Some(SourceKind::Vector { .. }))) {
+                return Ok(floats);
+            }
+        }
+        Ok(dataset)
     }
 
     /// What the column `--id` calls the rows, in the order asked for; None where it is null. Reads only pages that hold

@@ -5,25 +5,29 @@
 //!
 //! | kind | type in the table |
 //! |---|---|
-//! | integers, times of day, durations | Int64 (a duration or time in the unit of its file) |
+//! | integers | Int64, or UInt64 where all files have that |
+//! | times of day, durations | Int64, in the finest unit of all files |
 //! | dates | Date32 |
-//! | timestamps | Timestamp, unit and zone as stored (all files must agree) |
-//! | f16, f32, f64, decimals | Float64 |
+//! | timestamps | Timestamp, in the finest unit of all files; in UTC where their zones differ |
+//! | f16, f32, f64, and integers in other files | Float64 |
+//! | decimals | Decimal128 or Decimal256 |
 //! | booleans | Boolean |
-//! | Utf8 in any form, dictionaries of it | Utf8 |
+//! | Utf8 in any form, dictionaries of it, UUIDs | Utf8 |
 //!
-//! Keys of hive partitions are Int64 if all their values are integers, else Utf8.
+//! Keys of hive partitions are Int64 if all their values are integers as such are written, else Utf8. A file in which the
+//! column is of type Null has nulls.
 
 use std::ops::Range;
 use std::sync::{Arc, Mutex};
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float16Type, Float32Type, Float64Type};
+use arrow_array::types::*;
 use arrow_array::{
-    Array, ArrayRef, ArrowPrimitiveType, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
+    StringArray,
 };
 use arrow_cast::{CastOptions, cast_with_options};
-use arrow_schema::{DataType, Field, Schema, SchemaRef};
+use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
 use arrow_select::concat::{concat, concat_batches};
 use parquet::arrow::arrow_reader::{RowSelection, RowSelector};
 use rayon::prelude::*;
@@ -90,6 +94,14 @@ impl Wanted<'_> {
         }
     }
 
+    /// Of the row at this place among the wanted ones.
+    fn offset(&self, place: usize) -> u64 {
+        match self {
+            Wanted::Range(range) => range.start + place as u64,
+            Wanted::Ascending(offsets) => offsets[place],
+        }
+    }
+
     fn selection(&self) -> RowSelection {
         let mut selectors: Vec<RowSelector> = Vec::new();
         let mut at = 0;
@@ -121,17 +133,19 @@ impl Columns {
             }
             Kind::Vector { dims } => Ok(Vector { name, dims }),
             _ => {
-                let help = "a vector is a List, FixedSizeList or FixedSizeBinary of f16, f32 or f64";
+                let help =
+                    "a vector is a List or FixedSizeList of numbers, or bytes read by --as f16, f32 or f64";
+                let stored = &dataset.column(&name, "features.columns")?.stored;
                 Err(Error::config(
                     "features.columns",
-                    format!("column `{name}` is not a vector column"),
+                    format!("column `{name}` is of type {stored}, which is no vector"),
                     help,
                 ))
             }
         };
         let field = |name: String| match dataset.column(&name, "columns")?.kind {
             Kind::Vector { .. } | Kind::Other => {
-                let stored = dataset.data_type(&name).expect("the column is there");
+                let stored = &dataset.column(&name, "columns")?.stored;
                 let help = "choose a column of numbers, texts, booleans or dates";
                 Err(Error::config(
                     "columns",
@@ -196,6 +210,10 @@ impl Columns {
         let first = self.dataset.row_groups()[group].first_row;
         let offsets: Vec<u64> = rows.iter().map(|row| row - first).collect();
         let mut out = self.empty(rows.len());
+        // Files without rows need not have the columns.
+        if rows.is_empty() {
+            return Ok(out);
+        }
         out.rows.extend(rows);
         let mut faults = Vec::new();
         let stretches = stretches(&offsets);
@@ -294,8 +312,14 @@ impl Columns {
         let place = &self.dataset.row_groups()[group];
         let file = self.dataset.opened(place.file);
         let root = file.root(&vector.name).expect("all files have the vector columns");
-        let element = element(file, file.metadata.schema().field(root)).expect("a vector column");
-        let layout = Layout::new(file, root, element, vector.dims).filter(|_| self.way != Way::Arrow);
+        let field = file.metadata.schema().field(root);
+        if *field.data_type() == DataType::Null {
+            out.fill(0.0);
+            return Ok((0..width(&rows)).map(|i| (i, "is null".to_string())).collect());
+        }
+        let element = element(file, field, self.dataset.bytes_as());
+        let layout = element.and_then(|element| Layout::new(file, root, element, vector.dims));
+        let layout = layout.filter(|_| self.way != Way::Arrow);
         let maps = self.dataset.maps();
         let read = |layout: Layout| {
             pages::read(maps, (place.file, file), reader, place.row_group, &layout, rows.clone(), out)
@@ -304,7 +328,15 @@ impl Columns {
             Some((true, faults)) => return Ok(faults),
             Some((false, faults)) => faults,
             None if self.way == Way::Pages => panic!("`{}` cannot be read from the pages", vector.name),
-            None => through_arrow(file, reader, place.row_group, root, element, rows, out)?,
+            None => {
+                let mut rounded = false;
+                let found =
+                    through_arrow(file, reader, place.row_group, root, element, rows, out, &mut rounded);
+                if rounded {
+                    self.dataset.note_rounded(&vector.name);
+                }
+                found?
+            }
         };
         let mut known = faults.iter().map(|f| f.0).peekable();
         let mut strange = Vec::new();
@@ -313,7 +345,7 @@ impl Columns {
                 let place = row.iter().position(|x| !x.is_finite()).expect("one is not finite");
                 let what = match (row[place].is_nan(), element) {
                     (true, _) => "NaN",
-                    (false, Element::F64) => "an infinite number, or one beyond the range of f32,",
+                    (false, Some(Element::F64)) => "an infinite number, or one beyond the range of f32,",
                     (false, _) => "an infinite number",
                 };
                 strange.push((i, format!("has {what} at place {place}")));
@@ -351,12 +383,35 @@ impl Columns {
                 let value = file.partition(field.name()).expect("a column is in the file or its partition");
                 return Ok(constant(value, field.data_type(), rows));
             }
-            let parts =
-                batches.iter().map(|b| b.column_by_name(field.name()).expect("it was asked for").clone());
-            let parts: Vec<ArrayRef> = parts.map(|a| convert(&a, field, file)).collect::<Result<_>>()?;
+            let mut done = 0;
+            let mut parts = Vec::with_capacity(batches.len());
+            for batch in &batches {
+                let stored = batch.column_by_name(field.name()).expect("it was asked for");
+                let converted = self.convert(stored, field);
+                parts.push(converted.map_err(|(i, cause)| {
+                    let (path, row) = self.dataset.describe_row(place.first_row + wanted.offset(done + i));
+                    let reason = format!("has a value that {} cannot hold", field.data_type());
+                    let help = "rewrite the column in a type that holds all its values, or leave it out";
+                    Error::input(path, reason, help).column(field.name()).row(row).because(cause)
+                })?);
+                done += stored.len();
+            }
             joined(parts, field)
         };
         self.schema.fields().iter().map(column).collect()
+    }
+
+    /// In the type of the table; or the place of the first value that it cannot hold.
+    fn convert(&self, array: &ArrayRef, field: &Field) -> std::result::Result<ArrayRef, (usize, ArrowError)> {
+        let to = self.dataset.read_as(field.name()).expect("the column is there");
+        let converted = match array.data_type() {
+            DataType::FixedSizeBinary(16) => uuids(array),
+            _ => cast(&cast(array, &to.through)?, &to.table)?,
+        };
+        if rounds(array, &converted) {
+            self.dataset.note_rounded(field.name());
+        }
+        Ok(converted)
     }
 }
 
@@ -442,15 +497,18 @@ fn stretches(offsets: &[u64]) -> Vec<Range<usize>> {
     out
 }
 
-/// Vectors by way of Arrow arrays: finds the faulty rows, which are zeroed, and what is wrong with them.
+/// Vectors by way of Arrow arrays: finds the faulty rows, which are zeroed, and what is wrong with them; and whether a whole
+/// number was `rounded`.
+#[expect(clippy::too_many_arguments, reason = "where to read from, what, and where to")]
 fn through_arrow(
     file: &Opened,
     reader: &Reader,
     row_group: usize,
     root: usize,
-    element: Element,
+    element: Option<Element>,
     rows: Range<u64>,
     out: &mut [f32],
+    rounded: &mut bool,
 ) -> Result<Vec<Fault>> {
     let count = width(&rows);
     let dims = out.len() / count.max(1);
@@ -463,7 +521,7 @@ fn through_arrow(
         let array = batch.column(0);
         for i in 0..array.len() {
             let into = &mut out[at * dims..(at + 1) * dims];
-            if let Err(reason) = vector_row(array, i, element, into) {
+            if let Err(reason) = vector_row(array, i, element, into, rounded) {
                 into.fill(0.0);
                 faults.push((at, reason));
             }
@@ -477,13 +535,20 @@ fn through_arrow(
     Ok(faults)
 }
 
-/// One cell of a vector column, or why there is no vector.
-fn vector_row(array: &ArrayRef, i: usize, element: Element, into: &mut [f32]) -> Result<(), String> {
+/// One cell of a vector column, or why there is no vector. `element`: of bytes.
+fn vector_row(
+    array: &ArrayRef,
+    i: usize,
+    element: Option<Element>,
+    into: &mut [f32],
+    rounded: &mut bool,
+) -> Result<(), String> {
     if array.is_null(i) {
         return Err("is null".into());
     }
     let values = match array.data_type() {
         DataType::FixedSizeBinary(_) => {
+            let element = element.ok_or("is not known to be numbers")?;
             pages::numbers(array.as_fixed_size_binary().value(i), element, into);
             return Ok(());
         }
@@ -502,11 +567,25 @@ fn vector_row(array: &ArrayRef, i: usize, element: Element, into: &mut [f32]) ->
         let from = values.as_primitive::<T>().values();
         into.iter_mut().zip(from).for_each(|(to, &x)| *to = number(x));
     }
-    match element {
-        Element::F16 => copy::<Float16Type>(&values, into, |x| x.to_f32()),
-        Element::F32 => copy::<Float32Type>(&values, into, |x| x),
-        Element::F64 => copy::<Float64Type>(&values, into, |x| x as f32),
+    match values.data_type() {
+        DataType::Float16 => copy::<Float16Type>(&values, into, |x| x.to_f32()),
+        DataType::Float32 => copy::<Float32Type>(&values, into, |x| x),
+        DataType::Float64 => copy::<Float64Type>(&values, into, |x| x as f32),
+        DataType::Int8 => copy::<Int8Type>(&values, into, f32::from),
+        DataType::UInt8 => copy::<UInt8Type>(&values, into, f32::from),
+        DataType::Int16 => copy::<Int16Type>(&values, into, f32::from),
+        DataType::UInt16 => copy::<UInt16Type>(&values, into, f32::from),
+        DataType::Int32 => copy::<Int32Type>(&values, into, |x| x as f32),
+        DataType::UInt32 => copy::<UInt32Type>(&values, into, |x| x as f32),
+        DataType::Int64 => copy::<Int64Type>(&values, into, |x| x as f32),
+        DataType::UInt64 => copy::<UInt64Type>(&values, into, |x| x as f32),
+        DataType::Boolean => {
+            into.iter_mut().enumerate().for_each(|(j, to)| *to = f32::from(values.as_boolean().value(j)))
+        }
+        other => return Err(format!("is of {other}")),
     }
+    // Numbers of this size may have been rounded, and whole ones are all exact below it.
+    *rounded |= values.data_type().is_integer() && into.iter().any(|x| x.abs() > EXACT_F32);
     Ok(())
 }
 
@@ -520,22 +599,50 @@ fn constant(value: Option<&str>, data_type: &DataType, rows: usize) -> ArrayRef 
     }
 }
 
-fn convert(array: &ArrayRef, field: &Field, file: &Opened) -> Result<ArrayRef> {
-    if array.data_type() == field.data_type() {
+/// The array in another type; or the place of the first value that this cannot hold.
+fn cast(array: &ArrayRef, to: &DataType) -> std::result::Result<ArrayRef, (usize, ArrowError)> {
+    if array.data_type() == to {
         return Ok(array.clone());
     }
-    let options = CastOptions { safe: false, ..Default::default() };
+    let options = |safe| CastOptions { safe, ..Default::default() };
     // Times of day go through the integer of their own width.
-    let step = match array.data_type() {
-        DataType::Time32(_) => cast_with_options(array, &DataType::Int32, &options),
-        _ => Ok(array.clone()),
+    let step = match (array.data_type(), to) {
+        (DataType::Time32(_), DataType::Int64) => cast(array, &DataType::Int32)?,
+        _ => array.clone(),
     };
-    step.and_then(|array| cast_with_options(&array, field.data_type(), &options)).map_err(|e| {
-        let reason = format!("has a value that {} cannot hold: {e}", field.data_type());
-        Error::input(&file.blob.name, reason, "rewrite the column in a smaller type, or leave it out")
-            .column(field.name())
-            .because(e)
+    cast_with_options(&step, to, &options(false)).map_err(|cause| {
+        let lost = cast_with_options(&step, to, &options(true)).ok();
+        let lost = lost.and_then(|left| (0..left.len()).find(|&i| left.is_null(i) && step.is_valid(i)));
+        (lost.unwrap_or(0), cause)
     })
+}
+
+/// `00112233-4455-6677-8899-aabbccddeeff`
+fn uuids(array: &ArrayRef) -> ArrayRef {
+    let text = |bytes: &[u8]| {
+        let hex: String = bytes.iter().map(|b| format!("{b:02x}")).collect();
+        [&hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..]].join("-")
+    };
+    Arc::new(array.as_fixed_size_binary().iter().map(|b| b.map(text)).collect::<StringArray>())
+}
+
+/// Whole numbers up to this are all exact in the type.
+const EXACT_F32: f32 = (1 << 24) as f32;
+const EXACT_F64: u64 = 1 << 53;
+
+/// Whether a column of whole numbers has some that are not exact as `f64`, which is what features are made from.
+fn rounds(stored: &ArrayRef, converted: &ArrayRef) -> bool {
+    match stored.data_type() {
+        DataType::Int64 => {
+            stored.as_primitive::<Int64Type>().iter().flatten().any(|x| x.unsigned_abs() > EXACT_F64)
+        }
+        DataType::UInt64 => stored.as_primitive::<UInt64Type>().iter().flatten().any(|x| x > EXACT_F64),
+        DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            let beyond = |x: &Float64Array| x.iter().flatten().any(|x| x.abs() > EXACT_F64 as f64);
+            super::values::numbers(converted).is_some_and(|x| beyond(&x))
+        }
+        _ => false,
+    }
 }
 
 fn joined(parts: Vec<ArrayRef>, field: &Field) -> Result<ArrayRef> {

@@ -1,20 +1,19 @@
 //! The dataset: its files, row groups and columns, read from the footers alone.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 
-use arrow_array::{Array, ArrayRef};
-use arrow_schema::{DataType, Field};
+use arrow_schema::DataType;
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
 
-use super::blob::Blob;
-use super::element::{Element, binary_element};
+use super::element::Element;
 use super::files;
 use super::opened::{Opened, open};
 use super::pages::Maps;
-use super::{Column, File, Kind, RowGroup};
+use super::schema::{ReadAs, unite};
+use super::{Column, File, RowGroup};
 use crate::format::manifest::FileState;
 use crate::kit::error::{Error, Result};
 
@@ -25,10 +24,12 @@ const LISTED: usize = 50;
 ///
 /// Opening reads the footers, and of every List column the first rows, to learn how many numbers a row has; nothing else.
 /// Rows are numbered file by file (byte order of the paths relative to the deepest common directory), row group by row
-/// group. Directories named `key=value` become columns, unless the files have a column of that name.
+/// group. Directories named `key=value` become columns, unless the files have a column of that name. A column that files
+/// disagree about is there, but cannot be used.
 ///
-/// A FixedSizeBinary column is a vector of `f32` in little-endian order when its width is a multiple of 4; the field
-/// metadata `batchwright.element` = `f16`, `f32` or `f64` says otherwise. UUIDs are no vectors.
+/// A FixedSizeBinary column is a vector of little-endian numbers if its field metadata says of which
+/// (`batchwright.element` = `f16`, `f32` or `f64`, or Arrow's `arrow.fixed_shape_tensor`), or the caller
+/// ([`Dataset::with_bytes_as`]).
 #[derive(Clone, Debug)]
 pub struct Dataset {
     inner: Arc<Inner>,
@@ -40,9 +41,11 @@ struct Inner {
     row_groups: Vec<RowGroup>,
     rows: u64,
     columns: Vec<Column>,
-    /// Of each column, what it is read as (see [`Kind`]); the type of vectors is not used.
-    types: Vec<DataType>,
+    types: Vec<ReadAs>,
+    bytes_as: Option<Element>,
     opened: Arc<Vec<Opened>>,
+    /// Columns in which a whole number was met that the type it is read as rounds.
+    rounded: Arc<Mutex<BTreeSet<String>>>,
     maps: Maps,
 }
 
@@ -96,10 +99,49 @@ impl Dataset {
                 "name files that hold at least one row",
             ));
         }
-        let (columns, types) = schema(&all)?;
-        let opened = Arc::new(all);
-        let inner = Inner { files, row_groups, rows, columns, types, opened, maps: Maps::default() };
+        let (columns, types) = unite(&all, None)?;
+        let inner = Inner {
+            files,
+            row_groups,
+            rows,
+            columns,
+            types,
+            bytes_as: None,
+            opened: Arc::new(all),
+            rounded: Arc::default(),
+            maps: Maps::default(),
+        };
         Ok(Dataset { inner: Arc::new(inner) })
+    }
+
+    /// The same files, FixedSizeBinary columns that do not say what they hold read as vectors of such numbers.
+    pub fn with_bytes_as(&self, bytes_as: Option<Element>) -> Result<Dataset> {
+        if bytes_as == self.inner.bytes_as {
+            return Ok(self.clone());
+        }
+        let (columns, types) = unite(&self.inner.opened, bytes_as)?;
+        Ok(self.with(|inner| Inner { columns, types, bytes_as, ..inner }))
+    }
+
+    /// What bytes are read as that do not say what they hold.
+    pub fn bytes_as(&self) -> Option<Element> {
+        self.inner.bytes_as
+    }
+
+    fn with(&self, change: impl FnOnce(Inner) -> Inner) -> Dataset {
+        let Inner { files, row_groups, rows, columns, types, bytes_as, opened, rounded, .. } = &*self.inner;
+        let copy = Inner {
+            files: files.clone(),
+            row_groups: row_groups.clone(),
+            rows: *rows,
+            columns: columns.clone(),
+            types: types.clone(),
+            bytes_as: *bytes_as,
+            opened: opened.clone(),
+            rounded: rounded.clone(),
+            maps: Maps::default(),
+        };
+        Dataset { inner: Arc::new(change(copy)) }
     }
 
     /// The same files, but only these of the row groups (ascending places in [`Dataset::row_groups`]), their rows numbered
@@ -112,17 +154,7 @@ impl Dataset {
             group
         });
         let row_groups = chosen.collect();
-        let Inner { files, columns, types, opened, .. } = &*self.inner;
-        let inner = Inner {
-            files: files.clone(),
-            row_groups,
-            rows,
-            columns: columns.clone(),
-            types: types.clone(),
-            opened: opened.clone(),
-            maps: Maps::default(),
-        };
-        Dataset { inner: Arc::new(inner) }
+        self.with(|inner| Inner { row_groups, rows, ..inner })
     }
 
     /// Bytes read of all files so far, footers included.
@@ -170,20 +202,36 @@ impl Dataset {
         self.inner.rows
     }
 
-    /// In the order of the first file's schema, keys of hive partitions last.
+    /// In the order of the first file's schema, what other files add after it, keys of hive partitions last.
     pub fn columns(&self) -> &[Column] {
         &self.inner.columns
     }
 
-    /// The column `name`; `role` is the setting that asked for it, for the message when there is none.
+    /// The column `name`; `role` is the setting that asked for it, for the message when there is none. Err as well if
+    /// files disagree about it.
     pub fn column(&self, name: &str, role: &str) -> Result<&Column> {
-        self.columns().iter().find(|c| c.name == name).ok_or_else(|| {
+        let column = self.columns().iter().find(|c| c.name == name).ok_or_else(|| {
             let hint = self.near_name(name).map_or(String::new(), |near| format!("did you mean `{near}`? "));
             let names: Vec<&str> = self.columns().iter().take(LISTED).map(|c| c.name.as_str()).collect();
             let more = if self.columns().len() > LISTED { ", ..." } else { "" };
             let help = format!("{hint}the columns are {}{more}", names.join(", "));
             Error::config(role, format!("there is no column `{name}`"), help)
-        })
+        })?;
+        column.agreed()?;
+        Ok(column)
+    }
+
+    /// Columns in which a whole number was read that became another one: beyond 2^53 in columns of plain numbers, beyond
+    /// 2^24 in vectors.
+    pub fn rounded(&self) -> BTreeSet<String> {
+        self.inner.rounded.lock().expect("no panic while holding").clone()
+    }
+
+    pub(crate) fn note_rounded(&self, column: &str) {
+        let mut rounded = self.inner.rounded.lock().expect("no panic while holding");
+        if !rounded.contains(column) {
+            rounded.insert(column.to_string());
+        }
     }
 
     /// Encoded bytes of these columns in all files.
@@ -247,7 +295,11 @@ impl Dataset {
     }
 
     /// What a column is read as; for vectors the stored type.
-    pub(crate) fn data_type(&self, name: &str) -> Option<&DataType> {
+    pub fn data_type(&self, name: &str) -> Option<&DataType> {
+        Some(&self.read_as(name)?.table)
+    }
+
+    pub(crate) fn read_as(&self, name: &str) -> Option<&ReadAs> {
         let place = self.columns().iter().position(|c| c.name == name)?;
         Some(&self.inner.types[place])
     }
@@ -255,133 +307,6 @@ impl Dataset {
     pub(crate) fn maps(&self) -> &Maps {
         &self.inner.maps
     }
-}
-
-/// The columns that all files have in common, and what each is read as.
-fn schema(files: &[Opened]) -> Result<(Vec<Column>, Vec<DataType>)> {
-    let mut columns = Vec::new();
-    let mut types = Vec::new();
-    let first = &files[0];
-    for field in first.metadata.schema().fields() {
-        let (mut kind, data_type) = classify(first, field);
-        for other in &files[1..] {
-            agree(first, field, &kind, &data_type, other)?;
-        }
-        if kind == (Kind::Vector { dims: 0 }) {
-            kind = Kind::Vector { dims: list_dims(files, field.name())? };
-        }
-        columns.push(Column { name: field.name().clone(), kind });
-        types.push(data_type);
-    }
-    for other in &files[1..] {
-        for field in other.metadata.schema().fields() {
-            if first.root(field.name()).is_none() {
-                return Err(missing(&first.blob, &other.blob, field.name()));
-            }
-        }
-    }
-    for (key, _) in &first.partition {
-        if first.root(key).is_some() {
-            continue;
-        }
-        let mut values = Vec::new();
-        for file in files {
-            let value = file.partition(key).ok_or_else(|| missing(&file.blob, &first.blob, key))?;
-            values.extend(value);
-        }
-        let integers = values.iter().all(|v| v.parse::<i64>().is_ok());
-        let (kind, data_type) =
-            if integers { (Kind::Integer, DataType::Int64) } else { (Kind::Text, DataType::Utf8) };
-        columns.push(Column { name: key.clone(), kind });
-        types.push(data_type);
-    }
-    for file in files {
-        if let Some((key, _)) = file.partition.iter().find(|(key, _)| !columns.iter().any(|c| c.name == *key))
-        {
-            return Err(missing(&first.blob, &file.blob, key));
-        }
-    }
-    Ok((columns, types))
-}
-
-fn missing(without: &Blob, with: &Blob, column: &str) -> Error {
-    let reason = format!("is missing, but {} has it", with.name);
-    Error::input(&without.name, reason, "all files need the same columns: leave out the files that differ")
-        .column(column)
-}
-
-/// Whether `other` has the same kind of column under the same name.
-fn agree(first: &Opened, field: &Field, kind: &Kind, data_type: &DataType, other: &Opened) -> Result<()> {
-    let Some(root) = other.root(field.name()) else {
-        return Err(missing(&other.blob, &first.blob, field.name()));
-    };
-    let theirs = other.metadata.schema().field(root);
-    let (their_kind, their_type) = classify(other, theirs);
-    let same_type = matches!(kind, Kind::Vector { .. } | Kind::Other) || *data_type == their_type;
-    if their_kind == *kind && same_type {
-        return Ok(());
-    }
-    let reason = format!("is {} here but {} in {}", theirs.data_type(), field.data_type(), first.blob.name);
-    let help = "all files need the same type in a column: rewrite it, or leave out the files that differ";
-    Err(Error::input(&other.blob.name, reason, help).column(field.name()))
-}
-
-/// What a field is used for and read as. A List has 0 dims until its rows are looked at.
-fn classify(file: &Opened, field: &Field) -> (Kind, DataType) {
-    use DataType::*;
-    let data_type = field.data_type();
-    let read_as = |kind, as_type| (kind, as_type);
-    match data_type {
-        Int8 | Int16 | Int32 | Int64 | UInt8 | UInt16 | UInt32 | UInt64 | Time32(_) | Time64(_)
-        | Duration(_) => read_as(Kind::Integer, Int64),
-        Date32 | Date64 => read_as(Kind::Integer, Date32),
-        Timestamp(..) => read_as(Kind::Integer, data_type.clone()),
-        Float16 | Float32 | Float64 | Decimal32(..) | Decimal64(..) | Decimal128(..) | Decimal256(..) => {
-            read_as(Kind::Float, Float64)
-        }
-        Boolean => read_as(Kind::Boolean, Boolean),
-        Utf8 | LargeUtf8 | Utf8View => read_as(Kind::Text, Utf8),
-        Dictionary(_, value) => classify(file, &Field::new(field.name(), (**value).clone(), true)),
-        FixedSizeList(item, dims) if Element::of(item.data_type()).is_some() && *dims > 0 => {
-            read_as(Kind::Vector { dims: *dims as usize }, data_type.clone())
-        }
-        List(item) | LargeList(item) if Element::of(item.data_type()).is_some() => {
-            read_as(Kind::Vector { dims: 0 }, data_type.clone())
-        }
-        FixedSizeBinary(width) => match binary_element(file, field) {
-            Some(element) => {
-                read_as(Kind::Vector { dims: *width as usize / element.width() }, data_type.clone())
-            }
-            None => read_as(Kind::Other, data_type.clone()),
-        },
-        _ => read_as(Kind::Other, data_type.clone()),
-    }
-}
-
-/// Numbers in the first row of a List column that is not null.
-fn list_dims(files: &[Opened], column: &str) -> Result<usize> {
-    for file in files {
-        let Some(root) = file.root(column) else { continue };
-        let reader = file.blob.open()?;
-        for group in 0..file.metadata.metadata().num_row_groups() {
-            for batch in file.batches(&reader, group, &[root], None, 64)? {
-                let dims = (0..).zip(list_lengths(batch?.column(0))).find_map(|(_, n)| n.filter(|&n| n > 0));
-                if let Some(dims) = dims {
-                    return Ok(dims);
-                }
-            }
-        }
-    }
-    Ok(0)
-}
-
-fn list_lengths(array: &ArrayRef) -> Vec<Option<usize>> {
-    use arrow_array::cast::AsArray;
-    let length = |i: usize| match array.data_type() {
-        DataType::List(_) => array.as_list::<i32>().value_length(i) as usize,
-        _ => array.as_list::<i64>().value_length(i) as usize,
-    };
-    (0..array.len()).map(|i| array.is_valid(i).then(|| length(i))).collect()
 }
 
 /// Levenshtein's edit distance (1966), O(len a x len b).

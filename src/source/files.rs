@@ -47,7 +47,10 @@ pub(crate) fn find(inputs: &[String], options: &BTreeMap<String, String>) -> Res
         ));
     }
     let common = common_directory(names.iter().map(|(_, name)| name.as_str()));
-    let outside = trailing_partition(&names[0].1[..common]);
+    // A folder that is named alone and is a partition is still one. What lies above it is where the data happens to be.
+    let alone = inputs.len() == 1 && (inputs[0].ends_with('/') || Path::new(&inputs[0]).is_dir());
+    let folder = names[0].1[..common].trim_end_matches('/').rsplit('/').next().unwrap_or("");
+    let outside: Vec<_> = key_value(folder).filter(|_| alone).into_iter().collect();
     let mut files: Vec<Found> = names
         .into_iter()
         .map(|(blob, name)| {
@@ -154,13 +157,6 @@ fn common_directory<'a>(mut names: impl Iterator<Item = &'a str>) -> usize {
         let same = first.bytes().zip(name.bytes()).take(common).take_while(|(a, b)| a == b).count();
         directory(&first[..first.floor_char_boundary(same)])
     })
-}
-
-/// The `key=value` directories at the end of the common directory: one partition alone is still a partition.
-fn trailing_partition(common: &str) -> Vec<(String, Option<String>)> {
-    let mut keys: Vec<_> = common.trim_end_matches('/').rsplit('/').map_while(key_value).collect();
-    keys.reverse();
-    keys
 }
 
 fn key_value(directory: &str) -> Option<(String, Option<String>)> {
@@ -273,6 +269,5 @@ mod tests {
         assert_eq!(key_value("day=2024-01%3A02"), Some(("day".into(), Some("2024-01:02".into()))));
         assert_eq!(key_value("k=__HIVE_DEFAULT_PARTITION__"), Some(("k".into(), None)));
         assert_eq!(key_value("plain"), None);
-        assert_eq!(trailing_partition("/x=1/data/a=2/b=3/").len(), 2);
     }
 }

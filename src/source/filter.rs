@@ -49,7 +49,7 @@ impl Dataset {
                 let help = "use columns of numbers, texts, booleans or dates";
                 return Err(Error::config(
                     KEY,
-                    format!("column `{name}` cannot be used in a condition"),
+                    format!("column `{name}` is of type {}, which a condition cannot use", column.stored),
                     help,
                 ));
             }
@@ -135,7 +135,10 @@ mod with_polars {
             let mut series = vec![row_number(rows)];
             if let Some(table) = &item.table {
                 let fields = table.schema();
-                series.extend(fields.fields().iter().zip(table.columns()).map(|(f, a)| column(f.name(), a)));
+                for (field, array) in fields.fields().iter().zip(table.columns()) {
+                    let column = column(field.name(), array);
+                    series.push(column.map_err(|what| self.error(format!("uses {what}")))?);
+                }
             }
             let frame = DataFrame::new(rows, series).map_err(|e| self.error(e))?;
             let result = frame.lazy().select([self.expression.clone().alias(RESULT)]).collect();
@@ -175,9 +178,24 @@ mod with_polars {
     }
 
     /// Of the types that [`Columns`](super::super::Columns) reads.
-    fn column(name: &str, array: &ArrayRef) -> Column {
+    fn column(name: &str, array: &ArrayRef) -> std::result::Result<Column, String> {
+        use arrow_array::types::UInt64Type;
+        let told = name;
         let name: PlSmallStr = name.into();
-        match array.data_type() {
+        Ok(match array.data_type() {
+            // Signed, so that differences may be negative.
+            DataType::UInt64 => {
+                let signed = |x: u64| {
+                    i64::try_from(x)
+                        .map_err(|_| format!("`{told}`, which has {x}: beyond 64 bits with a sign"))
+                };
+                let cells = array.as_primitive::<UInt64Type>().iter().map(|x| x.map(signed).transpose());
+                Column::new(name, cells.collect::<std::result::Result<Vec<Option<i64>>, String>>()?)
+            }
+            DataType::Decimal128(..) | DataType::Decimal256(..) => {
+                let numbers = super::super::numbers(array).expect("a decimal is a number");
+                Column::new(name, numbers.iter().collect::<Vec<_>>())
+            }
             DataType::Int64 => {
                 Column::new(name, array.as_primitive::<Int64Type>().iter().collect::<Vec<_>>())
             }
@@ -205,6 +223,6 @@ mod with_polars {
                     .into_column()
             }
             _ => Column::new(name, array.as_string::<i32>().iter().collect::<Vec<_>>()),
-        }
+        })
     }
 }

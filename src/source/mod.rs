@@ -14,6 +14,7 @@ mod blob;
 mod files;
 mod opened;
 mod element;
+mod schema;
 mod pages;
 mod dataset;
 mod columns;
@@ -25,6 +26,7 @@ pub use columns::Columns;
 #[doc(hidden)]
 pub use columns::Way;
 pub use dataset::{Dataset, Location};
+pub use element::Element;
 pub use files::local_files;
 pub use fingerprint::sample_pass;
 pub use selection::Selection;
@@ -36,6 +38,7 @@ use arrow_array::RecordBatch;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::kit::error::{Error, Result};
 use crate::kit::matrix::Matrix;
 
 /// What of the dataset is read beside the features.
@@ -67,18 +70,18 @@ pub enum Invalid {
 /// What a column can be used for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// List, FixedSizeList or FixedSizeBinary of f16, f32 or f64: `dims` numbers a row.
+    /// List or FixedSizeList of numbers or truth values, FixedSizeBinary of f16, f32 or f64: `dims` numbers a row.
     Vector {
         dims: usize,
     },
-    /// Any integer type, dates and timestamps included.
+    /// Any integer type, dates, times and durations included.
     Integer,
     /// f16, f32, f64, decimal.
     Float,
     Boolean,
-    /// Utf8, LargeUtf8, dictionary of them.
+    /// Utf8, LargeUtf8, dictionary of them; UUIDs.
     Text,
-    /// Anything else: never read.
+    /// Anything else, or another type in another file: never read.
     Other,
 }
 
@@ -87,6 +90,53 @@ pub enum Kind {
 pub struct Column {
     pub name: String,
     pub kind: Kind,
+    /// The type in the first file that has it, for people.
+    pub stored: String,
+    pub origin: Origin,
+    /// Why the column cannot be used though some files have it; its kind is [`Kind::Other`] then.
+    pub differs: Option<Differs>,
+}
+
+/// Where a column's values come from, as far as it matters for what the column is used for by default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// Nothing speaks against using it.
+    Data,
+    /// Dates, timestamps, times of day.
+    Time,
+    /// Whole numbers or truth values in a vector; not `fixed`: of any length, as those of a text's tokens.
+    WholeVector { fixed: bool },
+    /// UUIDs.
+    Id,
+    /// The index of a pandas frame.
+    Index,
+    /// `key=value` in the names of the folders.
+    Key,
+}
+
+/// How files disagree about a column.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Differs {
+    /// What the column is in one of the files, the best for a feature.
+    pub kind: Kind,
+    /// The first file that has it otherwise, or not at all.
+    pub file: String,
+    /// "is missing, but a.parquet has it"
+    pub reason: String,
+}
+
+impl Column {
+    pub fn new(name: impl Into<String>, kind: Kind) -> Column {
+        Column { name: name.into(), kind, stored: String::new(), origin: Origin::Data, differs: None }
+    }
+
+    /// Err if files disagree about the column.
+    pub fn agreed(&self) -> Result<()> {
+        let Some(Differs { file, reason, .. }) = &self.differs else { return Ok(()) };
+        let help = "rewrite it, leave out the files that differ, or choose columns that all files have alike \
+                    (of features with --features)";
+        Err(Error::input(file, reason, help).column(&self.name))
+    }
 }
 
 /// One Parquet file. `path` is relative to the deepest common directory of all inputs, with `/`.

@@ -21,6 +21,11 @@ pub(crate) struct Opened {
 }
 
 impl Opened {
+    /// Rows, as the footer has them.
+    pub fn rows(&self) -> u64 {
+        self.metadata.metadata().row_groups().iter().map(|group| group.num_rows().max(0) as u64).sum()
+    }
+
     /// The place of a column among the file's roots; None for a key of the partition.
     pub fn root(&self, column: &str) -> Option<usize> {
         self.metadata.schema().index_of(column).ok()

@@ -22,14 +22,18 @@ const MOST: usize = 100_000;
 pub(crate) const TABLE_WIDTH: usize = 64;
 
 /// The one canonical text of a cell, used for labels, strata and profiles alike; None for null. Integers in decimal,
-/// floats in the shortest form that reads back the same (`3` for 3.0), `true` / `false`, dates and timestamps in ISO 8601.
+/// floats in the shortest form that reads back the same (`3` for 3.0; NaN is no value, and -0 is 0), decimals with all their
+/// digits, `true` / `false`, dates and timestamps in ISO 8601.
 pub fn text_value(array: &dyn Array, i: usize) -> Option<String> {
     if array.is_null(i) {
         return None;
     }
     Some(match array.data_type() {
         DataType::Int64 => array.as_primitive::<Int64Type>().value(i).to_string(),
-        DataType::Float64 => array.as_primitive::<Float64Type>().value(i).to_string(),
+        DataType::Float64 => match array.as_primitive::<Float64Type>().value(i) {
+            x if x.is_nan() => return None,
+            x => (x + 0.0).to_string(),
+        },
         DataType::Boolean => array.as_boolean().value(i).to_string(),
         DataType::Utf8 => array.as_string::<i32>().value(i).to_string(),
         _ => {
@@ -131,7 +135,7 @@ mod tests {
             (Arc::new(Int64Array::from(vec![-7])), "-7", Some(-7.0)),
             (Arc::new(Float64Array::from(vec![3.0])), "3", Some(3.0)),
             (Arc::new(Float64Array::from(vec![0.1])), "0.1", Some(0.1)),
-            (Arc::new(Float64Array::from(vec![-0.0])), "-0", Some(0.0)),
+            (Arc::new(Float64Array::from(vec![-0.0])), "0", Some(0.0)),
             (Arc::new(BooleanArray::from(vec![true])), "true", Some(1.0)),
             (Arc::new(StringArray::from(vec!["é"])), "é", None),
             (Arc::new(Date32Array::from(vec![19_723])), "2024-01-01", Some(19_723.0)),
@@ -141,5 +145,9 @@ mod tests {
             assert_eq!(numbers(&array).map(|a| a.value(0)), number);
         }
         assert_eq!(text_value(&Int64Array::from(vec![None]), 0), None);
+        assert_eq!(text_value(&Float64Array::from(vec![f64::NAN]), 0), None);
+        let decimal =
+            arrow_array::Decimal128Array::from(vec![10i128.pow(30) + 1]).with_precision_and_scale(38, 2);
+        assert_eq!(text_value(&decimal.unwrap(), 0).as_deref(), Some("10000000000000000000000000000.01"));
     }
 }

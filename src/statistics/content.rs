@@ -14,7 +14,7 @@
 use std::collections::BTreeMap;
 
 use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type};
+use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
 use arrow_array::{Array, ArrayRef};
 use arrow_schema::DataType;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
@@ -24,7 +24,7 @@ use crate::kit::error::Result;
 use crate::kit::rng::Stream;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
-use crate::source::text_value;
+use crate::source::{numbers, text_value};
 
 /// The pass. Looks at all rows, those out of the plan too.
 pub struct Content {
@@ -145,6 +145,25 @@ fn push_cell(bytes: &mut Vec<u8>, cells: &dyn Array, i: usize) {
             let x = if x.is_nan() { f64::NAN } else { x + 0.0 };
             bytes.push(2);
             bytes.extend(x.to_bits().to_le_bytes());
+        }
+        DataType::UInt64 => match i64::try_from(cells.as_primitive::<UInt64Type>().value(i)) {
+            Ok(x) => {
+                bytes.push(1);
+                bytes.extend(x.to_le_bytes());
+            }
+            Err(_) => text(bytes, 5, &text_value(cells, i).unwrap_or_default()),
+        },
+        // Few digits are a float, as they always were; more of them make two values of what would be one.
+        DataType::Decimal128(..) | DataType::Decimal256(..) => {
+            let digits = text_value(cells, i).unwrap_or_default();
+            match digits.bytes().filter(u8::is_ascii_digit).count() {
+                0..=15 => {
+                    let x = numbers(&cells.slice(i, 1)).map_or(0.0, |x| x.value(0));
+                    bytes.push(2);
+                    bytes.extend((x + 0.0).to_bits().to_le_bytes());
+                }
+                _ => text(bytes, 5, &digits),
+            }
         }
         DataType::Utf8 => text(bytes, 3, cells.as_string::<i32>().value(i)),
         DataType::Boolean => bytes.extend([4, cells.as_boolean().value(i) as u8]),

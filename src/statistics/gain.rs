@@ -91,11 +91,11 @@ impl Gain {
         Gain { label, shift: shift.iter().map(|&s| s as f32).collect(), axes: (dims > WIDTH).then(axes) }
     }
 
-    /// Whether a column of this kind can be the label.
+    /// Whether a column of this kind can be the label. Of floating point numbers that depends on the values: they must be
+    /// whole.
     pub fn check_label(name: &str, kind: &Kind) -> Result<()> {
         let what = match kind {
-            Kind::Integer | Kind::Boolean | Kind::Text => return Ok(()),
-            Kind::Float => "holds fractional numbers",
+            Kind::Integer | Kind::Boolean | Kind::Text | Kind::Float => return Ok(()),
             Kind::Vector { .. } => "holds vectors",
             Kind::Other => "is of a type that cannot be read",
         };
@@ -370,8 +370,9 @@ mod tests {
 
     #[test]
     fn labels() {
-        assert!(Gain::check_label("y", &Kind::Float).unwrap_err().to_string().contains("`y`"));
+        assert!(Gain::check_label("y", &Kind::Other).unwrap_err().to_string().contains("`y`"));
         assert!(Gain::check_label("y", &Kind::Integer).is_ok());
+        assert!(Gain::check_label("y", &Kind::Float).is_ok());
         let many = Label::new("y", (0..1001).map(|i| i.to_string()));
         let cells = Int64Array::from(vec![Some(3), None, Some(3), Some(77_777)]);
         let classes: Vec<u32> = (0..4).map(|i| many.class(&cells, i).unwrap()).collect();

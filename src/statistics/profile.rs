@@ -139,11 +139,10 @@ impl Profile {
 
 impl Column {
     fn new(name: &str, cells: &ArrayRef, modality: &[u32]) -> Result<Column> {
-        let is_number = matches!(
-            cells.data_type(),
-            DataType::Int64 | DataType::Float64 | DataType::Int32 | DataType::UInt64 | DataType::Float32
-        );
-        let is_float = matches!(cells.data_type(), DataType::Float64 | DataType::Float32);
+        let is_decimal = matches!(cells.data_type(), DataType::Decimal128(..) | DataType::Decimal256(..));
+        let is_float = is_decimal || matches!(cells.data_type(), DataType::Float64 | DataType::Float32);
+        let is_number =
+            is_float || matches!(cells.data_type(), DataType::Int64 | DataType::Int32 | DataType::UInt64);
         let most = if is_number { LISTED } else { MAX_VALUES };
         let mut texts = BTreeSet::new();
         if !is_float {

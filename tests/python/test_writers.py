@@ -37,7 +37,9 @@ def table(numbers, kind="fixed", number="float32", nullable=True):
         offsets = pa.array(offsets, pa.int64() if large else pa.int32())
         made = pa.LargeListArray if large else pa.ListArray
         column = made.from_arrays(offsets, flat, type=(pa.large_list if large else pa.list_)(item))
-    return pa.table([column], schema=pa.schema([pa.field("v", column.type, nullable=nullable)]))
+    # Bytes are a vector only where they say of what.
+    says = {"batchwright.element": "f32"} if kind == "binary" else None
+    return pa.table([column], schema=pa.schema([pa.field("v", column.type, nullable=nullable, metadata=says)]))
 
 
 def arrow(kind="fixed", number="float32", nullable=True, split=False, **options):
