@@ -257,16 +257,9 @@ fn whole_numbers_in_vectors_are_the_floats_of_the_same_value() {
 fn rounding_of_whole_numbers_is_said() {
     let dir = tempfile::tempdir().unwrap();
     let place = dir.path().join("data");
-    let large = arrow_cast::cast(
-        &vectors(&DataType::Int32, true),
-        &vectors(&DataType::Int64, true).data_type().clone(),
-    )
-    .unwrap();
-    let large = large
-        .as_fixed_size_list()
-        .values()
-        .as_primitive::<arrow_array::types::Int64Type>()
-        .unary::<_, arrow_array::types::Int64Type>(|x| x * 1_000_003);
+    let large = vectors(&DataType::Int64, true);
+    let large = large.as_fixed_size_list().values().as_primitive::<arrow_array::types::Int64Type>();
+    let large = large.unary::<_, arrow_array::types::Int64Type>(|x| x * 1_000_003);
     let item = Arc::new(Field::new("item", DataType::Int64, true));
     write(
         &place.join("a.parquet"),
@@ -438,6 +431,10 @@ fn types_of_one_meaning_agree() {
     let nanos = TimestampNanosecondArray::from(vec![5]).with_timezone("+01:00");
     let texts = read("zones", Arc::new(seconds), Arc::new(nanos)).unwrap();
     assert_eq!(texts, some(&["1970-01-01T00:00:01Z", "1970-01-01T00:00:00.000000005Z"]));
+    // Names of zones are text too, of the instant.
+    let named = |zone: &str| Arc::new(TimestampSecondArray::from(vec![1]).with_timezone(zone));
+    let texts = read("names", named("Europe/Berlin"), named("UTC")).unwrap();
+    assert_eq!(texts, some(&["1970-01-01T00:00:01Z"; 2]));
     let naive = TimestampSecondArray::from(vec![1]);
     let zoned = TimestampSecondArray::from(vec![1]).with_timezone("UTC");
     assert!(read("naive", Arc::new(naive), Arc::new(zoned)).is_err());

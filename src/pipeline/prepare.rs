@@ -144,7 +144,7 @@ fn values(
 
 /// Labels that are floating point numbers (of integers with nulls, most often) must be whole ones.
 fn whole_classes(dataset: &Dataset, classes: &Values) -> Result<()> {
-    if dataset.data_type(&classes.column) != Some(&DataType::Float64) {
+    if dataset.read_as(&classes.column)?.table != DataType::Float64 {
         return Ok(());
     }
     let whole = |text: &String| text.parse::<f64>().is_ok_and(|x| x.fract() == 0.0);

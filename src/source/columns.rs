@@ -37,6 +37,7 @@ use super::dataset::Dataset;
 use super::element::{Element, element};
 use super::opened::Opened;
 use super::pages::{self, Fault, Layout};
+use super::schema::ReadAs;
 use super::{Bad, Kind, RawRows, width};
 use crate::kit::error::{Error, Result};
 use crate::kit::matrix::Matrix;
@@ -153,7 +154,7 @@ impl Columns {
                     help,
                 ))
             }
-            _ => Ok(Field::new(&name, dataset.data_type(&name).expect("the column is there").clone(), true)),
+            _ => Ok(Field::new(&name, dataset.read_as(&name)?.table, true)),
         };
         let vectors = vectors.into_iter().map(vector).collect::<Result<_>>()?;
         let fields: Vec<Field> = table.into_iter().map(field).collect::<Result<_>>()?;
@@ -360,7 +361,7 @@ impl Columns {
     /// The table's columns of some rows of a row group, in request order.
     fn read_table(&self, group: usize, reader: &Reader, wanted: &Wanted) -> Result<Vec<ArrayRef>> {
         let place = &self.dataset.row_groups()[group];
-        let file = self.dataset.opened(place.file);
+        let file = self.dataset.opened_for_tables(place.file);
         let rows = wanted.count();
         let mut roots: Vec<usize> = self.schema.fields().iter().filter_map(|f| file.root(f.name())).collect();
         roots.sort_unstable();
@@ -383,11 +384,12 @@ impl Columns {
                 let value = file.partition(field.name()).expect("a column is in the file or its partition");
                 return Ok(constant(value, field.data_type(), rows));
             }
+            let to = self.dataset.read_as(field.name())?;
             let mut done = 0;
             let mut parts = Vec::with_capacity(batches.len());
             for batch in &batches {
                 let stored = batch.column_by_name(field.name()).expect("it was asked for");
-                let converted = self.convert(stored, field);
+                let converted = self.convert(stored, field, &to);
                 parts.push(converted.map_err(|(i, cause)| {
                     let (path, row) = self.dataset.describe_row(place.first_row + wanted.offset(done + i));
                     let reason = format!("has a value that {} cannot hold", field.data_type());
@@ -402,8 +404,12 @@ impl Columns {
     }
 
     /// In the type of the table; or the place of the first value that it cannot hold.
-    fn convert(&self, array: &ArrayRef, field: &Field) -> std::result::Result<ArrayRef, (usize, ArrowError)> {
-        let to = self.dataset.read_as(field.name()).expect("the column is there");
+    fn convert(
+        &self,
+        array: &ArrayRef,
+        field: &Field,
+        to: &ReadAs,
+    ) -> std::result::Result<ArrayRef, (usize, ArrowError)> {
         let converted = match array.data_type() {
             DataType::FixedSizeBinary(16) => uuids(array),
             _ => cast(&cast(array, &to.through)?, &to.table)?,

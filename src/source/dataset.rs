@@ -2,9 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
 
-use arrow_schema::DataType;
+use arrow_array::cast::AsArray;
+use arrow_array::types::TimestampMicrosecondType;
+use arrow_schema::{DataType, TimeUnit};
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
 
@@ -46,6 +48,8 @@ struct Inner {
     opened: Arc<Vec<Opened>>,
     /// Columns in which a whole number was met that the type it is read as rounds.
     rounded: Arc<Mutex<BTreeSet<String>>>,
+    /// The files with INT96 in microseconds, where some value needs them; None: nanoseconds do. See [`Dataset::read_as`].
+    microseconds: Arc<OnceLock<Option<Vec<Opened>>>>,
     maps: Maps,
 }
 
@@ -109,6 +113,7 @@ impl Dataset {
             bytes_as: None,
             opened: Arc::new(all),
             rounded: Arc::default(),
+            microseconds: Arc::default(),
             maps: Maps::default(),
         };
         Ok(Dataset { inner: Arc::new(inner) })
@@ -129,7 +134,9 @@ impl Dataset {
     }
 
     fn with(&self, change: impl FnOnce(Inner) -> Inner) -> Dataset {
-        let Inner { files, row_groups, rows, columns, types, bytes_as, opened, rounded, .. } = &*self.inner;
+        let Inner {
+            files, row_groups, rows, columns, types, bytes_as, opened, rounded, microseconds, ..
+        } = &*self.inner;
         let copy = Inner {
             files: files.clone(),
             row_groups: row_groups.clone(),
@@ -139,6 +146,7 @@ impl Dataset {
             bytes_as: *bytes_as,
             opened: opened.clone(),
             rounded: rounded.clone(),
+            microseconds: microseconds.clone(),
             maps: Maps::default(),
         };
         Dataset { inner: Arc::new(change(copy)) }
@@ -294,19 +302,65 @@ impl Dataset {
         &self.inner.opened[file]
     }
 
-    /// What a column is read as; for vectors the stored type.
-    pub fn data_type(&self, name: &str) -> Option<&DataType> {
-        Some(&self.read_as(name)?.table)
+    /// What a column is read as; for vectors the stored type. Looks through columns of INT96, once, whether nanoseconds
+    /// hold all their values; microseconds are taken where not.
+    pub(crate) fn read_as(&self, name: &str) -> Result<ReadAs> {
+        let place = self.columns().iter().position(|c| c.name == name).expect("the column is there");
+        let read_as = self.inner.types[place].clone();
+        if read_as.int96 && self.microseconds()?.is_some() {
+            let DataType::Timestamp(_, zone) = read_as.table else { unreachable!("INT96 is a timestamp") };
+            let table = DataType::Timestamp(TimeUnit::Microsecond, zone);
+            return Ok(ReadAs { through: table.clone(), table, ..read_as });
+        }
+        Ok(read_as)
     }
 
-    pub(crate) fn read_as(&self, name: &str) -> Option<&ReadAs> {
-        let place = self.columns().iter().position(|c| c.name == name)?;
-        Some(&self.inner.types[place])
+    /// A file as tables are read from it; all their columns have been asked for ([`Dataset::read_as`]).
+    pub(crate) fn opened_for_tables(&self, file: usize) -> &Opened {
+        match self.inner.microseconds.get() {
+            Some(Some(files)) => &files[file],
+            _ => self.opened(file),
+        }
+    }
+
+    fn microseconds(&self) -> Result<Option<&[Opened]>> {
+        if self.inner.microseconds.get().is_none() {
+            let files = &self.inner.opened;
+            let files: Vec<Opened> = files.iter().map(Opened::in_microseconds).collect::<Result<_>>()?;
+            // Of all row groups, also where this is a part of the dataset: there is one answer for all parts.
+            let groups = |file: usize| 0..files[file].metadata.metadata().num_row_groups();
+            let groups: Vec<(usize, usize)> =
+                (0..files.len()).flat_map(|file| groups(file).map(move |group| (file, group))).collect();
+            let beyond =
+                |(file, group): (usize, usize)| beyond_nanoseconds(self.opened(file), &files[file], group);
+            let beyond: Vec<Result<bool>> = groups.into_par_iter().map(beyond).collect();
+            let beyond: Vec<bool> = beyond.into_iter().collect::<Result<_>>()?;
+            let _ = self.inner.microseconds.set(beyond.contains(&true).then_some(files));
+        }
+        Ok(self.inner.microseconds.get().expect("just set").as_deref())
     }
 
     pub(crate) fn maps(&self) -> &Maps {
         &self.inner.maps
     }
+}
+
+/// Whether INT96 of a row group, read in microseconds, have a value that nanoseconds do not hold.
+fn beyond_nanoseconds(file: &Opened, microseconds: &Opened, group: usize) -> Result<bool> {
+    let roots = 0..file.metadata.schema().fields().len();
+    let roots: Vec<usize> = roots.filter(|&root| file.is_int96(root)).collect();
+    if roots.is_empty() {
+        return Ok(false);
+    }
+    let beyond = |x: i64| x.checked_mul(1000).is_none();
+    for batch in microseconds.batches(&file.blob.open()?, group, &roots, None, 4096)? {
+        for column in batch?.columns() {
+            if column.as_primitive::<TimestampMicrosecondType>().iter().flatten().any(beyond) {
+                return Ok(true);
+            }
+        }
+    }
+    Ok(false)
 }
 
 /// Levenshtein's edit distance (1966), O(len a x len b).

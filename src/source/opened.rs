@@ -1,9 +1,13 @@
 //! A file whose footer has been read, and the arrow reader over it.
 
+use std::sync::Arc;
+
+use arrow_schema::{DataType, FieldRef, Schema, TimeUnit};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{
     ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
 };
+use parquet::basic::Type as Physical;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::{PageIndexPolicy, ParquetStatisticsPolicy};
 use parquet::file::reader::ChunkReader;
@@ -34,6 +38,29 @@ impl Opened {
     /// Its partition's value of `key`: outer None if there is no such key, inner None for null.
     pub fn partition(&self, key: &str) -> Option<Option<&str>> {
         self.partition.iter().find(|(k, _)| k == key).map(|(_, value)| value.as_deref())
+    }
+
+    /// Whether a column is stored as INT96 and read in nanoseconds, which do not hold all that INT96 does.
+    pub fn is_int96(&self, root: usize) -> bool {
+        let nanoseconds = DataType::Timestamp(TimeUnit::Nanosecond, None);
+        let stored = |leaf| self.metadata.parquet_schema().column(leaf).physical_type();
+        *self.metadata.schema().field(root).data_type() == nanoseconds
+            && self.leaves(root).next().map(stored) == Some(Physical::INT96)
+    }
+
+    /// The same file, INT96 read in microseconds.
+    pub fn in_microseconds(&self) -> Result<Opened> {
+        let schema = self.metadata.schema();
+        let microseconds = DataType::Timestamp(TimeUnit::Microsecond, None);
+        let field = |(root, field): (usize, &FieldRef)| match self.is_int96(root) {
+            true => Arc::new(field.as_ref().clone().with_data_type(microseconds.clone())),
+            false => field.clone(),
+        };
+        let fields: Vec<FieldRef> = schema.fields().iter().enumerate().map(field).collect();
+        let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
+        let metadata = ArrowReaderMetadata::try_new(self.metadata.metadata().clone(), options);
+        let metadata = metadata.map_err(|e| self.blob.error(e))?;
+        Ok(Opened { blob: self.blob.clone(), metadata, partition: self.partition.clone() })
     }
 
     /// The leaves of a root column, by number.

@@ -13,6 +13,9 @@ use super::opened::Opened;
 use super::{Column, Differs, Kind, Origin};
 use crate::kit::error::Result;
 
+/// As an offset.
+const UTC: &str = "+00:00";
+
 /// Parallel to the columns: what each is read as.
 #[derive(Clone, Debug)]
 pub(crate) struct ReadAs {
@@ -20,6 +23,8 @@ pub(crate) struct ReadAs {
     pub table: DataType,
     /// What all files are converted to first: times of day and durations become numbers of this unit.
     pub through: DataType,
+    /// Some file has it as INT96.
+    pub int96: bool,
 }
 
 /// What a field holds, as far as files must agree about it.
@@ -58,7 +63,11 @@ impl Holds {
             Float16 | Float32 | Float64 => Holds::Float,
             Decimal32(p, s) | Decimal64(p, s) | Decimal128(p, s) | Decimal256(p, s) => Holds::Decimal(*p, *s),
             Date32 | Date64 => Holds::Date,
-            Timestamp(unit, zone) => Holds::Timestamp(*unit, zone.as_ref().map(|z| z.to_string())),
+            // The names of zones (UTC is one) are not known here, what instant is meant is.
+            Timestamp(unit, zone) => {
+                let offset = |zone: &str| if zone.starts_with(['+', '-']) { zone } else { UTC }.to_string();
+                Holds::Timestamp(*unit, zone.as_deref().map(offset))
+            }
             Time32(unit) | Time64(unit) => Holds::Time(*unit),
             Duration(unit) => Holds::Duration(*unit),
             Boolean => Holds::Boolean,
@@ -104,7 +113,7 @@ impl Holds {
                 let zone = match (x, y) {
                     (x, y) if x == y => x.clone(),
                     // Of instants only the clock on the wall differs.
-                    (Some(_), Some(_)) => Some("UTC".into()),
+                    (Some(_), Some(_)) => Some(UTC.into()),
                     _ => return None,
                 };
                 Timestamp(*a.max(b), zone)
@@ -142,7 +151,7 @@ impl Holds {
     }
 
     fn read_as(&self, stored: &DataType) -> ReadAs {
-        let same = |t: DataType| ReadAs { table: t.clone(), through: t };
+        let same = |t: DataType| ReadAs { table: t.clone(), through: t, int96: false };
         match self {
             Holds::Integer => same(DataType::Int64),
             Holds::Unsigned => same(DataType::UInt64),
@@ -152,10 +161,14 @@ impl Holds {
             Holds::Date => same(DataType::Date32),
             Holds::Timestamp(unit, zone) => same(DataType::Timestamp(*unit, zone.as_deref().map(Into::into))),
             Holds::Time(unit @ (TimeUnit::Second | TimeUnit::Millisecond)) => {
-                ReadAs { table: DataType::Int64, through: DataType::Time32(*unit) }
+                ReadAs { table: DataType::Int64, through: DataType::Time32(*unit), int96: false }
             }
-            Holds::Time(unit) => ReadAs { table: DataType::Int64, through: DataType::Time64(*unit) },
-            Holds::Duration(unit) => ReadAs { table: DataType::Int64, through: DataType::Duration(*unit) },
+            Holds::Time(unit) => {
+                ReadAs { table: DataType::Int64, through: DataType::Time64(*unit), int96: false }
+            }
+            Holds::Duration(unit) => {
+                ReadAs { table: DataType::Int64, through: DataType::Duration(*unit), int96: false }
+            }
             Holds::Boolean => same(DataType::Boolean),
             Holds::Text | Holds::Uuid => same(DataType::Utf8),
             Holds::Vector { .. } | Holds::Nothing | Holds::Other => same(stored.clone()),
@@ -248,7 +261,10 @@ pub(crate) fn unite(files: &[Opened], bytes_as: Option<Element>) -> Result<(Vec<
             let known = list_dims(files, &of.name);
             *dims = if *whole { known.unwrap_or(0) } else { known? };
         }
+        let int96 = |&f: &usize| files[f].root(&of.name).is_some_and(|root| files[f].is_int96(root));
+        let int96 = matches!(of.holds, Holds::Timestamp(..)) && with_rows.iter().any(int96);
         let (column, read_as) = of.finish();
+        let read_as = ReadAs { int96, ..read_as };
         columns.push(column);
         types.push(read_as);
     }
@@ -330,7 +346,7 @@ fn keys(files: &[Opened], with_rows: &[usize], columns: &mut Vec<Column>, types:
             origin: Origin::Key,
             differs: lacking,
         });
-        types.push(ReadAs { table: table.clone(), through: table });
+        types.push(ReadAs { table: table.clone(), through: table, int96: false });
     }
 }
 
