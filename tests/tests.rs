@@ -3,6 +3,8 @@
 mod check;
 mod cli;
 mod columns;
+mod craft;
+mod damage;
 mod decode;
 mod determinism;
 #[cfg(feature = "encoder")]

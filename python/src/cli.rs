@@ -19,6 +19,7 @@ pub fn main(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
             stream.call_method0("flush")?;
         }
     }
+    batchwright::kit::guard::quiet();
     let begun: Arc<Mutex<Option<Arc<AtomicBool>>>> = Arc::default();
     let begin = {
         let begun = begun.clone();

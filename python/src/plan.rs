@@ -276,7 +276,7 @@ impl Plan {
     ) -> Result<Vec<String>> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
         long(py, move |_| {
-            let dataset = plan.open_dataset(&inputs)?;
+            let dataset = plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY)?;
             plan.check_dataset(&dataset, fingerprints)?;
             Ok(dataset.names().map(String::from).collect())
         })
@@ -389,7 +389,7 @@ impl Plan {
     fn assign_dataset(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<Assignment> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
         let found = long(py, move |engine| {
-            let dataset = plan.open_dataset(&inputs)?;
+            let dataset = plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY)?;
             plan.assigner()?.assign_dataset(&dataset, engine)
         })?;
         Ok(Assignment::new(py, found))
@@ -426,7 +426,9 @@ impl Plan {
         paths: &Bound<'_, PyAny>,
     ) -> Result<Vec<Option<String>>> {
         let (plan, rows, inputs) = (self.core()?.clone(), arrays::counts("rows", rows)?, self::paths(paths)?);
-        long(py, move |engine| plan.ids(&rows, &plan.open_dataset(&inputs)?, engine))
+        long(py, move |engine| {
+            plan.ids(&rows, &plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY)?, engine)
+        })
     }
 
     /// A choice among the plan's candidates for a run of so many epochs; `seed`: by default the plan's.

@@ -117,7 +117,8 @@ pub struct LimitFlags {
     #[arg(id = "check.strict", long = "strict", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub strict: Option<bool>,
-    /// Trust size, modification time (or entity tag) and footer of a file instead of hashing its bytes
+    /// Trust size, modification time (or entity tag) and footer of a file instead of hashing its bytes; page checksums are not
+    /// looked at
     #[arg(id = "check.quick", long = "quick", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub quick: Option<bool>,

@@ -183,9 +183,9 @@ impl Run {
 }
 
 impl Config {
-    /// The dataset, bytes read as the features say.
-    pub fn open(&self, inputs: &[String]) -> Result<source::Dataset> {
-        source::Dataset::open(inputs)?.with_bytes_as(self.features.bytes_as)
+    /// The dataset, bytes read as the features say; `memory` as in [`Dataset::open_within`](source::Dataset::open_within).
+    pub fn open(&self, inputs: &[String], memory: u64) -> Result<source::Dataset> {
+        source::Dataset::open_within(inputs, memory)?.with_bytes_as(self.features.bytes_as)
     }
 
     /// Columns that have a role beside the features, each with the setting that names it. Those of the row filter are

@@ -1,9 +1,10 @@
-//! What knows nothing of the subject: text that is safe to show, the one error type, progress and cancelling,
-//! matrices, keyed random numbers, row numbers, output and working files.
+//! What knows nothing of the subject: text that is safe to show, the one error type, panics of libraries, progress and
+//! cancelling, matrices, keyed random numbers, row numbers, output and working files.
 
 pub mod text;
 pub mod error;
 pub mod output;
+pub mod guard;
 pub mod progress;
 pub mod matrix;
 pub mod rng;

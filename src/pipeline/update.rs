@@ -77,7 +77,7 @@ pub fn update(
     run.scope(progress, |engine| {
         let plan = Plan::open(old)?;
         let mut config = plan.config()?;
-        let dataset = plan.open_dataset(inputs)?;
+        let dataset = plan.open_dataset(inputs, run.memory)?;
         config.features.bytes_as = dataset.bytes_as();
         let encoder = run.open_encoder(&config)?;
         let limits = Check { quick: !verify, ..limits.clone() };

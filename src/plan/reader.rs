@@ -515,10 +515,11 @@ impl Plan {
         Ok(self.samples()?.centrality(row))
     }
 
-    /// The dataset, bytes read as the plan's features say. Plans of format 1.0 took bytes that say nothing for `f32`.
-    pub fn open_dataset(&self, inputs: &[String]) -> Result<Dataset> {
+    /// The dataset, bytes read as the plan's features say; `memory` as in [`Dataset::open_within`]. Plans of format 1.0 took bytes
+    /// that say nothing for `f32`.
+    pub fn open_dataset(&self, inputs: &[String], memory: u64) -> Result<Dataset> {
         let config = self.settings()?;
-        let dataset = config.open(inputs)?;
+        let dataset = config.open(inputs, memory)?;
         let of = |dataset: &Dataset, name: &String| {
             dataset.columns().iter().find(|c| c.name == *name).map(|c| c.kind.clone())
         };

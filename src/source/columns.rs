@@ -132,6 +132,13 @@ impl Columns {
                 Err(Error::input(path, reason, "choose a column with numbers in it, with --features")
                     .column(&name))
             }
+            // A schema may promise rows of any length.
+            Kind::Vector { dims } if 4 * dims as u64 > dataset.limit() => {
+                let reason = format!("has {dims} numbers in a row, more than there is memory for");
+                let path = dataset.files().first().map_or("dataset", |f| f.path.as_str());
+                Err(Error::input(path, reason, "allow more with --memory, or leave the column out")
+                    .column(&name))
+            }
             Kind::Vector { dims } => Ok(Vector { name, dims }),
             _ => {
                 let help =
@@ -522,7 +529,9 @@ fn through_arrow(
     let mut faults = Vec::new();
     let mut at = 0;
     let selection = Wanted::Range(rows).selection();
-    for batch in file.batches(reader, row_group, &[root], Some(selection), BATCH)? {
+    // A null row of a FixedSizeList takes as much as any other.
+    let batch_rows = (file.limit / (4 * dims.max(1)) as u64).clamp(1, BATCH as u64) as usize;
+    for batch in file.batches(reader, row_group, &[root], Some(selection), batch_rows)? {
         let batch = batch?;
         let array = batch.column(0);
         for i in 0..array.len() {

@@ -10,6 +10,7 @@ use arrow_schema::{DataType, TimeUnit};
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
 
+use super::chunk::SHARE;
 use super::element::Element;
 use super::files;
 use super::opened::{Opened, open};
@@ -21,6 +22,8 @@ use crate::kit::error::{Error, Result};
 
 /// Column names listed in an error message.
 const LISTED: usize = 50;
+/// Every page may take this much: sixty times what most writers put into one.
+const LEAST: u64 = 64 << 20;
 
 /// Parquet files as one table with numbered rows. Cheap to clone.
 ///
@@ -63,18 +66,32 @@ pub struct Location {
 }
 
 impl Dataset {
+    /// Memory of a run that does not say how much it has.
+    pub const MEMORY: u64 = 4 << 30;
+
     /// Opens files, directories (searched for `*.parquet`; names beginning with `_` or `.` are skipped), globs and URLs
     /// (`s3://`, `gs://`, `az://`; a name ending in `/` means everything below it).
     pub fn open(inputs: &[String]) -> Result<Self> {
         Self::open_with(inputs, &BTreeMap::new())
     }
 
+    /// Like [`Dataset::open`], for a run that has so many bytes of memory: a page may take an eighth of them.
+    pub fn open_within(inputs: &[String], memory: u64) -> Result<Self> {
+        Self::open_limited(inputs, &BTreeMap::new(), memory)
+    }
+
     /// Like [`Dataset::open`]; `options` are settings of the object store such as `aws_endpoint` and
     /// `aws_access_key_id`, which otherwise come from its environment variables.
     pub fn open_with(inputs: &[String], options: &BTreeMap<String, String>) -> Result<Self> {
+        Self::open_limited(inputs, options, Self::MEMORY)
+    }
+
+    fn open_limited(inputs: &[String], options: &BTreeMap<String, String>, memory: u64) -> Result<Self> {
+        let limit = (memory / SHARE).max(LEAST);
         let found = files::find(inputs, options)?;
         // Each footer is its own read; the first error in file order is the one told.
-        let opened: Vec<Result<(String, Opened)>> = found.into_par_iter().map(open).collect();
+        let opened: Vec<Result<(String, Opened)>> =
+            found.into_par_iter().map(|found| open(found, limit)).collect();
         let mut files = Vec::new();
         let mut all = Vec::new();
         let mut row_groups = Vec::new();
@@ -338,6 +355,11 @@ impl Dataset {
             let _ = self.inner.microseconds.set(beyond.contains(&true).then_some(files));
         }
         Ok(self.inner.microseconds.get().expect("just set").as_deref())
+    }
+
+    /// The most bytes that one page may take.
+    pub(crate) fn limit(&self) -> u64 {
+        self.inner.opened.first().map_or(Self::MEMORY / SHARE, |file| file.limit)
     }
 
     pub(crate) fn maps(&self) -> &Maps {

@@ -2,7 +2,6 @@
 
 use std::ops::Range;
 
-use parquet::errors::Result as ParquetResult;
 use parquet::file::reader::ChunkReader;
 use rayon::prelude::*;
 
@@ -11,6 +10,7 @@ use super::blob::Reader;
 use super::columns::{Columns, Stretches};
 use super::dataset::Dataset;
 use super::opened::Opened;
+use super::walk::Walk;
 use crate::kit::error::Result;
 use crate::parts::Local;
 
@@ -22,6 +22,7 @@ const KEEP: u64 = 256 << 20;
 impl Dataset {
     /// BLAKE3 (hex) of the encoded column chunks of a row group, dictionaries included, in the order of `columns` and as
     /// they lie in the file; keys of hive partitions add their value. With it the number of bytes of the chunks.
+    /// Err if a chunk is not made of the pages that it should be, or a page's checksum does not hold.
     /// Reading is streamed: O(bytes) time, O(1) memory.
     pub fn fingerprint(&self, row_group: usize, columns: &[String]) -> Result<(String, u64)> {
         let file = self.opened(self.row_groups()[row_group].file);
@@ -41,9 +42,8 @@ impl Dataset {
         for name in columns {
             self.column(name, "columns")?;
             if let Some(root) = file.root(name) {
-                for chunk in chunks(file, place.row_group, root) {
-                    update(&mut hash, reader, chunk.clone()).map_err(|e| file.blob.error(e))?;
-                    bytes += chunk.end - chunk.start;
+                for leaf in file.leaves(root) {
+                    bytes += chunk(&mut hash, file, reader, place.row_group, leaf)?;
                 }
             } else if let Some(value) = file.partition(name) {
                 // A file without rows may lack both.
@@ -64,14 +64,30 @@ fn chunks(file: &Opened, row_group: usize, root: usize) -> impl Iterator<Item = 
     })
 }
 
-fn update(hash: &mut blake3::Hasher, reader: &Reader, bytes: Range<u64>) -> ParquetResult<()> {
-    let mut at = bytes.start;
-    while at < bytes.end {
-        let length = BLOCK.min(bytes.end - at);
-        hash.update(&reader.get_bytes(at, length as usize)?);
-        at += length;
+/// Hashes a chunk, and checks its pages in passing (see [`walk`](super::walk)); its bytes.
+fn chunk(
+    hash: &mut blake3::Hasher,
+    file: &Opened,
+    reader: &Reader,
+    row_group: usize,
+    leaf: usize,
+) -> Result<u64> {
+    let group = file.metadata.metadata().row_group(row_group);
+    let column = group.column(leaf);
+    let (start, length) = column.byte_range();
+    let index = file.index(reader, row_group, leaf)?;
+    let mut walk = Walk::new(start, column.column_descr().max_rep_level() == 0, index.as_deref());
+    let damage = |reason: String| file.place(row_group, leaf).damaged(reason);
+    let mut at = start;
+    while at < start + length {
+        let block = BLOCK.min(start + length - at);
+        let bytes = reader.get_bytes(at, block as usize).map_err(|e| file.blob.error(e))?;
+        hash.update(&bytes);
+        walk.bytes(&bytes).map_err(damage)?;
+        at += block;
     }
-    Ok(())
+    walk.end(column.num_values() as u64, group.num_rows() as u64).map_err(damage)?;
+    Ok(length)
 }
 
 /// Gathers `rows` (ascending) and takes the fingerprint of every row group in one pass over the dataset, row groups in

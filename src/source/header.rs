@@ -5,6 +5,8 @@
 //! fields that decide where values lie are taken; what is unknown or new is skipped, what is damaged is None.
 //! Formats: `parquet.thrift` of Apache Parquet, `thrift-compact-protocol.md` of Apache Thrift.
 
+use super::thrift::{Numbers, Thrift, kind};
+
 /// What a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Form {
@@ -37,6 +39,8 @@ pub(super) struct Header {
     pub values: usize,
     /// Number of the encoding in `parquet.thrift`.
     pub encoding: i32,
+    /// CRC-32 of the page as stored.
+    pub checksum: Option<u32>,
     pub form: Form,
 }
 
@@ -45,44 +49,38 @@ pub(super) mod encoding {
     pub const PLAIN: i32 = 0;
     pub const PLAIN_DICTIONARY: i32 = 2;
     pub const RLE: i32 = 3;
+    pub const BIT_PACKED: i32 = 4;
+    pub const DELTA_BINARY_PACKED: i32 = 5;
+    pub const DELTA_LENGTH_BYTE_ARRAY: i32 = 6;
+    pub const DELTA_BYTE_ARRAY: i32 = 7;
     pub const RLE_DICTIONARY: i32 = 8;
     pub const BYTE_STREAM_SPLIT: i32 = 9;
 }
 
-/// Types in the compact protocol.
-mod kind {
-    pub const TRUE: u8 = 1;
-    pub const FALSE: u8 = 2;
-    pub const I8: u8 = 3;
-    pub const I16: u8 = 4;
-    pub const I32: u8 = 5;
-    pub const I64: u8 = 6;
-    pub const DOUBLE: u8 = 7;
-    pub const BINARY: u8 = 8;
-    pub const LIST: u8 = 9;
-    pub const SET: u8 = 10;
-    pub const MAP: u8 = 11;
-    pub const STRUCT: u8 = 12;
-}
-
-/// Structures inside one another beyond this are no page header.
-const DEPTH: usize = 8;
-
 impl Header {
+    /// Bytes of levels that are never compressed.
+    pub fn levels(&self) -> usize {
+        match self.form {
+            Form::V2 { definition, repetition, .. } => definition.saturating_add(repetition),
+            _ => 0,
+        }
+    }
+
     /// The header at the beginning of `bytes`; None if it is damaged or `bytes` end within it.
     pub fn parse(bytes: &[u8]) -> Option<Header> {
-        let mut thrift = Thrift { rest: bytes };
-        let (mut page, mut full, mut stored) = (None, None, None);
+        let mut thrift = Thrift::new(bytes);
+        let (mut page, mut full, mut stored, mut checksum) = (None, None, None, None);
         let (mut v1, mut v2, mut dictionary) = (None, None, None);
         thrift.fields(|thrift, id, kind| {
             match (id, kind) {
                 (1, kind::I32) => page = Some(thrift.number()?),
                 (2, kind::I32) => full = Some(thrift.number()?),
                 (3, kind::I32) => stored = Some(thrift.number()?),
+                (4, kind::I32) => checksum = Some(thrift.number()? as u32),
                 (5, kind::STRUCT) => v1 = Some(thrift.numbers()?),
                 (7, kind::STRUCT) => dictionary = Some(thrift.numbers()?),
                 (8, kind::STRUCT) => v2 = Some(thrift.numbers()?),
-                _ => thrift.skip(kind, DEPTH)?,
+                _ => thrift.skip(kind)?,
             }
             Some(())
         })?;
@@ -111,109 +109,11 @@ impl Header {
             _ => (0, 0, Form::Other),
         };
         let length = bytes.len() - thrift.rest.len();
-        Some(Header { length, stored: size(stored)?, full: size(full)?, values, encoding, form })
-    }
-}
-
-/// The numbers and truth values (0, 1) of a structure, by field id.
-type Numbers = [Option<i64>; 8];
-
-struct Thrift<'a> {
-    rest: &'a [u8],
-}
-
-impl Thrift<'_> {
-    fn byte(&mut self) -> Option<u8> {
-        let (&byte, rest) = self.rest.split_first()?;
-        self.rest = rest;
-        Some(byte)
-    }
-
-    fn take(&mut self, length: usize) -> Option<()> {
-        self.rest = self.rest.split_at_checked(length)?.1;
-        Some(())
-    }
-
-    fn varint(&mut self) -> Option<u64> {
-        let mut out = 0;
-        for shift in (0..64).step_by(7) {
-            let byte = self.byte()?;
-            out |= u64::from(byte & 127) << shift;
-            if byte < 128 {
-                return Some(out);
-            }
-        }
-        None
-    }
-
-    /// An integer of any width: zigzag.
-    fn number(&mut self) -> Option<i64> {
-        let n = self.varint()?;
-        Some((n >> 1) as i64 ^ -((n & 1) as i64))
-    }
-
-    /// Calls `field` with the id and type of every field of a structure; it must read or skip the value.
-    fn fields(&mut self, mut field: impl FnMut(&mut Self, i64, u8) -> Option<()>) -> Option<()> {
-        let mut id = 0;
-        loop {
-            let head = self.byte()?;
-            if head == 0 {
-                return Some(());
-            }
-            id = if head >> 4 == 0 { self.number()? } else { id + i64::from(head >> 4) };
-            field(self, id, head & 15)?;
-        }
-    }
-
-    fn numbers(&mut self) -> Option<Numbers> {
-        let mut out = [None; 8];
-        self.fields(|thrift, id, kind| {
-            let slot = usize::try_from(id).ok().and_then(|id| out.get_mut(id));
-            match (kind, slot) {
-                (kind::TRUE | kind::FALSE, Some(slot)) => *slot = Some(i64::from(kind == kind::TRUE)),
-                (kind::I16 | kind::I32 | kind::I64, Some(slot)) => *slot = Some(thrift.number()?),
-                _ => thrift.skip(kind, DEPTH)?,
-            }
-            Some(())
-        })?;
-        Some(out)
-    }
-
-    fn skip(&mut self, kind: u8, depth: usize) -> Option<()> {
-        let depth = depth.checked_sub(1)?;
-        match kind {
-            // A truth value is its type, except in a list.
-            kind::TRUE | kind::FALSE => Some(()),
-            kind::I8 => self.take(1),
-            kind::I16 | kind::I32 | kind::I64 => self.varint().map(drop),
-            kind::DOUBLE => self.take(8),
-            kind::BINARY => {
-                let length = self.varint()?;
-                self.take(usize::try_from(length).ok()?)
-            }
-            kind::LIST | kind::SET => {
-                let head = self.byte()?;
-                let count = if head >> 4 == 15 { self.varint()? } else { u64::from(head >> 4) };
-                (0..count).try_for_each(|_| self.skip_element(head & 15, depth))
-            }
-            kind::MAP => {
-                let count = self.varint()?;
-                let kinds = if count == 0 { 0 } else { self.byte()? };
-                (0..count).try_for_each(|_| {
-                    self.skip_element(kinds >> 4, depth)?;
-                    self.skip_element(kinds & 15, depth)
-                })
-            }
-            kind::STRUCT => self.fields(|thrift, _, kind| thrift.skip(kind, depth)),
-            _ => None,
-        }
-    }
-
-    fn skip_element(&mut self, kind: u8, depth: usize) -> Option<()> {
-        match kind {
-            kind::TRUE | kind::FALSE => self.take(1),
-            _ => self.skip(kind, depth),
-        }
+        let (stored, full) = (size(stored)?, size(full)?);
+        // Pages are at most 2 GiB: sums of what a header says do not overflow.
+        let lengths = [stored, full, values];
+        lengths.iter().all(|&n| i32::try_from(n).is_ok()).then_some(())?;
+        Some(Header { length, stored, full, values, encoding, checksum, form })
     }
 }
 
@@ -235,6 +135,7 @@ mod tests {
             full: 200,
             values: 300,
             encoding: encoding::PLAIN,
+            checksum: None,
             form: Form::V1 { definition: encoding::RLE, repetition: encoding::RLE },
         };
         // Field 5 + 4 = 9 is an empty list of I32.

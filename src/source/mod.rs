@@ -6,11 +6,19 @@
 //! [`Dataset::values`] lists what a column holds. Below them, `files` finds the files, `blob` (and `cloud`) reads bytes,
 //! and `pages` decodes vectors straight from the pages. The dataset is never in memory as a whole.
 
+mod thrift;
+mod footer;
+mod index;
 mod header;
+mod walk;
+mod codec;
+mod hybrid;
+mod delta;
 mod selection;
 #[cfg(feature = "cloud")]
 mod cloud;
 mod blob;
+mod chunk;
 mod files;
 mod opened;
 mod element;

@@ -1,20 +1,30 @@
 //! A file whose footer has been read, and the arrow reader over it.
 
+use std::ops::Range;
 use std::sync::Arc;
 
 use arrow_schema::{DataType, FieldRef, Schema, TimeUnit};
-use parquet::arrow::ProjectionMask;
+use bytes::Bytes;
 use parquet::arrow::arrow_reader::{
-    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection,
+    ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, RowGroups, RowSelection,
 };
+use parquet::arrow::{ProjectionMask, parquet_to_arrow_field_levels};
 use parquet::basic::Type as Physical;
-use parquet::errors::ParquetError;
-use parquet::file::metadata::{PageIndexPolicy, ParquetStatisticsPolicy};
+use parquet::column::page::PageIterator;
+use parquet::errors::{ParquetError, Result as ParquetResult};
+use parquet::file::metadata::{
+    ColumnChunkMetaData, PageIndexPolicy, ParquetMetaData, ParquetStatisticsPolicy, RowGroupMetaData,
+};
 use parquet::file::reader::ChunkReader;
 
 use super::blob::{Blob, Reader};
+use super::chunk::{Fault, Pages, Place, Single};
+use super::codec;
 use super::files::Found;
+use super::footer::Footer;
+use super::index::{self, Location};
 use crate::kit::error::{Error, Result};
+use crate::kit::guard;
 
 /// A file whose footer has been read.
 #[derive(Debug)]
@@ -22,6 +32,12 @@ pub(crate) struct Opened {
     pub blob: Blob,
     pub metadata: ArrowReaderMetadata,
     pub partition: Vec<(String, Option<String>)>,
+    /// All offset indexes and the byte they begin at, where fetching each would cost a request.
+    indexes: Option<(u64, Bytes)>,
+    /// Leaves that are encrypted.
+    encrypted: Vec<usize>,
+    /// The most bytes that one page may take.
+    pub limit: u64,
 }
 
 impl Opened {
@@ -60,13 +76,49 @@ impl Opened {
         let options = ArrowReaderOptions::new().with_schema(Arc::new(Schema::new(fields)));
         let metadata = ArrowReaderMetadata::try_new(self.metadata.metadata().clone(), options);
         let metadata = metadata.map_err(|e| self.blob.error(e))?;
-        Ok(Opened { blob: self.blob.clone(), metadata, partition: self.partition.clone() })
+        Ok(Opened {
+            blob: self.blob.clone(),
+            metadata,
+            partition: self.partition.clone(),
+            indexes: self.indexes.clone(),
+            encrypted: self.encrypted.clone(),
+            limit: self.limit,
+        })
     }
 
     /// The leaves of a root column, by number.
     pub fn leaves(&self, root: usize) -> impl Iterator<Item = usize> + '_ {
         let schema = self.metadata.parquet_schema();
         (0..schema.num_columns()).filter(move |&leaf| schema.get_column_root_idx(leaf) == root)
+    }
+
+    /// A chunk of a column, for messages.
+    pub(super) fn place(&self, row_group: usize, leaf: usize) -> Place {
+        let column = self.metadata.parquet_schema().get_column_root(leaf).name().into();
+        Place { file: self.blob.name.clone(), column, row_group }
+    }
+
+    /// Where the data pages of a chunk lie, if the file says it.
+    pub(super) fn index(
+        &self,
+        reader: &Reader,
+        row_group: usize,
+        leaf: usize,
+    ) -> Result<Option<Vec<Location>>> {
+        let group = self.metadata.metadata().row_group(row_group);
+        let chunk = group.column(leaf);
+        let Some(bytes) = chunk.offset_index_range() else { return Ok(None) };
+        let reader = match &self.indexes {
+            Some((start, held)) => &reader.clone().holding(*start, held.clone()),
+            None => reader,
+        };
+        let bytes = reader.get_bytes(bytes.start, (bytes.end - bytes.start) as usize);
+        let bytes = bytes.map_err(|e| self.blob.error(e))?;
+        let (start, length) = chunk.byte_range();
+        let listed = index::locations(&bytes, &(start..start + length), group.num_rows() as u64);
+        let listed = listed
+            .ok_or_else(|| self.place(row_group, leaf).damaged("its offset index is damaged".into()))?;
+        Ok(Some(listed).filter(|listed| !listed.is_empty()))
     }
 
     /// Batches of some columns of a row group through the arrow reader: only rows of `selection`, if given.
@@ -79,16 +131,21 @@ impl Opened {
         batch_size: usize,
     ) -> Result<impl Iterator<Item = Result<arrow_array::RecordBatch>>> {
         let mask = ProjectionMask::roots(self.metadata.parquet_schema(), roots.iter().copied());
-        let mut builder =
-            ParquetRecordBatchReaderBuilder::new_with_metadata(reader.clone(), self.metadata.clone())
-                .with_row_groups(vec![row_group])
-                .with_projection(mask)
-                .with_batch_size(batch_size.max(1));
-        if let Some(selection) = selection {
-            builder = builder.with_row_selection(selection);
-        }
-        let built = guarded(|| builder.build()).flatten();
-        let mut batches = Some(built.map_err(|e| self.blob.error(e))?);
+        let fault = Fault::default();
+        let group = Group { file: self, reader, number: row_group, fault: fault.clone() };
+        let build = || {
+            let hint = Some(self.metadata.schema().fields());
+            let levels = parquet_to_arrow_field_levels(self.metadata.parquet_schema(), mask, hint)?;
+            let batch_size = batch_size.clamp(1, group.num_rows().max(1));
+            ParquetRecordBatchReader::try_new_with_row_groups(&levels, &group, batch_size, selection)
+        };
+        // Our own error, where it is one that had to come through the crate.
+        let failed = move |e| match fault.lock().expect("no panic while holding").take() {
+            Some(ours) => ours,
+            None => self.blob.error(e),
+        };
+        let built = guarded(build).flatten();
+        let mut batches = Some(built.map_err(&failed)?);
         let mut next = move || match guarded(|| batches.as_mut()?.next()) {
             Ok(batch) => batch.map(|batch| batch.map_err(ParquetError::from)),
             // What is left of the reader is in no known state.
@@ -97,45 +154,205 @@ impl Opened {
                 Some(Err(panic))
             }
         };
-        Ok(std::iter::from_fn(move || next().map(|batch| batch.map_err(|e| self.blob.error(e)))))
+        Ok(std::iter::from_fn(move || next().map(|batch| batch.map_err(&failed))))
     }
 }
 
-/// The parquet crate panics at some damaged page headers (version 60: a page without a header of its own kind); to the
-/// user that is one more damaged file.
-pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ParquetError> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(work))
-        .map_err(|_| ParquetError::General("the reader gave up on a page header".into()))
+/// One row group as the parquet crate asks for it.
+struct Group<'a> {
+    file: &'a Opened,
+    reader: &'a Reader,
+    number: usize,
+    fault: Fault,
 }
 
-/// Reads the footer of a file.
-pub(super) fn open(found: Found) -> Result<(String, Opened)> {
+impl Group<'_> {
+    fn pages(&self, leaf: usize) -> Result<Pages> {
+        let place = self.file.place(self.number, leaf);
+        let chunk = self.file.metadata.metadata().row_group(self.number).column(leaf);
+        if self.file.encrypted.contains(&leaf) {
+            let help = "leave that column out, or decrypt it first: encrypted columns are not read";
+            return Err(Error::input(&place.file, "is encrypted", help).column(&place.column));
+        }
+        if !codec::is_read(chunk.compression()) {
+            let reason = format!("is compressed with {}, which is not read", chunk.compression());
+            let help = "write it with zstd, for example";
+            return Err(Error::input(&place.file, reason, help).column(&place.column));
+        }
+        let listed = self.file.index(self.reader, self.number, leaf)?;
+        let (reader, limit) = (self.reader.clone(), self.file.limit);
+        Ok(Pages::new(place, self.fault.clone(), reader, chunk.clone(), self.num_rows(), listed, limit))
+    }
+}
+
+impl RowGroups for Group<'_> {
+    fn num_rows(&self) -> usize {
+        RowGroups::metadata(self).row_group(self.number).num_rows() as usize
+    }
+
+    fn column_chunks(&self, leaf: usize) -> ParquetResult<Box<dyn PageIterator>> {
+        match self.pages(leaf) {
+            Ok(pages) => Ok(Box::new(Single(Some(pages)))),
+            Err(error) => {
+                let text = error.to_string();
+                *self.fault.lock().expect("no panic while holding") = Some(error);
+                Err(ParquetError::General(text))
+            }
+        }
+    }
+
+    fn row_groups(&self) -> Box<dyn Iterator<Item = &RowGroupMetaData> + '_> {
+        Box::new(std::iter::once(RowGroups::metadata(self).row_group(self.number)))
+    }
+
+    fn metadata(&self) -> &ParquetMetaData {
+        self.file.metadata.metadata()
+    }
+}
+
+/// The parquet crate panics at some damage (version 60: a page without a header of its own kind); to the user that is one
+/// more damaged file.
+pub(super) fn guarded<T>(work: impl FnOnce() -> T) -> std::result::Result<T, ParquetError> {
+    guard::guarded(work).map_err(|panic| ParquetError::General(format!("the reader gave up ({panic})")))
+}
+
+/// Bytes at the end of a file that are read at once over a network: most footers are shorter.
+const TAIL: u64 = 64 << 10;
+/// Bytes of the end of a file, its length and its magic number.
+const END: u64 = 8;
+/// The longest footer that is read: a hundred times that of 10 000 columns in 100 row groups.
+const LONGEST: u64 = 512 << 20;
+/// The longest run of offset indexes that is fetched as one.
+const SPAN: u64 = 16 << 20;
+/// Rows of a row group that take their time.
+const MANY: i64 = 1 << 20;
+/// Bytes looked through at a time.
+const BLOCK: u64 = 4 << 20;
+
+/// Reads the footer of a file, whose pages may take `limit` bytes each.
+pub(super) fn open(found: Found, limit: u64) -> Result<(String, Opened)> {
     let Found { blob, path, partition } = found;
     let reader = blob.open()?;
-    check_magic(&blob, &reader)?;
+    let footer = footer(&blob, &reader)?;
+    let start = blob.length - footer.len() as u64;
+    let thrift = &footer[..footer.len() - END as usize];
+    let wrong = |reason: String| {
+        Error::input(&blob.name, format!("is damaged: footer: {reason}"), "write or download it again")
+    };
+    let checked =
+        Footer::check(thrift, start).map_err(|reason| match reason.strip_suffix("is encrypted") {
+            Some(_) => {
+                Error::input(&blob.name, reason, "leave that column out of the file, or decrypt it first")
+            }
+            None => wrong(reason),
+        })?;
+    two_in_one(&blob, &reader, checked.used.unwrap_or(4..4), start)?;
     let options = ArrowReaderOptions::new()
-        // Where pages lie, for files that say it; otherwise their headers are walked.
+        // Where pages lie is looked up when they are read ([`Opened::index`]).
         .with_column_index_policy(PageIndexPolicy::Skip)
-        .with_offset_index_policy(PageIndexPolicy::Optional)
+        .with_offset_index_policy(PageIndexPolicy::Skip)
         // A plan never looks at minima and maxima; a thousand wide row groups of them are real memory.
         .with_column_stats_policy(ParquetStatisticsPolicy::SkipAll);
-    let metadata = ArrowReaderMetadata::load(&reader, options).map_err(|e| blob.error(e))?;
-    Ok((path, Opened { blob, metadata, partition }))
+    let reader = reader.holding(start, footer);
+    let metadata = guarded(|| ArrowReaderMetadata::load(&reader, options)).flatten();
+    let metadata = metadata.map_err(|e| blob.error(e))?;
+    let indexes = match checked.indexes {
+        Some(span) if reader.is_remote() && span.end - span.start <= SPAN => {
+            let bytes = reader.get_bytes(span.start, (span.end - span.start) as usize);
+            Some((span.start, bytes.map_err(|e| blob.error(e))?))
+        }
+        _ => None,
+    };
+    let encrypted = checked.encrypted;
+    let opened = Opened { blob, metadata, partition, indexes, encrypted, limit };
+    incredible(&opened, &reader)?;
+    Ok((path, opened))
 }
 
-/// Tells what a file is that is no whole Parquet file.
-fn check_magic(blob: &Blob, reader: &Reader) -> Result<()> {
+/// Rows that take less than a thousandth of a byte in each column may be (all of them are alike), but are not believed before
+/// their page headers have been looked at: what is done with rows takes time for each.
+fn incredible(file: &Opened, reader: &Reader) -> Result<()> {
+    for (number, group) in file.metadata.metadata().row_groups().iter().enumerate() {
+        let rows = group.num_rows();
+        let few = |chunk: &ColumnChunkMetaData| chunk.compressed_size() < rows / 1000;
+        if rows > MANY && group.columns().iter().all(few) && !group.columns().is_empty() {
+            let (fault, chunk) = (Fault::default(), group.column(0).clone());
+            let place = file.place(number, 0);
+            Pages::new(place, fault, reader.clone(), chunk, rows as usize, None, file.limit).check()?;
+        }
+    }
+    Ok(())
+}
+
+/// The footer with its length and magic number; an error that tells what a file is that is no whole Parquet file.
+fn footer(blob: &Blob, reader: &Reader) -> Result<Bytes> {
     let not = |reason: &str, help: &str| Err(Error::input(&blob.name, reason, help));
+    let again = "write or download it again";
     if blob.length < 12 {
         return not("is not a Parquet file: it is too short", "write it again, or leave it out");
     }
-    let tail = reader.get_bytes(blob.length - 4, 4).map_err(|e| blob.error(e))?;
-    match &tail[..] {
-        b"PAR1" => Ok(()),
-        b"PARE" => not("is encrypted", "decrypt it first: encrypted Parquet files are not read"),
-        _ => match &reader.get_bytes(0, 4).map_err(|e| blob.error(e))?[..] {
-            b"PAR1" => not("is cut off: its footer is missing", "write or download it again"),
-            _ => not("is not a Parquet file", "name only Parquet files, or convert it"),
-        },
+    let failed = |e| blob.error(e);
+    let first = if reader.is_remote() { TAIL } else { END }.min(blob.length);
+    let tail = reader.get_bytes(blob.length - first, first as usize).map_err(failed)?;
+    let (before, end) = tail.split_at(tail.len() - END as usize);
+    match &end[4..] {
+        b"PAR1" => {}
+        b"PARE" => return not("is encrypted", "decrypt it first: encrypted Parquet files are not read"),
+        _ => {
+            if &reader.get_bytes(0, 4).map_err(failed)?[..] != b"PAR1" {
+                return not("is not a Parquet file", "name only Parquet files, or convert it");
+            }
+            return match junk(blob, reader).map_err(failed)? {
+                Some(junk) => {
+                    not(&format!("has {junk} bytes after its footer"), "cut them off, or download it again")
+                }
+                None => not("is cut off: its footer is missing", again),
+            };
+        }
     }
+    let length = u64::from(u32::from_le_bytes([end[0], end[1], end[2], end[3]]));
+    if length + END + 4 > blob.length || length > LONGEST {
+        return not(&format!("is damaged: a footer of {length} bytes in a file of {}", blob.length), again);
+    }
+    match before.len().checked_sub(length as usize) {
+        Some(at) => Ok(tail.slice(at..)),
+        None => {
+            let whole = length + END;
+            reader.get_bytes(blob.length - whole, whole as usize).map_err(failed)
+        }
+    }
+}
+
+/// Bytes after a footer that is followed by something else, if one is found near the end.
+fn junk(blob: &Blob, reader: &Reader) -> ParquetResult<Option<u64>> {
+    let length = TAIL.min(blob.length);
+    let tail = reader.get_bytes(blob.length - length, length as usize)?;
+    let before = blob.length - length;
+    let is_end = |at: usize| -> Option<bool> {
+        let end = at.checked_sub(4)?;
+        let from = end.checked_sub(u32::from_le_bytes(*tail[end..].first_chunk()?) as usize)?;
+        Some(Footer::check(&tail[from..end], before + from as u64).is_ok())
+    };
+    let mut ends = (0..tail.len().saturating_sub(3)).rev().filter(|&at| &tail[at..at + 4] == b"PAR1");
+    Ok(ends.find(|&at| is_end(at) == Some(true)).map(|at| (tail.len() - at - 4) as u64))
+}
+
+/// Whether a second Parquet file begins or ends where the footer tells of nothing: two files one after the other are the
+/// first one's bytes under the second one's footer.
+fn two_in_one(blob: &Blob, reader: &Reader, used: Range<u64>, start: u64) -> Result<()> {
+    for gap in [4..used.start, used.end..start] {
+        let mut at = gap.start;
+        while at + 4 <= gap.end {
+            let length = BLOCK.min(gap.end - at);
+            let bytes = reader.get_bytes(at, length as usize).map_err(|e| blob.error(e))?;
+            if bytes.windows(4).any(|four| four == b"PAR1") {
+                let help =
+                    "write the rows of both into one file with a Parquet library, or keep them as two files";
+                return Err(Error::input(&blob.name, "is two Parquet files in one", help));
+            }
+            // A magic number may lie across the border.
+            at += length.max(4) - 3;
+        }
+    }
+    Ok(())
 }

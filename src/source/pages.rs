@@ -18,18 +18,18 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, OnceLock};
 
-use bytes::Bytes;
 use parquet::basic::{Compression, Repetition, Type as Physical};
-use parquet::column::page::{Page, PageReader};
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::ChunkReader;
-use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::blob::Reader;
+use super::codec::Codec;
 use super::element::Element;
 use super::header::{Form, Header, encoding};
-use super::opened::{Opened, guarded};
+use super::hybrid::{Run, Runs, levels, packed, word};
+use super::index::Location;
+use super::opened::Opened;
 use crate::kernels::bytes as kernel;
 use crate::kit::error::{Error, Result};
 
@@ -61,6 +61,8 @@ pub(crate) struct Layout {
     fixed: bool,
     /// Whether a row can be null.
     nullable: bool,
+    /// The most bytes that one page may take.
+    limit: u64,
 }
 
 impl Layout {
@@ -91,6 +93,7 @@ impl Layout {
                 ),
                 nullable: file.metadata.parquet_schema().get_column_root(leaf).get_basic_info().repetition()
                     == Repetition::OPTIONAL,
+                limit: file.limit,
             },
         )
     }
@@ -165,11 +168,7 @@ impl Maps {
         slot
     }
 
-    fn get(
-        &self,
-        key: Key,
-        make: impl FnOnce() -> ParquetResult<Option<Map>>,
-    ) -> ParquetResult<Option<Arc<Map>>> {
+    fn get(&self, key: Key, make: impl FnOnce() -> Result<Option<Map>>) -> Result<Option<Arc<Map>>> {
         let slot = self.slot(key);
         let mut map = slot.lock().expect("no panic while holding");
         if map.is_none() {
@@ -212,7 +211,7 @@ pub(crate) fn read(
     let chunk = opened.metadata.metadata().row_group(row_group).column(layout.leaf);
     let key = (file, row_group, layout.leaf);
     let failed = |e| opened.blob.error(e);
-    let map = maps.get(key, || Map::new(opened, reader, row_group, layout)).map_err(failed)?;
+    let map = maps.get(key, || Map::new(opened, reader, row_group, layout))?;
     let Some(map) = map else { return Ok(None) };
     let mut faults = Vec::new();
     match map.read(maps, key, reader, chunk, layout, rows, out, &mut faults).map_err(failed)? {
@@ -242,33 +241,23 @@ enum Outcome {
 }
 
 impl Map {
-    fn new(
-        opened: &Opened,
-        reader: &Reader,
-        row_group: usize,
-        layout: &Layout,
-    ) -> ParquetResult<Option<Map>> {
-        let metadata = opened.metadata.metadata();
-        let group = metadata.row_group(row_group);
+    fn new(opened: &Opened, reader: &Reader, row_group: usize, layout: &Layout) -> Result<Option<Map>> {
+        let group = opened.metadata.metadata().row_group(row_group);
         let chunk = group.column(layout.leaf);
         let rows = group.num_rows() as u64;
         let per_row = layout.per_row as u64;
-        let index = metadata.page_index_for_row_group(row_group);
-        if let Some(index) = index.offset_index(layout.leaf)
-            && let Some(first) = index.page_locations().first()
-        {
-            let locations = index.page_locations();
-            let start = chunk.byte_range().0;
-            let dictionary = (start < first.offset as u64).then_some(start..first.offset as u64);
-            let ends = locations[1..].iter().map(|next| next.first_row_index as u64).chain([rows]);
-            let page = |(at, end): (&parquet::file::page_index::offset_index::PageLocation, u64)| PageAt {
-                bytes: at.offset as u64..(at.offset as u64).saturating_add(at.compressed_page_size as u64),
-                values: (at.first_row_index as u64).saturating_mul(per_row)..end.saturating_mul(per_row),
-            };
-            let pages = locations.iter().zip(ends).map(page).collect();
-            return Ok(Some(Map { dictionary, numbers: OnceLock::new(), pages, counted: false }));
-        }
-        Map::walk(reader, chunk, rows, layout)
+        let Some(listed) = opened.index(reader, row_group, layout.leaf)? else {
+            return Map::walk(reader, chunk, rows, layout).map_err(|e| opened.blob.error(e));
+        };
+        let (start, first) = (chunk.byte_range().0, listed[0].bytes.start);
+        let dictionary = (start < first).then_some(start..first);
+        let ends = listed[1..].iter().map(|next| next.first_row).chain([rows]);
+        let page = |(at, end): (&Location, u64)| PageAt {
+            bytes: at.bytes.clone(),
+            values: at.first_row.saturating_mul(per_row)..end.saturating_mul(per_row),
+        };
+        let pages = listed.iter().zip(ends).map(page).collect();
+        Ok(Some(Map { dictionary, numbers: OnceLock::new(), pages, counted: false }))
     }
 
     /// From the page headers: reads each, skips what lies between them.
@@ -527,7 +516,7 @@ struct Scratch {
     /// Without compression and header, if it is compressed.
     full: Vec<u8>,
     packed: bool,
-    zstd: Option<zstd::bulk::Decompressor<'static>>,
+    codec: Codec,
     /// Bytes from the beginning of the page to its numbers, as they were in the last page.
     head: usize,
 }
@@ -572,7 +561,7 @@ impl Scratch {
         self.bytes.end = bytes.start + (header.length + header.stored) as u64;
         self.have = self.have.min(header.length + header.stored);
         let packed = !matches!(header.form, Form::V2 { compressed: false, .. });
-        if stored_packed && packed && !self.unpack(reader, chunk, &header)? {
+        if stored_packed && packed && self.unpack(chunk, &header).is_none() {
             return Ok(None);
         }
         self.packed = stored_packed && packed;
@@ -580,56 +569,21 @@ impl Scratch {
         Ok(self.header)
     }
 
-    /// Undoes the compression of the page, all of which has been read. False if it is damaged.
-    fn unpack(
-        &mut self,
-        reader: &Reader,
-        chunk: &ColumnChunkMetaData,
-        header: &Header,
-    ) -> ParquetResult<bool> {
-        let stored = &self.stored[header.length..self.have];
-        let levels = match header.form {
-            Form::V2 { definition, repetition, .. } => definition.saturating_add(repetition),
-            _ => 0,
-        };
+    /// Undoes the compression of the page, all of which has been read. None if it is damaged.
+    fn unpack(&mut self, chunk: &ColumnChunkMetaData, header: &Header) -> Option<()> {
         // A damaged header must not make room for more than the whole column chunk holds.
         if header.full as i64 > chunk.uncompressed_size() {
-            return Ok(false);
+            return None;
         }
+        let stored = &self.stored[header.length..self.have];
         if self.full.len() < header.full {
             self.full.resize(header.full, 0);
         }
-        let full = &mut self.full[..header.full];
-        let (Some((levels_from, from)), Some((levels_to, to))) =
-            (stored.split_at_checked(levels), full.split_at_mut_checked(levels))
-        else {
-            return Ok(false);
-        };
-        // Of no values, some writers store no bytes at all.
-        let length = match chunk.compression() {
-            _ if to.is_empty() => Some(0),
-            Compression::SNAPPY => snap::raw::Decoder::new().decompress(from, to).ok(),
-            Compression::LZ4_RAW => lz4_flex::block::decompress_into(from, to).ok(),
-            Compression::ZSTD(_) => {
-                let zstd = match &mut self.zstd {
-                    Some(zstd) => zstd,
-                    none => none.insert(zstd::bulk::Decompressor::new()?),
-                };
-                zstd.decompress_to_buffer(from, to).ok()
-            }
-            _ => {
-                let Some(page) = page(reader, chunk, self.bytes.start, &self.stored[..self.have]) else {
-                    return Ok(false);
-                };
-                if page.len() != header.full {
-                    return Ok(false);
-                }
-                full.copy_from_slice(&page);
-                return Ok(true);
-            }
-        };
+        let levels = header.levels();
+        let (levels_from, from) = stored.split_at_checked(levels)?;
+        let (levels_to, to) = self.full[..header.full].split_at_mut_checked(levels)?;
         levels_to.copy_from_slice(levels_from);
-        Ok(length == Some(header.full - levels))
+        self.codec.unpack(chunk.compression(), from, to)
     }
 
     /// Reads the page as far as its levels. None if it is damaged, or has levels in the encoding of 2013.
@@ -642,8 +596,9 @@ impl Scratch {
         bytes: &Range<u64>,
     ) -> ParquetResult<Option<(Header, Split)>> {
         let Some(header) = self.open(reader, chunk, place, bytes)? else { return Ok(None) };
-        // A damaged header must not make room for more than the chunk holds.
-        if header.values as i64 > chunk.num_values() {
+        // A damaged header must not make room for more than the chunk holds, or the limit allows.
+        let numbers = header.values as u64 * (layout.lanes * size_of::<f32>()) as u64;
+        if header.values as i64 > chunk.num_values() || numbers > layout.limit {
             return Ok(None);
         }
         loop {
@@ -692,24 +647,6 @@ impl Scratch {
         }
         Ok(())
     }
-}
-
-/// A page without its compression, through the parquet crate: for the codecs that are rare. `stored` is the page with its
-/// header, which begins at `start`. None if it is damaged.
-fn page(reader: &Reader, chunk: &ColumnChunkMetaData, start: u64, stored: &[u8]) -> Option<Bytes> {
-    let window = chunk
-        .clone()
-        .into_builder()
-        .set_dictionary_page_offset(None)
-        .set_data_page_offset(i64::try_from(start).ok()?)
-        .set_total_compressed_size(i64::try_from(stored.len()).ok()?)
-        .build()
-        .ok()?;
-    let reader = reader.clone().holding(start, Bytes::copy_from_slice(stored));
-    let read = || SerializedPageReader::new(Arc::new(reader), &window, 0, None)?.get_next_page();
-    let page = guarded(read).flatten().ok()??;
-    let (Page::DataPage { buf, .. } | Page::DataPageV2 { buf, .. } | Page::DictionaryPage { buf, .. }) = page;
-    Some(buf)
 }
 
 /// Where in a data page what lies: in its body, which follows the header.
@@ -892,98 +829,6 @@ impl Split {
     }
 }
 
-/// A piece of Parquet's run-length / bit-packing hybrid.
-enum Run<'a> {
-    Same { value: u64, count: usize },
-    Packed { bytes: &'a [u8], count: usize },
-}
-
-/// The pieces of a hybrid block of `width` bits a value (at most 32); ends early where the block is damaged.
-struct Runs<'a> {
-    rest: &'a [u8],
-    width: u32,
-}
-
-impl<'a> Runs<'a> {
-    fn new(rest: &'a [u8], width: u32) -> Self {
-        Runs { rest, width }
-    }
-
-    fn header(&mut self) -> Option<u64> {
-        let mut header = 0;
-        for shift in (0..63).step_by(7) {
-            let (&byte, rest) = self.rest.split_first()?;
-            self.rest = rest;
-            header |= u64::from(byte & 127) << shift;
-            if byte < 128 {
-                return Some(header);
-            }
-        }
-        None
-    }
-}
-
-impl<'a> Iterator for Runs<'a> {
-    type Item = Run<'a>;
-
-    fn next(&mut self) -> Option<Run<'a>> {
-        let header = self.header()?;
-        let count = usize::try_from(header >> 1).ok()?;
-        if header & 1 == 0 {
-            let (value, rest) = self.rest.split_at_checked(self.width.div_ceil(8) as usize)?;
-            self.rest = rest;
-            let value = value.iter().rev().fold(0, |v, &byte| v << 8 | u64::from(byte));
-            Some(Run::Same { value, count })
-        } else {
-            // Some writers leave out the padding of the last group.
-            let length = count.checked_mul(self.width as usize)?.min(self.rest.len());
-            let (bytes, rest) = self.rest.split_at(length);
-            self.rest = rest;
-            let whole = if self.width == 0 { usize::MAX } else { length * 8 / self.width as usize };
-            Some(Run::Packed { bytes, count: count.checked_mul(8)?.min(whole) })
-        }
-    }
-}
-
-/// All `count` levels of a hybrid block, none above 255; None if it is damaged.
-fn levels(block: &[u8], width: u32, count: usize) -> Option<Vec<u8>> {
-    if width == 0 {
-        return Some(vec![0; count]);
-    }
-    let mut out = Vec::with_capacity(count);
-    for run in Runs::new(block, width) {
-        let left = count - out.len();
-        match run {
-            Run::Same { value, count } => {
-                out.extend(std::iter::repeat_n(u8::try_from(value).ok()?, count.min(left)))
-            }
-            Run::Packed { bytes, count } => {
-                out.extend((0..count.min(left)).map(|i| packed(bytes, width, i) as u8))
-            }
-        }
-        if out.len() == count {
-            break;
-        }
-    }
-    (out.len() == count).then_some(out)
-}
-
-/// Value `i` of a bit-packed piece.
-#[inline]
-fn packed(bytes: &[u8], width: u32, i: usize) -> u64 {
-    let bit = i * width as usize;
-    word(&bytes[bit / 8..]) >> (bit % 8) & ((1 << width) - 1)
-}
-
-/// The first eight bytes, the lowest first, zeros where there are fewer.
-#[inline]
-fn word(bytes: &[u8]) -> u64 {
-    match bytes.first_chunk::<8>() {
-        Some(word) => u64::from_le_bytes(*word),
-        None => bytes.iter().rev().fold(0, |v, &byte| v << 8 | u64::from(byte)),
-    }
-}
-
 /// How a page stores its numbers.
 #[derive(Clone, Copy)]
 enum Numbers<'a> {
@@ -1105,20 +950,6 @@ fn dictionary(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn hybrid_runs() {
-        // 8 ones as a run, then 8 values 0..8 of 3 bits packed: 0b10001000, 0b11000110, 0b11111010.
-        let block = [16, 1, 3, 0b1000_1000, 0b1100_0110, 0b1111_1010];
-        let mut got = Vec::new();
-        for run in Runs::new(&block, 3) {
-            match run {
-                Run::Same { value, count } => got.extend(vec![value; count]),
-                Run::Packed { bytes, count } => got.extend((0..count).map(|i| packed(bytes, 3, i))),
-            }
-        }
-        assert_eq!(got, [1, 1, 1, 1, 1, 1, 1, 1, 0, 1, 2, 3, 4, 5, 6, 7]);
-    }
 
     #[test]
     fn damaged_blocks_end() {

@@ -261,7 +261,7 @@ pub fn check(
     run.scope(progress, |engine| {
         let place = plan;
         let plan = Plan::open(plan)?;
-        let dataset = plan.open_dataset(inputs)?;
+        let dataset = plan.open_dataset(inputs, run.memory)?;
         let encoder = run.open_encoder(&plan.config()?)?;
         let mut outcome = compare(&plan, &dataset, encoder.as_ref(), limits, engine)?.0;
         outcome.plan = place.display().to_string();
