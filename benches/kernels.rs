@@ -6,6 +6,7 @@ use std::hint::black_box;
 use batchwright::kernels::nearest::Centers;
 use batchwright::kernels::{Simd, description, eigen, knn, limit, project, sketches};
 use batchwright::kit::matrix::Matrix;
+use batchwright::kit::progress::Progress;
 use batchwright::kit::rng::{key, uniform};
 use criterion::{BenchmarkId, Criterion, Throughput, criterion_group, criterion_main};
 
@@ -76,12 +77,13 @@ fn fits(c: &mut Criterion) {
     for d in [64, 384] {
         let rows = points(10_000, d, 1);
         let mean = eigen::mean(&rows);
-        let covariance = eigen::covariance(&rows, &mean);
+        let progress = Progress::default();
+        let covariance = eigen::covariance(&rows, &mean, &progress).expect("nobody stops it");
         group.bench_function(format!("covariance of 10 000 x {d}, all cores"), |b| {
-            b.iter(|| eigen::covariance(black_box(&rows), &mean));
+            b.iter(|| eigen::covariance(black_box(&rows), &mean, &progress));
         });
         group.bench_function(format!("eigenvectors of {d} x {d}"), |b| {
-            b.iter(|| eigen::symmetric(black_box(covariance.clone()), d));
+            b.iter(|| eigen::symmetric(black_box(covariance.clone()), d, &progress));
         });
     }
 }

@@ -3,12 +3,17 @@
 //! [`symmetric`] is Householder tridiagonalisation followed by the implicit QL method (Martin, Reinsch & Wilkinson
 //! 1968; Dubrulle, Martin & Wilkinson 1968; EISPACK `tred2`, `tql2`), written so that every inner loop runs along
 //! contiguous memory: one triangle is read row by row, and the eigenvectors are rows from the start, so a plane
-//! rotation combines two rows. [`leading`] is subspace iteration for matrices too large for that.
+//! rotation combines two rows. [`leading`] is subspace iteration for matrices too large for that. Of fewer rows than
+//! coordinates, [`gram`] is the small side: its eigenvectors tell those of the covariance ([`axes`]).
+//!
+//! What takes long asks a [`Progress`] now and then and ends with its error once the run is stopped.
 
 use rayon::prelude::*;
 
 use super::simd::{Job, Vector, dispatch, total};
+use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
 use crate::kit::rng::{Stream, mix64, normal};
 
 /// Rows that are summed up together: a tile of them fits the L1 cache.
@@ -43,12 +48,23 @@ pub fn mean(points: &Matrix) -> Vec<f64> {
 
 /// `d x d` covariance about `mean`, divided by `n`. Every entry is one sequential sum over the rows; parallel over entries.
 /// O(n d^2).
-pub fn covariance(points: &Matrix, mean: &[f64]) -> Vec<f64> {
+pub fn covariance(points: &Matrix, mean: &[f64], progress: &Progress) -> Result<Vec<f64>> {
+    let d = points.cols();
+    let mut sums = vec![0.0; d * d];
+    // The lower triangle, and what the tiles cover beyond it.
+    centred_rows(points, mean, |_, centred| add_products(centred, d, centred, d, &mut sums, true, progress))?;
+    mirror(&mut sums, d, points.rows());
+    Ok(sums)
+}
+
+/// `f` of the rows less `mean`, some at a time, with the first one's number.
+fn centred_rows(points: &Matrix, mean: &[f64], mut f: impl FnMut(usize, &[f64]) -> Result<()>) -> Result<()> {
     let d = points.cols();
     assert_eq!(mean.len(), d);
-    let mut sums = vec![0.0; d * d];
-    let mut centred = vec![0.0; CENTRED.min(points.rows()) * d];
-    for rows in points.as_slice().chunks((CENTRED * d).max(1)) {
+    // Wide rows give threads enough to do, and take memory.
+    let together = if d > 1024 { SUMMED } else { CENTRED };
+    let mut centred = vec![0.0; together.min(points.rows()) * d];
+    for (c, rows) in points.as_slice().chunks((together * d).max(1)).enumerate() {
         let centred = &mut centred[..rows.len()];
         centred.par_chunks_mut(SUMMED * d).zip(rows.par_chunks(SUMMED * d)).for_each(|(centred, rows)| {
             for (centred, row) in centred.chunks_exact_mut(d).zip(rows.chunks_exact(d)) {
@@ -57,49 +73,98 @@ pub fn covariance(points: &Matrix, mean: &[f64]) -> Vec<f64> {
                 }
             }
         });
-        // The lower triangle, and what the tiles cover beyond it.
-        add_products(centred, d, centred, d, &mut sums, true);
+        f(c * together, centred)?;
     }
-    let n = points.rows().max(1) as f64;
+    Ok(())
+}
+
+/// Divides the lower triangle by the number of rows and copies it to the upper one.
+fn mirror(sums: &mut [f64], d: usize, rows: usize) {
+    let n = rows.max(1) as f64;
     for i in 0..d {
         for j in 0..=i {
             sums[i * d + j] /= n;
             sums[j * d + i] = sums[i * d + j];
         }
     }
-    sums
+}
+
+/// `n x n` products of the rows about `mean`, divided by `n`: it has the eigenvalues of the covariance that are not 0.
+/// Every entry is one sequential sum over the coordinates; parallel over entries. O(n^2 d).
+pub fn gram(points: &Matrix, mean: &[f64], progress: &Progress) -> Result<Vec<f64>> {
+    let (n, d) = (points.rows(), points.cols());
+    assert_eq!(mean.len(), d);
+    let mut sums = vec![0.0; n * n];
+    // Coordinate by coordinate, a number a row.
+    let mut turned = vec![0.0; SUMMED.min(d) * n];
+    for first in (0..d).step_by(SUMMED) {
+        let turned = &mut turned[..SUMMED.min(d - first) * n];
+        turned.par_chunks_mut(n.max(1)).enumerate().for_each(|(j, turned)| {
+            let j = first + j;
+            for (to, row) in turned.iter_mut().zip(points.iter_rows()) {
+                *to = f64::from(row[j]) - mean[j];
+            }
+        });
+        add_products(turned, n, turned, n, &mut sums, true, progress)?;
+    }
+    mirror(&mut sums, n, n);
+    Ok(sums)
+}
+
+/// The `p x d` leading eigenvectors of the covariance, from those of [`gram`] (rows of `n` numbers; the first `p` are used):
+/// the rows summed up with them as weights, orthonormal. Zeros where there are fewer than `p`. O(n d p).
+pub fn axes(
+    points: &Matrix,
+    mean: &[f64],
+    vectors: &[f64],
+    p: usize,
+    progress: &Progress,
+) -> Result<Vec<f64>> {
+    let (n, d) = (points.rows(), points.cols());
+    let some = p.min(vectors.len() / n.max(1));
+    let mut axes = vec![0.0; p * d];
+    let turned: Vec<f64> = (0..n).flat_map(|t| (0..some).map(move |i| vectors[i * n + t])).collect();
+    centred_rows(points, mean, |first, rows| {
+        let weights = &turned[first * some..][..rows.len() / d * some];
+        add_products(weights, some, rows, d, &mut axes[..some * d], false, progress)
+    })?;
+    orthonormalise(&mut axes[..some * d], d, progress)?;
+    Ok(sorted((0..p).rev().map(|i| i as f64).collect(), &axes).vectors)
 }
 
 /// All eigenvalues and eigenvectors of the symmetric `d x d` matrix `a` (only the lower triangle is read). Sequential,
 /// about `9 d^3` flops; meant for `d <= 1024`.
-pub fn symmetric(mut a: Vec<f64>, d: usize) -> Eigen {
+pub fn symmetric(mut a: Vec<f64>, d: usize, progress: &Progress) -> Result<Eigen> {
     assert_eq!(a.len(), d * d);
-    dispatch(Symmetric { a: &mut a, d })
+    dispatch(Symmetric { a: &mut a, d, progress })
 }
 
 struct Symmetric<'a> {
     a: &'a mut [f64],
     d: usize,
+    progress: &'a Progress,
 }
 
 impl Job for Symmetric<'_> {
-    type Output = Eigen;
+    type Output = Result<Eigen>;
 
     #[inline(always)]
-    fn run<V: Vector>(self) -> Eigen {
-        let (mut diagonal, mut beside, mut vectors) = tridiagonalise(self.a, self.d);
-        implicit_ql(&mut diagonal, &mut beside, &mut vectors);
-        sorted(diagonal, &vectors)
+    fn run<V: Vector>(self) -> Result<Eigen> {
+        let Self { a, d, progress } = self;
+        let (mut diagonal, mut beside, mut vectors) = tridiagonalise(a, d, progress)?;
+        implicit_ql(&mut diagonal, &mut beside, &mut vectors, progress)?;
+        Ok(sorted(diagonal, &vectors))
     }
 }
 
 /// `a = Q T Q'`. Gives the diagonal of `T`, what stands beside it (`beside[i]` couples `i - 1` and `i`; `beside[0] = 0`)
 /// and `Q'`. `a` is overwritten by the Householder vectors.
 #[inline(always)]
-fn tridiagonalise(a: &mut [f64], d: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
+fn tridiagonalise(a: &mut [f64], d: usize, progress: &Progress) -> Result<(Vec<f64>, Vec<f64>, Vec<f64>)> {
     let (mut beside, mut scale, mut image) = (vec![0.0; d], vec![0.0; d], vec![0.0; d]);
     // From the last row up: row i is reflected onto its last entry, then the leading i x i block is updated.
     for i in (1..d).rev() {
+        progress.check()?;
         let (block, u) = a.split_at_mut(i * d);
         let u = &mut u[..i];
         let last = u[i - 1];
@@ -134,25 +199,32 @@ fn tridiagonalise(a: &mut [f64], d: usize) -> (Vec<f64>, Vec<f64>, Vec<f64>) {
     let mut vectors = vec![0.0; d * d];
     (0..d).for_each(|i| vectors[i * d + i] = 1.0);
     for i in (1..d).filter(|&i| scale[i] != 0.0) {
+        progress.check()?;
         let u = &a[i * d..i * d + i];
         for row in vectors.chunks_exact_mut(d).take(i) {
             let s = dot(&row[..i], u) / scale[i];
             add_scaled(&mut row[..i], u, -s);
         }
     }
-    (diagonal, beside, vectors)
+    Ok((diagonal, beside, vectors))
 }
 
 /// Eigenvalues of the tridiagonal matrix into `diagonal`; the rows of `vectors` are rotated along.
 #[inline(always)]
-fn implicit_ql(diagonal: &mut [f64], beside: &mut [f64], vectors: &mut [f64]) {
+fn implicit_ql(
+    diagonal: &mut [f64],
+    beside: &mut [f64],
+    vectors: &mut [f64],
+    progress: &Progress,
+) -> Result<()> {
     let d = diagonal.len();
     if d == 0 {
-        return;
+        return Ok(());
     }
     beside.rotate_left(1); // now beside[i] couples i and i + 1, and the last one is 0
     let (mut shift, mut largest) = (0.0f64, 0.0f64);
     for l in 0..d {
+        progress.check()?;
         largest = largest.max(diagonal[l].abs() + beside[l].abs());
         let small = f64::EPSILON * largest;
         // beside[d - 1] is 0, so the search always ends.
@@ -193,6 +265,7 @@ fn implicit_ql(diagonal: &mut [f64], beside: &mut [f64], vectors: &mut [f64]) {
         diagonal[l] += shift;
         beside[l] = 0.0;
     }
+    Ok(())
 }
 
 /// Descending, with the sign rule.
@@ -217,16 +290,16 @@ fn sorted(values: Vec<f64>, vectors: &[f64]) -> Eigen {
 /// keyed normals with a Rayleigh-Ritz step at the end of every round (Bauer 1957; Rutishauser 1969; Halko, Martinsson
 /// & Tropp 2011), on `p + max(p / 4, 8)` vectors, until the leading `p` values move by less than 1e-9 of the first, at
 /// most 60 rounds. O(d^2 p) per round, parallel over vectors without changing a bit.
-pub fn leading(a: &[f64], d: usize, p: usize, key: u64) -> Eigen {
+pub fn leading(a: &[f64], d: usize, p: usize, key: u64, progress: &Progress) -> Result<Eigen> {
     assert_eq!(a.len(), d * d);
     let p = p.min(d);
     let width = (p + (p / 4).max(8)).min(d);
     let mut basis: Vec<f64> =
         (0..width * d).map(|i| normal(Stream::Subspace.key(key, &[mix64(i as u64)]))).collect();
-    orthonormalise(&mut basis, d);
+    orthonormalise(&mut basis, d, progress)?;
     let mut before = vec![0.0; p];
     for round in 0.. {
-        let image = combine(&basis, d, a, d);
+        let image = combine(&basis, d, a, d, progress)?;
         // Rayleigh-Ritz: the small matrix basis a basis' and its eigenvectors.
         let mut small = vec![0.0; width * width];
         for i in 0..width {
@@ -234,35 +307,46 @@ pub fn leading(a: &[f64], d: usize, p: usize, key: u64) -> Eigen {
                 small[i * width + j] = dot(&image[i * d..][..d], &basis[j * d..][..d]);
             }
         }
-        let ritz = symmetric(small, width);
+        let ritz = symmetric(small, width, progress)?;
         let moved = ritz.values.iter().zip(&before).map(|(a, b)| (a - b).abs()).fold(0.0, f64::max);
         if round == 60 || moved <= 1e-9 * ritz.values[0].abs() {
-            let vectors = combine(&ritz.vectors[..p * width], width, &basis, d);
-            return sorted(ritz.values[..p].to_vec(), &vectors);
+            let vectors = combine(&ritz.vectors[..p * width], width, &basis, d, progress)?;
+            return Ok(sorted(ritz.values[..p].to_vec(), &vectors));
         }
         before.copy_from_slice(&ritz.values[..p]);
-        basis = combine(&ritz.vectors, width, &image, d);
-        orthonormalise(&mut basis, d);
+        basis = combine(&ritz.vectors, width, &image, d, progress)?;
+        orthonormalise(&mut basis, d, progress)?;
     }
     unreachable!("the last round returns")
 }
 
 /// Row `i` of the result is `sum_t weights[i][t] * rows[t]`, summed in the order of `t`.
-fn combine(weights: &[f64], width: usize, rows: &[f64], d: usize) -> Vec<f64> {
+fn combine(weights: &[f64], width: usize, rows: &[f64], d: usize, progress: &Progress) -> Result<Vec<f64>> {
     let count = weights.len() / width;
     let mut out = vec![0.0; count * d];
     let turned: Vec<f64> = (0..width).flat_map(|t| (0..count).map(move |i| weights[i * width + t])).collect();
-    add_products(&turned, count, rows, d, &mut out, false);
-    out
+    add_products(&turned, count, rows, d, &mut out, false, progress)?;
+    Ok(out)
 }
 
 /// `out[i][j] += sum_t a[t][i] b[t][j]` in the order of `t`, starting from what `out` holds; with `lower`, only for `j <= i`
 /// and what else a tile covers. `a` has rows of `m`, `b` and `out` of `n` numbers. Parallel over rows of `out`.
-fn add_products(a: &[f64], m: usize, b: &[f64], n: usize, out: &mut [f64], lower: bool) {
+fn add_products(
+    a: &[f64],
+    m: usize,
+    b: &[f64],
+    n: usize,
+    out: &mut [f64],
+    lower: bool,
+    progress: &Progress,
+) -> Result<()> {
     const ROWS: usize = 32;
     out.par_chunks_mut((ROWS * n).max(1)).enumerate().for_each(|(c, out)| {
-        dispatch(AddProducts { a, m, b, n, out, first: c * ROWS, lower });
+        if progress.check().is_ok() {
+            dispatch(AddProducts { a, m, b, n, out, first: c * ROWS, lower });
+        }
     });
+    progress.check()
 }
 
 /// Rows `first ..` of [`add_products`].
@@ -282,7 +366,7 @@ impl Job for AddProducts<'_> {
     #[inline(always)]
     fn run<V: Vector>(self) {
         let Self { a, m, b, n, out, first, lower } = self;
-        for (a, b) in a.chunks(SUMMED * m).zip(b.chunks(SUMMED * n)) {
+        for (a, b) in a.chunks((SUMMED * m).max(1)).zip(b.chunks((SUMMED * n).max(1))) {
             let some = AddProducts { a, m, b, n, out: &mut *out, first, lower };
             // AVX-512 has registers for 16 sums of four rows and more, AVX2 for those of two.
             if V::LANES == 16 { some.tiles::<4>() } else { some.tiles::<2>() }
@@ -351,22 +435,24 @@ fn add_outer<const ROWS: usize, const WIDTH: usize>(
 
 /// Modified Gram-Schmidt on rows of `d` numbers, twice ("twice is enough": Giraud, Langou & Rozloznik 2005). A row that
 /// depends on the rows before it becomes zero.
-fn orthonormalise(rows: &mut [f64], d: usize) {
-    dispatch(Orthonormalise { rows, d });
+fn orthonormalise(rows: &mut [f64], d: usize, progress: &Progress) -> Result<()> {
+    dispatch(Orthonormalise { rows, d, progress })
 }
 
 struct Orthonormalise<'a> {
     rows: &'a mut [f64],
     d: usize,
+    progress: &'a Progress,
 }
 
 impl Job for Orthonormalise<'_> {
-    type Output = ();
+    type Output = Result<()>;
 
     #[inline(always)]
-    fn run<V: Vector>(self) {
-        let Self { rows, d } = self;
+    fn run<V: Vector>(self) -> Result<()> {
+        let Self { rows, d, progress } = self;
         for i in 0..rows.len() / d {
+            progress.check()?;
             let (done, rest) = rows.split_at_mut(i * d);
             let row = &mut rest[..d];
             let before = dot(row, row);
@@ -380,6 +466,7 @@ impl Job for Orthonormalise<'_> {
             let factor = if square > 1e-28 * before { 1.0 / square.sqrt() } else { 0.0 };
             row.iter_mut().for_each(|x| *x *= factor);
         }
+        Ok(())
     }
 }
 
@@ -430,6 +517,19 @@ mod tests {
     use super::*;
     use crate::kit::rng::key;
 
+    /// Of a run that nobody stops.
+    fn symmetric(a: Vec<f64>, d: usize) -> Eigen {
+        super::symmetric(a, d, &Progress::default()).unwrap()
+    }
+
+    fn covariance(points: &Matrix) -> Vec<f64> {
+        super::covariance(points, &mean(points), &Progress::default()).unwrap()
+    }
+
+    fn leading(a: &[f64], d: usize, p: usize) -> Eigen {
+        super::leading(a, d, p, 5, &Progress::default()).unwrap()
+    }
+
     fn random_symmetric(d: usize, seed: u64) -> Vec<f64> {
         let entry = |i: usize, j: usize| normal(key(seed, &[i.max(j) as u64, i.min(j) as u64]));
         (0..d * d).map(|t| entry(t / d, t % d)).collect()
@@ -464,7 +564,12 @@ mod tests {
             let eigen = symmetric(a.clone(), d);
             check(&a, d, &eigen, 1e-12 * d as f64);
             for &level in Level::all() {
-                assert_eq!(eigen, run_at(level, Symmetric { a: &mut a.clone(), d }), "{level:?}");
+                assert_eq!(
+                    eigen,
+                    run_at(level, Symmetric { a: &mut a.clone(), d, progress: &Progress::default() })
+                        .unwrap(),
+                    "{level:?}"
+                );
             }
         }
         assert_eq!(symmetric(vec![], 0), Eigen::default());
@@ -515,7 +620,7 @@ mod tests {
         let points =
             Matrix::from_vec(n, d, (0..n * d).map(|i| normal(key(3, &[i as u64])) as f32 + 7.0).collect());
         let m = mean(&points);
-        let c = covariance(&points, &m);
+        let c = covariance(&points);
         for i in 0..d {
             let sum: f64 = points.iter_rows().map(|r| f64::from(r[i])).sum();
             assert_eq!(m[i], sum / n as f64);
@@ -538,15 +643,46 @@ mod tests {
             d,
             (0..200 * d).map(|i| normal(key(9, &[i as u64])) as f32 * 0.8f32.powi((i % d) as i32)).collect(),
         );
-        let a = covariance(&points, &mean(&points));
-        let (all, some) = (symmetric(a.clone(), d), leading(&a, d, p, 5));
+        let a = covariance(&points);
+        let (all, some) = (symmetric(a.clone(), d), leading(&a, d, p));
         check(&a, d, &some, 1e-4);
         for j in 0..p {
             assert!((all.values[j] - some.values[j]).abs() < 1e-8);
         }
-        assert_eq!(some, leading(&a, d, p, 5));
+        assert_eq!(some, leading(&a, d, p));
         // Fewer independent directions than asked for, and more asked for than there are.
         let ones = vec![1.0; 16];
-        assert!((leading(&ones, 4, 9, 1).values[0] - 4.0).abs() < 1e-12);
+        assert!((leading(&ones, 4, 9).values[0] - 4.0).abs() < 1e-12);
+    }
+
+    #[test]
+    fn the_small_side_gives_the_same_axes() {
+        // Fewer rows than coordinates, and more axes asked for than rows can have.
+        let (n, d, p) = (9, 40, 12);
+        let points =
+            Matrix::from_vec(n, d, (0..n * d).map(|i| normal(key(2, &[i as u64])) as f32 + 3.0).collect());
+        let (m, progress) = (mean(&points), Progress::default());
+        let all = symmetric(covariance(&points), d);
+        let small = symmetric(gram(&points, &m, &progress).unwrap(), n);
+        let axes = axes(&points, &m, &small.vectors, p, &progress).unwrap();
+        for j in 0..n - 1 {
+            assert!((all.values[j] - small.values[j]).abs() < 1e-12, "value {j}");
+            for i in 0..d {
+                assert!((all.vectors[j * d + i] - axes[j * d + i]).abs() < 1e-11, "axis {j}, {i}");
+            }
+        }
+        assert!(axes[n * d..].iter().all(|&x| x == 0.0));
+    }
+
+    #[test]
+    fn a_stopped_run_ends_inside() {
+        let progress = Progress::default();
+        progress.cancel_switch().store(true, std::sync::atomic::Ordering::Relaxed);
+        let points = Matrix::zeros(4, 3);
+        let stopped = |e| matches!(e, crate::Error::Interrupted);
+        assert!(super::covariance(&points, &[0.0; 3], &progress).is_err_and(stopped));
+        assert!(gram(&points, &[0.0; 3], &progress).is_err_and(stopped));
+        assert!(super::symmetric(vec![1.0; 9], 3, &progress).is_err_and(stopped));
+        assert!(super::leading(&[1.0; 9], 3, 1, 5, &progress).is_err_and(stopped));
     }
 }

@@ -31,6 +31,11 @@ impl Progress {
         Progress { observer: Some(observer), cancelled: Arc::default() }
     }
 
+    /// The same switch, and nobody listens: for the stages inside a stage.
+    pub fn silent(&self) -> Self {
+        Progress { observer: None, cancelled: self.cancelled.clone() }
+    }
+
     /// The switch: set it to true from a signal handler to stop the run.
     pub fn cancel_switch(&self) -> Arc<AtomicBool> {
         self.cancelled.clone()

@@ -5,10 +5,12 @@ use rayon::prelude::*;
 use crate::format::projection::Projection;
 use crate::kernels::project::project;
 use crate::kernels::{distance, eigen};
+use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
+use crate::kit::progress::Progress;
 use crate::kit::rng::Stream;
 
-/// Above this many dimensions the leading eigenvectors come from a keyed subspace iteration.
+/// Above this side of a matrix the leading eigenvectors come from a keyed subspace iteration.
 const DENSE: usize = 1024;
 
 /// Numbers of components that estimators try.
@@ -21,22 +23,34 @@ pub fn usual_components(dims: usize) -> usize {
 }
 
 /// The first `p` principal components of `points`, largest variance first; None if `p` is the number of dimensions
-/// (a rotation would change no distance). Covariance and eigenvectors in f64. O(n d^2 + d^3); above 1024 dimensions
-/// the eigenvectors cost O(d^2 p) a step instead.
-pub fn projection(points: &Matrix, p: usize, seed: u64) -> Option<Projection> {
-    let dims = points.cols();
+/// (a rotation would change no distance). Covariance and eigenvectors in f64. O(n d^2 + d^3) up to 1024 dimensions. Above,
+/// s = min(n, d) is the side of the matrix (that of the rows' products where the rows are fewer): O(n d s), and O(s^2 p) a
+/// step for its eigenvectors where s > 1024.
+pub fn projection(points: &Matrix, p: usize, seed: u64, progress: &Progress) -> Result<Option<Projection>> {
+    let (rows, dims) = (points.rows(), points.cols());
     if p >= dims {
-        return None;
+        return Ok(None);
     }
     let mean = eigen::mean(points);
-    let covariance = eigen::covariance(points, &mean);
-    let vectors = if dims > DENSE {
-        eigen::leading(&covariance, dims, p, Stream::Subspace.key(seed, &[])).vectors
+    let vectors = if dims > DENSE && rows < dims {
+        let gram = eigen::gram(points, &mean, progress)?;
+        let vectors = eigenvectors(gram, rows, p, seed, progress)?;
+        eigen::axes(points, &mean, &vectors, p, progress)?
     } else {
-        eigen::symmetric(covariance, dims).vectors
+        eigenvectors(eigen::covariance(points, &mean, progress)?, dims, p, seed, progress)?
     };
     let axes = Matrix::from_vec(p, dims, vectors[..p * dims].iter().map(|&x| x as f32).collect());
-    Some(Projection::through(axes, &mean))
+    Ok(Some(Projection::through(axes, &mean)))
+}
+
+/// At least the `p` leading eigenvectors of a symmetric matrix, if it has as many.
+fn eigenvectors(matrix: Vec<f64>, side: usize, p: usize, seed: u64, progress: &Progress) -> Result<Vec<f64>> {
+    let found = if side > DENSE {
+        eigen::leading(&matrix, side, p, Stream::Subspace.key(seed, &[]), progress)?
+    } else {
+        eigen::symmetric(matrix, side, progress)?
+    };
+    Ok(found.vectors)
 }
 
 impl Projection {
@@ -89,12 +103,32 @@ mod tests {
             })
             .collect();
         let points = Matrix::from_vec(600, 3, data);
-        let fitted = projection(&points, 1, 0).unwrap();
+        let fitted = projection(&points, 1, 0, &Progress::default()).unwrap().unwrap();
         let axis = fitted.axes.row(0);
         assert!((axis[0].abs() - 0.5f32.sqrt()).abs() < 0.01 && axis[1].abs() < 0.01);
         let z = fitted.apply(&points);
         assert!(z.as_slice().iter().sum::<f32>().abs() / 600.0 < 1e-3);
-        assert!(projection(&points, 3, 0).is_none());
+        assert!(projection(&points, 3, 0, &Progress::default()).unwrap().is_none());
+    }
+
+    #[test]
+    fn few_wide_rows_have_the_same_axes_on_any_threads() {
+        let (rows, dims) = (20, DENSE + 76);
+        let data = (0..rows * dims).map(|i| normal(key(5, &[i as u64])) as f32).collect();
+        let points = Matrix::from_vec(rows, dims, data);
+        let on = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
+            pool.install(|| projection(&points, 32, 7, &Progress::default()).unwrap().unwrap())
+        };
+        let (one, three) = (on(1), on(3));
+        assert_eq!(one, three);
+        let z = one.apply(&points);
+        // All that the rows tell, and nothing in the axes beyond.
+        let square = |x: &[f32], y: &[f32]| {
+            x.iter().zip(y).map(|(a, b)| (f64::from(*a) - f64::from(*b)).powi(2)).sum::<f64>()
+        };
+        let (kept, all) = (square(z.row(3), z.row(8)), square(points.row(3), points.row(8)));
+        assert!((kept / all - 1.0).abs() < 1e-4, "{kept} of {all}");
     }
 
     #[test]

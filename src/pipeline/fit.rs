@@ -62,7 +62,7 @@ fn strata_by(prepared: &Prepared, config: &Config) -> Strata {
 }
 
 /// The model of an older plan, for the sample of new data.
-pub fn kept(prepared: &Prepared, config: &Config, plan: &Plan) -> Result<Fitted> {
+pub fn kept(prepared: &Prepared, config: &Config, plan: &Plan, progress: &Progress) -> Result<Fitted> {
     let model = plan.model()?;
     let estimator = &plan.manifest().estimator;
     let modalities = plan.modalities()?;
@@ -77,7 +77,7 @@ pub fn kept(prepared: &Prepared, config: &Config, plan: &Plan) -> Result<Fitted>
         curve: plan.curve()?.unwrap_or_default(),
         evidence: plan.evidence()?.unwrap_or_default(),
     };
-    let axes = map_axes(prepared, config);
+    let axes = map_axes(prepared, config, progress)?;
     let mut fitted = described(prepared, fit, model, strata_by(prepared, config), None, axes)?;
     fitted.fit.labels = fitted.sample.modality.clone();
     Ok(fitted)
@@ -93,8 +93,9 @@ pub fn fit(
 ) -> Result<Fitted> {
     let sample = &prepared.sample;
     // Counting leaves a thread idle now and then.
-    let (fit, axes) = rayon::join(|| count(prepared, config, progress), || map_axes(prepared, config));
-    let mut fit = fit?;
+    let (fit, axes) =
+        rayon::join(|| count(prepared, config, progress), || map_axes(prepared, config, progress));
+    let (mut fit, axes) = (fit?, axes?);
     rename(&mut fit)?;
     let by = strata_by(prepared, config);
     if let Some(values) = &prepared.modality {
@@ -119,8 +120,8 @@ pub fn fit(
     described(prepared, fit, model, by, None, axes)
 }
 
-fn map_axes(prepared: &Prepared, config: &Config) -> Option<Projection> {
-    pca::projection(&prepared.sample.points, 2, config.seed)
+fn map_axes(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<Option<Projection>> {
+    pca::projection(&prepared.sample.points, 2, config.seed, progress)
 }
 
 /// Everything that is told of the sample. Its rows go through the very reader that assigns the dataset.

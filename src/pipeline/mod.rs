@@ -103,7 +103,7 @@ fn whole(
         Model::Fit => fit::fit(&prepared, config, |_| Ok(()), progress)?,
         Model::Keep(plan) => {
             was = (0..plan.manifest().modalities).map(Some).collect();
-            fit::kept(&prepared, config, plan)?
+            fit::kept(&prepared, config, plan, progress)?
         }
         Model::Match(plan, matched) => {
             let rename = |fit: &mut Fit| {

@@ -257,7 +257,7 @@ impl Consensus {
     pub fn read(&self, looked: &mut Looked, progress: &Progress) -> Result<Fit> {
         let Looked { sample, seed, blocks, view, finer } = looked;
         let Some(view) = view else {
-            return Ok(one_mode(sample, blocks, Vec::new(), *seed));
+            return one_mode(sample, blocks, Vec::new(), *seed, progress);
         };
         let few;
         let view = if self.halvings {
@@ -343,7 +343,7 @@ impl Consensus {
     ) -> Result<Fit> {
         let levels = self.levels(view);
         let Some(&best) = levels.first() else {
-            return Ok(one_mode(sample, &view.blocks, evidence(&view.cells), seed));
+            return one_mode(sample, &view.blocks, evidence(&view.cells), seed, progress);
         };
         let good = &levels[..if self.medoid { levels.len().min(LEVELS) } else { 1 }];
         let mut ensemble = view.ensemble(sample, good, progress)?;
@@ -400,7 +400,8 @@ impl Consensus {
             let pair = [a, b].map(|m| now[m as usize]);
             let rows = (0..labels.len()).filter(|&i| pair.contains(&now[labels[i] as usize]));
             let spaces = &[WITHIN, z.cols()];
-            let Some(view) = self.alone(&part(sample, z, &rows.collect::<Vec<_>>()), spaces, seed)? else {
+            let own = part(sample, z, &rows.collect::<Vec<_>>());
+            let Some(view) = self.alone(&own, spaces, seed, progress)? else {
                 continue;
             };
             if self.levels(&view).is_empty() {
@@ -436,7 +437,7 @@ impl Consensus {
         for (i, &m) in labels.iter().enumerate() {
             members[m as usize].push(i);
         }
-        let look = |rows: &Vec<usize>| self.parts(&part(sample, z, rows), seed);
+        let look = |rows: &Vec<usize>| self.parts(&part(sample, z, rows), seed, progress);
         // Small modes keep one thread busy each, and need little memory.
         let small = members.par_iter().map(|rows| (rows.len() < SMALL_MODE).then(|| look(rows)).transpose());
         let mut looked: Vec<Option<Option<Parts>>> = small.collect::<Result<_>>()?;
@@ -469,8 +470,8 @@ impl Consensus {
 
     /// The parts of one mode, if halves of its rows agree on them nearly perfectly: part of every row, and how far each
     /// rises.
-    fn parts(&self, own: &Sample, seed: u64) -> Result<Option<Parts>> {
-        let Some(view) = self.alone(own, &[WITHIN], seed)? else { return Ok(None) };
+    fn parts(&self, own: &Sample, seed: u64, progress: &Progress) -> Result<Option<Parts>> {
+        let Some(view) = self.alone(own, &[WITHIN], seed, progress)? else { return Ok(None) };
         let Some(&best) = self.levels(&view).first() else { return Ok(None) };
         if self.kappa(best) < CLEAR {
             return Ok(None);
@@ -482,7 +483,7 @@ impl Consensus {
     }
 
     /// What some modes' rows show in their first components, as many as `spaces` says or there are; None: too few rows.
-    fn alone(&self, own: &Sample, spaces: &[usize], seed: u64) -> Result<Option<View>> {
+    fn alone(&self, own: &Sample, spaces: &[usize], seed: u64, progress: &Progress) -> Result<Option<View>> {
         // By a hash of the row number, so that no order of the rows matters.
         let every = own.rows.len().div_ceil(WITHIN_ROWS) as u64;
         let some = (0..own.rows.len() as u32).filter(|&i| mix64(own.rows[i as usize]).is_multiple_of(every));
@@ -493,7 +494,7 @@ impl Consensus {
         let mut grid = self.grid(rows.len(), own.points.cols(), LONGEST * rows.len() as f64);
         grid.components = spaces.iter().map(|&p| p.min(own.points.cols())).collect();
         grid.components.dedup();
-        View::new(own, vec![rows; HALVINGS], grid, seed, &Progress::default()).map(Some)
+        View::new(own, vec![rows; HALVINGS], grid, seed, &progress.silent()).map(Some)
     }
 
     /// For every k the best level: its score and its M.
@@ -671,7 +672,7 @@ mod tests {
             let data = (0..900).flat_map(|i| (0..16).map(move |j| number(i, j))).collect();
             let own =
                 Sample { rows: (0..900).collect(), points: Matrix::from_vec(900, 16, data), blocks: vec![] };
-            Consensus::default().parts(&own, 1).unwrap()
+            Consensus::default().parts(&own, 1, &Progress::default()).unwrap()
         };
         assert_eq!(parts(0), None);
         let (labels, rise) = parts(2).unwrap();
@@ -687,7 +688,7 @@ mod tests {
             let data = (0..900).flat_map(|i| (0..8).map(move |j| number(i, j))).collect();
             let own =
                 Sample { rows: (0..900).collect(), points: Matrix::from_vec(900, 8, data), blocks: vec![] };
-            Consensus::default().parts(&own, 1).unwrap()
+            Consensus::default().parts(&own, 1, &Progress::default()).unwrap()
         };
         assert_eq!(parts(FEWEST / 2), None);
         assert_eq!(parts(3 * FEWEST).unwrap().1.len(), 2);

@@ -71,7 +71,7 @@ pub struct View {
 
 impl Frame {
     /// None: too few distinct rows to show any modes.
-    pub fn view(&self, sample: &Sample, seed: u64) -> Result<Option<View>> {
+    pub fn view(&self, sample: &Sample, seed: u64, progress: &Progress) -> Result<Option<View>> {
         if sample.rows.is_empty() {
             return Err(Error::Modalities {
                 reason: "there are no rows to count modalities on".into(),
@@ -85,7 +85,7 @@ impl Frame {
         }
         let dims = sample.points.cols();
         let p = pca::usual_components(dims).min(self.components);
-        let projection = pca::projection(&gather(sample, &block), p, seed);
+        let projection = pca::projection(&gather(sample, &block), p, seed, progress)?;
         let rows = thin(sample, block, self.rows, seed);
         let points = pca::apply(projection.as_ref(), &gather(sample, &rows));
         Ok(Some(View { rows, points, projection }))
@@ -99,15 +99,15 @@ impl Frame {
         progress: &Progress,
         method: impl Fn(&Matrix, Scale) -> Result<Found>,
     ) -> Result<Fit> {
-        let Some(view) = self.view(sample, seed)? else {
-            return Ok(one(sample, seed, "too few distinct rows", Found::default()));
+        let Some(view) = self.view(sample, seed, progress)? else {
+            return one(sample, seed, "too few distinct rows", Found::default(), progress);
         };
         let stage = progress.stage("count modalities", "runs", 3);
         let mut found = method(&view.points, Scale::Whole)?;
         let count = settle(&mut found, &view.points);
         stage.advance(1)?;
         if count < 2 && !self.fixed {
-            return Ok(one(sample, seed, "the method found one", found));
+            return one(sample, seed, "the method found one", found, progress);
         }
         let halves = self.halves(sample, &view, seed, |points| {
             let mut found = method(points, Scale::Half)?;
@@ -127,7 +127,7 @@ impl Frame {
             found.evidence.push(Criterion { k, criterion: name.into(), value });
         }
         if self.gated && information.reproducible() <= 0.0 {
-            return Ok(one(sample, seed, "halves of the rows do not agree", found));
+            return one(sample, seed, "halves of the rows do not agree", found, progress);
         }
         let mut labels = view.carry(sample, &found.labels);
         let old = renumber(&mut labels, count);
@@ -256,13 +256,13 @@ fn settle(found: &mut Found, points: &Matrix) -> usize {
 }
 
 /// One modality, and why.
-pub fn one(sample: &Sample, seed: u64, reason: &str, found: Found) -> Fit {
+pub fn one(sample: &Sample, seed: u64, reason: &str, found: Found, progress: &Progress) -> Result<Fit> {
     let block = distinct(&sample.points, sample.blocks.first().map_or(&[], Vec::as_slice));
-    let mut fit = one_mode(sample, &[block], found.evidence, seed);
+    let mut fit = one_mode(sample, &[block], found.evidence, seed, progress)?;
     fit.details.extend(found.details);
     fit.details.insert("reason".into(), reason.into());
     fit.curve = found.curve;
-    fit
+    Ok(fit)
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use super::neighbours::{Halves, Neighbours};
 use crate::format::evidence::Criterion;
 use crate::format::projection::Projection;
 use crate::kernels::knn::nearest_of;
-use crate::kit::error::Result;
+use crate::kit::error::{Error, Result};
 use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
 use crate::kit::rng::Stream;
@@ -138,8 +138,8 @@ impl Grid {
             progress.stage("count modalities", "spaces", (groups.len() * self.components.len()) as u64);
         let gathered = |group: &&[Vec<u32>]| {
             let points = gather(sample, &group[0]);
-            let projection = self.projection(&points, seed);
-            (points, projection)
+            let projection = self.projection(&points, seed, progress)?;
+            Ok::<_, Error>((points, projection))
         };
         let mut look =
             |first: usize, group: &[Vec<u32>], points: &Matrix, projection: Option<&Projection>| {
@@ -154,6 +154,7 @@ impl Grid {
                 let mut seen = vec![Vec::new(); group.len()];
                 for &p in &self.components {
                     let space = self.space(points, projection, p, None);
+                    progress.check()?;
                     let modes = self.modes(&space);
                     for (split, seen) in splits.iter().zip(&mut seen) {
                         progress.check()?;
@@ -174,7 +175,7 @@ impl Grid {
         let (mut table, mut components) = (Vec::new(), Components::new());
         let mut next = groups.first().map(gathered);
         for (g, group) in groups.iter().enumerate() {
-            let Some((points, projection)) = next.take() else { break };
+            let Some((points, projection)) = next.take().transpose()? else { break };
             // Eigenvectors take one thread: those of the next block meanwhile.
             let (seen, ahead) = rayon::join(
                 || look(table.len(), group, &points, projection.as_ref()),
@@ -188,9 +189,9 @@ impl Grid {
     }
 
     /// The principal components of a block, as many as any cell uses; None if all cells use the points as they are.
-    pub fn projection(&self, points: &Matrix, seed: u64) -> Option<Projection> {
-        let most = self.components.iter().copied().filter(|&p| p < self.dims).max()?;
-        pca::projection(points, most, seed)
+    pub fn projection(&self, points: &Matrix, seed: u64, progress: &Progress) -> Result<Option<Projection>> {
+        let most = self.components.iter().copied().filter(|&p| p < self.dims).max();
+        most.map_or(Ok(None), |most| pca::projection(points, most, seed, progress))
     }
 
     /// A block in its first `p` components, or as it is if `p` is the number of dimensions. `known` are its neighbour lists,
@@ -354,15 +355,24 @@ pub fn gather(sample: &Sample, rows: &[u32]) -> Matrix {
 }
 
 /// No reproducible modes: all rows are one modality, in the usual number of components of the first block.
-pub fn one_mode(sample: &Sample, blocks: &[Vec<u32>], evidence: Vec<Criterion>, seed: u64) -> Fit {
+pub fn one_mode(
+    sample: &Sample,
+    blocks: &[Vec<u32>],
+    evidence: Vec<Criterion>,
+    seed: u64,
+    progress: &Progress,
+) -> Result<Fit> {
     let p = pca::usual_components(sample.points.cols());
     let block = blocks.first().filter(|block| !block.is_empty());
-    let projection = block.and_then(|block| pca::projection(&gather(sample, block), p, seed));
+    let projection = match block {
+        Some(block) => pca::projection(&gather(sample, block), p, seed, progress)?,
+        None => None,
+    };
     let details = json!({
         "p": p, "block": 0, "blocks": vec![1; blocks.len()], "n_s": sample.blocks.first().map_or(0, Vec::len),
         "reason": "no reproducible modes",
     });
-    Fit {
+    Ok(Fit {
         labels: vec![0; sample.rows.len()],
         prominence: vec![f32::NAN],
         kind: vec!["mode".into()],
@@ -373,7 +383,7 @@ pub fn one_mode(sample: &Sample, blocks: &[Vec<u32>], evidence: Vec<Criterion>, 
         details: object(details),
         curve: Vec::new(),
         evidence,
-    }
+    })
 }
 
 /// The whole table, four numbers a cell.

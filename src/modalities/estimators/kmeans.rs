@@ -40,7 +40,7 @@ impl Kmeans {
             return Ok((count as usize, (count, count), Found::default()));
         }
         let rows = if self.criterion == CriterionSpec::Gap { 2000 } else { 4000 };
-        let Some(view) = (Frame { rows, ..Frame::default() }).view(sample, seed)? else {
+        let Some(view) = (Frame { rows, ..Frame::default() }).view(sample, seed, progress)? else {
             return Ok((1, (1, 1), Found::default()));
         };
         let method = |x: &Matrix, k: usize, seed: u64| Some(best(x, k, SWEEP_STEPS, seed, SWEEP_RESTARTS));
@@ -63,11 +63,12 @@ impl ModalityEstimator for Kmeans {
         }
         let (count, interval, found) = self.count(sample, seed, progress)?;
         if count == 1 && self.count.is_none() {
-            return Ok(one(sample, seed, "the criterion prefers one, or the rows are too few", found));
+            let reason = "the criterion prefers one, or the rows are too few";
+            return one(sample, seed, reason, found, progress);
         }
         let stage = progress.stage("fit k-means", "runs", RESTARTS + 1);
         let p = pca::usual_components(sample.points.cols());
-        let projection = pca::projection(&sample.points, p, seed);
+        let projection = pca::projection(&sample.points, p, seed, progress)?;
         let z = pca::apply(projection.as_ref(), &sample.points);
         let mut best: Option<Clusters> = None;
         for restart in 0..RESTARTS {

@@ -70,7 +70,7 @@ impl ModalityEstimator for Pretrained {
         let blocks: Vec<Vec<u32>> =
             sample.blocks.iter().map(|block| distinct(&sample.points, block)).collect();
         if blocks.iter().map(Vec::len).min().unwrap_or(0) < FEWEST {
-            return Ok(one_mode(sample, &blocks, Vec::new(), seed));
+            return one_mode(sample, &blocks, Vec::new(), seed, progress);
         }
         let table = Table::new(sample, &blocks, seed, progress, &mut |_, _, _| {})?;
         let judged = self
@@ -92,7 +92,7 @@ impl View {
         let Table { grid, cells, seen, .. } = &self.table;
         let levels = self.levels();
         if levels.is_empty() || self.judged.one > 0.5 {
-            let mut fit = one_mode(sample, &self.blocks, self.evidence(), seed);
+            let mut fit = one_mode(sample, &self.blocks, self.evidence(), seed, progress)?;
             fit.confidence = self.judged.one;
             fit.interval = self.interval(1);
             fit.details.insert("reason".into(), "one mode is likelier than several".into());
@@ -155,7 +155,7 @@ impl View {
         let mut members = Vec::new();
         for block in blocks {
             let rows = &self.blocks[block];
-            let components = grid.projection(&gather(sample, rows), seed);
+            let components = grid.projection(&gather(sample, rows), seed, progress)?;
             for &p in &spaces {
                 progress.check()?;
                 let stand_in = grid.stand_in(sample, rows, components.as_ref(), p, None);

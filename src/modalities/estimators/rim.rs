@@ -47,7 +47,7 @@ impl ModalityEstimator for Rim {
             sample.blocks.iter().map(|block| distinct(&sample.points, block)).collect();
         let rows = blocks.iter().map(Vec::len).min().unwrap_or(0);
         if rows < FEWEST {
-            return Ok(one_mode(sample, &blocks, Vec::new(), seed));
+            return one_mode(sample, &blocks, Vec::new(), seed, progress);
         }
         let ladder = (16, (0.026 * rows as f64).max(16.0));
         let grid = Grid::new(rows, dims, ladder, &TAUS, Joined::Either);
@@ -55,8 +55,8 @@ impl ModalityEstimator for Rim {
         let cells = grid.summary(&table);
         let evidence = evidence(&cells);
         match Choice::best(&cells) {
-            None => Ok(one_mode(sample, &blocks, evidence, seed)),
-            Some(choice) => Ok(choice.fit(sample, &blocks, &grid, &table, &cells, evidence, seed)),
+            None => one_mode(sample, &blocks, evidence, seed, progress),
+            Some(choice) => choice.fit(sample, &blocks, &grid, &table, &cells, evidence, seed, progress),
         }
     }
 }
@@ -118,10 +118,11 @@ impl<'a> Choice<'a> {
         cells: &[Cell],
         evidence: Vec<Criterion>,
         seed: u64,
-    ) -> Fit {
+        progress: &Progress,
+    ) -> Result<Fit> {
         let &Cell { p, k, tau, halves, .. } = self.cell;
         let block = self.block(table);
-        let projection = grid.projection(&gather(sample, &blocks[block]), seed);
+        let projection = grid.projection(&gather(sample, &blocks[block]), seed, progress)?;
         let block_in_space = grid.stand_in(sample, &blocks[block], projection.as_ref(), p, None);
         let Labelled { mut labels, prominence, .. } = block_in_space.label(self.cell, least(k));
         let modes = prominence.len();
@@ -131,7 +132,7 @@ impl<'a> Choice<'a> {
             "p": p, "k": k, "tau": tau, "R": halves.reproducible(), "rep": halves.share(),
             "block": block, "blocks": of_blocks, "n_s": sample.blocks[block].len(),
         });
-        Fit {
+        Ok(Fit {
             labels,
             prominence: old.iter().map(|&m| prominence[m as usize] as f32).collect(),
             kind: vec!["mode".into(); modes],
@@ -141,7 +142,7 @@ impl<'a> Choice<'a> {
             details: object(details),
             curve: curve(cells),
             evidence,
-        }
+        })
     }
 }
 

@@ -95,7 +95,8 @@ impl Sweep<'_> {
     }
 
     fn gap(&self, points: &Matrix, seed: u64, progress: &Progress) -> Result<Choice> {
-        let references: Vec<Matrix> = (0..REFERENCES).map(|b| reference(points, seed, b)).collect();
+        let references: Vec<Matrix> =
+            (0..REFERENCES).map(|b| reference(points, seed, b, progress)).collect::<Result<_>>()?;
         let mut curve = Vec::new();
         let mut before: Option<(f64, (usize, Clusters))> = None;
         for k in ladder(points.rows(), self.most) {
@@ -238,10 +239,10 @@ fn log_inertia(found: &Clusters) -> f64 {
 }
 
 /// As many rows, uniform in the box along the principal axes (in the axes' coordinates: k-means does not see a rotation).
-fn reference(points: &Matrix, seed: u64, b: u64) -> Matrix {
+fn reference(points: &Matrix, seed: u64, b: u64, progress: &Progress) -> Result<Matrix> {
     let (n, p) = (points.rows(), points.cols());
     let mean = eigen::mean(points);
-    let axes = eigen::symmetric(eigen::covariance(points, &mean), p).vectors;
+    let axes = eigen::symmetric(eigen::covariance(points, &mean, progress)?, p, progress)?.vectors;
     let range = |axis: &[f64]| {
         let at = |row: &[f32]| row.iter().zip(axis).map(|(&x, a)| f64::from(x) * a).sum::<f64>();
         points.iter_rows().map(at).fold((f64::MAX, f64::MIN), |(low, high), x| (low.min(x), high.max(x)))
@@ -253,11 +254,8 @@ fn reference(points: &Matrix, seed: u64, b: u64) -> Matrix {
         let at = uniform(Stream::Estimator.key(seed, &[1, b, i as u64, j as u64])) - 0.5;
         (at * (high - low)) as f32
     };
-    Matrix::from_vec(
-        n,
-        p,
-        (0..n).flat_map(|i| (0..p).map(move |j| (i, j))).map(|(i, j)| number(i, j)).collect(),
-    )
+    let numbers = (0..n).flat_map(|i| (0..p).map(move |j| (i, j))).map(|(i, j)| number(i, j));
+    Ok(Matrix::from_vec(n, p, numbers.collect()))
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@
 pub mod distributions;
 
 use crate::kernels::eigen;
+use crate::kit::progress::Progress;
 use distributions::{binomial_tail, chi2_tail, normal_point, normal_tail, weighted_chi2_tail};
 
 /// What a comparison found.
@@ -203,7 +204,8 @@ pub fn embedding(
     let c = noise(m, n);
     let delta: Vec<f64> = now.iter().zip(then).map(|(a, b)| a - b).collect();
     let squared: f64 = delta.iter().map(|x| x * x).sum();
-    let eigenvalues = eigen::symmetric(covariance.to_vec(), r).values;
+    let eigenvalues =
+        eigen::symmetric(covariance.to_vec(), r, &Progress::default()).expect("nobody stops it").values;
     let total: f64 = eigenvalues.iter().map(|v| v.max(0.0)).sum();
     if total <= 0.0 {
         let p = if squared > 0.0 { 0.0 } else { 1.0 };

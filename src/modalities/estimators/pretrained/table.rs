@@ -81,7 +81,7 @@ impl Table {
         let mut spread = Vec::new();
         for &b in &different {
             let points = gather(sample, &blocks[b]);
-            let projection = grid.projection(&points, seed);
+            let projection = grid.projection(&points, seed, progress)?;
             let mut found: Vec<Labelling> = Vec::new();
             for &p in &grid.components {
                 progress.check()?;
