@@ -31,7 +31,7 @@ pub fn write_plan(staging: &Staging) -> Manifest {
         projection::encode(&small_projection()).write(root).unwrap(),
         prototypes::encode(&small_prototypes()).write(root).unwrap(),
         weights::encode(&small_knots(), "beta(u) = 1 - 2 u").write(root).unwrap(),
-        statistics::encode(&small_statistics()).write(root).unwrap(),
+        statistics::encode(small_statistics().into_iter()).write(root).unwrap(),
         reference::encode(&small_reference()).write(root).unwrap(),
         profile::encode(&small_profile()).write(root).unwrap(),
         sample::encode(&small_sample(), RowType::U32).write(root).unwrap(),

@@ -1,15 +1,17 @@
 //! `statistics.arrow`: moments and quantiles of every feature, over all planned rows and per modality.
 
+use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::builder::{StringBuilder, UInt32Builder};
 use arrow_array::types::{Float64Type, UInt32Type, UInt64Type};
-use arrow_array::{Float64Array, StringArray, UInt32Array, UInt64Array};
+use arrow_array::{ArrayRef, Float64Array, UInt32Array, UInt64Array};
 
 use crate::kit::error::Result;
 
 use super::columns::{Column, Contract, Shape, Type, Width};
-use super::table::fixed_f64;
-use super::{Kind, Metadata, Table, TableReader};
+use super::table::{BATCH_ROWS, TableWriter, fixed_f64};
+use super::{FileEntry, Kind, Metadata, Table, TableReader};
 
 pub const CONTRACT: Contract = Contract {
     name: "statistics",
@@ -52,27 +54,44 @@ pub struct Statistic {
     pub quantiles: [f64; 11],
 }
 
-pub fn encode(rows: &[Statistic]) -> Table {
-    let number = |f: fn(&Statistic) -> f64| Arc::new(Float64Array::from_iter_values(rows.iter().map(f))) as _;
-    Table::new(
-        Kind::Statistics,
-        &Shape::default(),
-        &[],
-        Metadata::new(),
-        vec![
-            Arc::new(rows.iter().map(|r| r.modality).collect::<UInt32Array>()),
-            Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.column))),
-            Arc::new(UInt32Array::from_iter_values(rows.iter().map(|r| r.index))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.count))),
-            Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.nulls))),
-            number(|r| r.mean),
-            number(|r| r.variance),
-            number(|r| r.min),
-            number(|r| r.max),
-            fixed_f64(rows.iter().flat_map(|r| r.quantiles).collect(), 11, rows.len()),
-        ],
-        rows.len(),
-    )
+/// Writes the table, a record batch of it in memory at a time.
+pub fn write(root: &Path, mut rows: impl Iterator<Item = Statistic>) -> Result<FileEntry> {
+    let mut next = encode(rows.by_ref().take(BATCH_ROWS));
+    let schema = next.batch.schema().as_ref().clone();
+    let mut writer = TableWriter::create(root, next.kind.path(), next.kind, schema)?;
+    while next.batch.num_rows() > 0 {
+        writer.push(&next.batch)?;
+        next = encode(rows.by_ref().take(BATCH_ROWS));
+    }
+    writer.finish()
+}
+
+pub fn encode(rows: impl Iterator<Item = Statistic>) -> Table {
+    let (mut modality, mut column) = (UInt32Builder::new(), StringBuilder::new());
+    let (mut index, mut count, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut moments, mut quantiles) = ([const { Vec::new() }; 4], Vec::new());
+    for row in rows {
+        modality.append_option(row.modality);
+        column.append_value(row.column);
+        index.push(row.index);
+        count.push(row.count);
+        nulls.push(row.nulls);
+        for (to, x) in moments.iter_mut().zip([row.mean, row.variance, row.min, row.max]) {
+            to.push(x);
+        }
+        quantiles.extend(row.quantiles);
+    }
+    let rows = index.len();
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(modality.finish()),
+        Arc::new(column.finish()),
+        Arc::new(UInt32Array::from(index)),
+        Arc::new(UInt64Array::from(count)),
+        Arc::new(UInt64Array::from(nulls)),
+    ];
+    columns.extend(moments.map(|x| Arc::new(Float64Array::from(x)) as ArrayRef));
+    columns.push(fixed_f64(quantiles, 11, rows));
+    Table::new(Kind::Statistics, &Shape::default(), &[], Metadata::new(), columns, rows)
 }
 
 pub fn decode(table: &TableReader) -> Result<Vec<Statistic>> {

@@ -20,7 +20,7 @@ use crate::parts::{Engine, Local, Pass, parts, parts_of};
 use crate::source::Dataset;
 use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label};
-use crate::statistics::moments::{Moment, Moments};
+use crate::statistics::moments::{FullMoments, Moments};
 use crate::statistics::profile::{Profile, ProfileRow};
 use crate::statistics::reach::Reach;
 use crate::statistics::reference::{RandomFeature, Reference};
@@ -227,7 +227,7 @@ pub const MAX_SHOWN: usize = 10_000;
 /// Everything the pass over all rows found.
 pub struct Passed {
     pub tally: Tally,
-    pub moments: Vec<Moment>,
+    pub moments: FullMoments,
     pub gain: GainSums,
     pub reference: Vec<RandomFeature>,
     pub profile: Vec<ProfileRow>,

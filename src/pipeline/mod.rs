@@ -122,10 +122,9 @@ fn whole(
     let settled =
         settle::settle(rows, dataset.rows(), &pass.tally, holdout, config.seed, &scratch, progress)?;
     let clock = clock.lap("rank");
-    let contents = write::contents(dataset, roles, config, &prepared, &fitted, &pass, &settled);
     let more = prepared.warnings.iter().cloned().chain(prepare::rounded(dataset, &roles.inputs));
     warnings.extend(more.inspect(|w| progress.warn(w)));
-    drop((prepared, fitted, pass));
+    let contents = write::contents(dataset, roles, config, prepared, fitted, pass, &settled);
     // Modalities without rows are gone.
     let was: Vec<Option<u32>> =
         settled.census.modalities.iter().map(|&m| was.get(m as usize).copied().flatten()).collect();

@@ -12,6 +12,9 @@ use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
 use crate::kit::rng::Stream;
 use crate::source::Dataset;
+use crate::statistics::moments::FullMoments;
+use crate::statistics::profile::ProfileRow;
+use crate::statistics::quantiles::SampleQuantiles;
 
 /// The value of the column that stratifies in every stratum, if one does: ids of the fit are the value's number, or
 /// modality x values + the value's number.
@@ -188,30 +191,32 @@ pub fn knots(config: &Config) -> Vec<format::weights::Knot> {
     knots.into_iter().map(narrow).collect()
 }
 
+/// Made as they are written: thousands of modalities have millions.
 pub fn statistics(
-    prepared: &Prepared,
-    fitted: &Fitted,
-    pass: &Passed,
-    census: &Census,
-) -> Vec<format::statistics::Statistic> {
-    let names = prepared.features.names();
-    (pass.moments.iter())
-        .map(|m| {
-            let (column, index) = names[m.feature as usize].clone();
-            format::statistics::Statistic {
-                modality: m.modality.map(|old| place(&census.modalities, old)),
-                column,
-                index,
-                count: m.count,
-                nulls: m.nulls,
-                mean: m.mean,
-                variance: m.variance,
-                min: m.min,
-                max: m.max,
-                quantiles: fitted.quantiles.of(m.modality, m.feature as usize),
-            }
+    names: Vec<(String, u32)>,
+    quantiles: SampleQuantiles,
+    moments: FullMoments,
+    modalities: Vec<u32>,
+) -> impl Iterator<Item = format::statistics::Statistic> {
+    let dims = names.len();
+    let groups = std::iter::once(None).chain(modalities.clone().into_iter().map(Some));
+    let features = groups.flat_map(move |group| (0..dims).map(move |feature| (group, feature)));
+    features.filter_map(move |(group, feature)| {
+        let m = moments.of(group, feature)?;
+        let (column, index) = names[feature].clone();
+        Some(format::statistics::Statistic {
+            modality: group.map(|old| place(&modalities, old)),
+            column,
+            index,
+            count: m.count,
+            nulls: m.nulls,
+            mean: m.mean,
+            variance: m.variance,
+            min: m.min,
+            max: m.max,
+            quantiles: quantiles.of(group, feature),
         })
-        .collect()
+    })
 }
 
 /// New id of an id of the fit that has rows.
@@ -231,12 +236,12 @@ pub fn reference(pass: &Passed) -> format::reference::Reference {
     }
 }
 
-pub fn profile_rows(pass: &Passed, census: &Census) -> Vec<format::profile::ProfileRow> {
-    (pass.profile.iter())
+pub fn profile_rows(rows: Vec<ProfileRow>, census: &Census) -> Vec<format::profile::ProfileRow> {
+    (rows.into_iter())
         .map(|row| format::profile::ProfileRow {
             modality: row.modality.map(|old| place(&census.modalities, old)),
-            column: row.column.clone(),
-            value: row.value.clone(),
+            column: row.column,
+            value: row.value,
             count: row.count,
             share: row.share,
             lift: row.lift,

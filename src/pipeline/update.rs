@@ -36,7 +36,7 @@ use crate::plan::Plan;
 use crate::source::{Dataset, Selection};
 use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label, corrected};
-use crate::statistics::moments::{Moment, Moments};
+use crate::statistics::moments::{FullMoments, Moments};
 use crate::statistics::profile::{self, Profile};
 use crate::statistics::reference::{R, RandomFeature, Reference};
 
@@ -222,7 +222,7 @@ pub fn rename(
 /// What the pass over the new rows found.
 struct Passed {
     tally: Tally,
-    moments: Vec<Moment>,
+    moments: FullMoments,
     gain: GainSums,
     reference: Vec<RandomFeature>,
     profile: Vec<profile::ProfileRow>,
@@ -331,7 +331,7 @@ fn read_new(all: &All<'_>, plan: &Plan, fresh: &[usize], rows: &RowFile) -> Resu
     if fresh.is_empty() {
         return Ok(Passed {
             tally: Tally::default(),
-            moments: Vec::new(),
+            moments: FullMoments::default(),
             gain: crate::parts::Pass::finish(&Gain::new(None, &[], 0), None)?,
             reference: Vec::new(),
             profile: Vec::new(),
@@ -410,10 +410,10 @@ fn merge(
     let manifest = plan.manifest();
     let census = &settled.census;
     let members = plan.strata()?;
-    let statistics = merge_statistics(plan.statistics()?, &passed.moments);
-    let counted = |of: &[Statistic]| of.iter().find(|s| s.modality.is_none()).map_or(0, |s| s.count);
-    let (then, now) =
-        (counted(&plan.statistics()?) as f64, passed.moments.first().map_or(0, |m| m.count) as f64);
+    let old = plan.statistics()?;
+    let then = old.iter().find(|s| s.modality.is_none()).map_or(0, |s| s.count) as f64;
+    let now = passed.moments.total() as f64;
+    let statistics = Box::new(merge_statistics(old, &passed.moments).into_iter());
     let profile = merge_profile(plan, &passed.profile, &census.modality_rows)?;
     let gain = manifest.gain.clone().map(|mut gain| {
         if now > 0.0 {
@@ -510,12 +510,10 @@ fn merge_sources(
 }
 
 /// Count, mean, variance and range of old and new rows together (Chan, Golub & LeVeque 1983).
-fn merge_statistics(mut old: Vec<Statistic>, new: &[Moment]) -> Vec<Statistic> {
+fn merge_statistics(mut old: Vec<Statistic>, new: &FullMoments) -> Vec<Statistic> {
     let dims = old.iter().filter(|s| s.modality.is_none()).count();
-    let by: BTreeMap<(Option<u32>, u32), &Moment> =
-        new.iter().map(|m| ((m.modality, m.feature), m)).collect();
     for (i, s) in old.iter_mut().enumerate() {
-        let Some(m) = by.get(&(s.modality, (i % dims) as u32)) else { continue };
+        let Some(m) = new.of(s.modality, i % dims) else { continue };
         let (a, b) = (s.count as f64, m.count as f64);
         let delta = m.mean - s.mean;
         if s.min != s.max || m.min != m.max || s.min != m.min {
@@ -595,8 +593,8 @@ fn merge_profile(plan: &Plan, new: &[profile::ProfileRow], rows: &[u64]) -> Resu
         let listed = profile::listed(block[0].modality);
         let told = here.iter().filter(|r| !statistic(&r.value) && !sampled(&r.value)).count();
         if told < listed && !here.iter().any(|r| r.value.starts_with("mean=")) {
-            let more: Vec<(String, u64)> = (counts.iter())
-                .filter(|((k, _), _)| *k == key)
+            let more: Vec<(String, u64)> = (counts.range((key, "")..))
+                .take_while(|((k, _), _)| *k == key)
                 .map(|((_, value), (n, _))| (value.to_string(), *n))
                 .collect();
             for (value, count) in more {
@@ -623,9 +621,11 @@ fn merge_profile(plan: &Plan, new: &[profile::ProfileRow], rows: &[u64]) -> Resu
     Ok(out)
 }
 
-/// The name of a modality, from the profile as it is on disk.
+/// The name of a modality, from the profile as it is on disk: ascending by modality.
 fn name(rows: &[ProfileRow], modality: u32) -> String {
-    let rows: Vec<profile::ProfileRow> = (rows.iter())
+    let first = rows.partition_point(|r| r.modality < Some(modality));
+    let rows: Vec<profile::ProfileRow> = (rows[first..].iter())
+        .take_while(|r| r.modality == Some(modality))
         .map(|r| profile::ProfileRow {
             modality: r.modality,
             column: r.column.clone(),

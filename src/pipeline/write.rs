@@ -48,7 +48,7 @@ pub struct Contents {
     pub features: Option<Vec<format::features::Feature>>,
     pub projection: Option<Projection>,
     pub prototypes: Option<format::prototypes::Prototypes>,
-    pub statistics: Vec<format::statistics::Statistic>,
+    pub statistics: Box<dyn Iterator<Item = format::statistics::Statistic>>,
     pub reference: format::reference::Reference,
     pub profile: Vec<format::profile::ProfileRow>,
     pub shown: Vec<format::sample::SampleRow>,
@@ -65,11 +65,14 @@ pub fn contents(
     dataset: &Dataset,
     roles: &Roles,
     config: &Config,
-    prepared: &Prepared,
-    fitted: &Fitted,
-    pass: &Passed,
+    prepared: Prepared,
+    mut fitted: Fitted,
+    mut pass: Passed,
     settled: &Settled,
 ) -> Contents {
+    let (moments, profile) = (std::mem::take(&mut pass.moments), std::mem::take(&mut pass.profile));
+    let quantiles = std::mem::take(&mut fitted.quantiles);
+    let (prepared, fitted, pass) = (&prepared, &fitted, &pass);
     let census = &settled.census;
     let dendrogram = strata::dendrogram(
         &tables::stratum_centers(prepared, fitted, census),
@@ -93,7 +96,7 @@ pub fn contents(
         None if pass.gain.labelled() => (explained(&score_groups).clamp(0.0, LARGEST_SHARE), "label"),
         None => (UNKNOWN_SHARE, "default"),
     };
-    let names: Vec<String> = census.modalities.iter().map(|&m| profile::name(&pass.profile, m)).collect();
+    let names: Vec<String> = census.modalities.iter().map(|&m| profile::name(&profile, m)).collect();
     let features = prepared.features.rows().map(|rows| rows.into_iter().map(tables::feature).collect());
     let has_prototypes = fitted.model.prototypes.rows() > 0;
     let prints: Vec<&str> = prepared.fingerprints.iter().map(|f| f.0.as_str()).collect();
@@ -117,9 +120,14 @@ pub fn contents(
         features,
         projection: fitted.model.projection.clone(),
         prototypes: has_prototypes.then(|| tables::prototypes(fitted, pass, census)),
-        statistics: tables::statistics(prepared, fitted, pass, census),
+        statistics: Box::new(tables::statistics(
+            prepared.features.names(),
+            quantiles,
+            moments,
+            census.modalities.clone(),
+        )),
         reference: tables::reference(pass),
-        profile: tables::profile_rows(pass, census),
+        profile: tables::profile_rows(profile, census),
         shown: tables::shown(prepared, fitted, census, settled, config),
         curve: fitted.fit.curve.clone(),
         evidence: fitted.fit.evidence.clone(),
@@ -134,7 +142,7 @@ pub fn contents(
 pub fn write(
     dataset: &Dataset,
     config: &Config,
-    contents: Contents,
+    mut contents: Contents,
     settled: Settled,
     staging: Staging,
     run: &Run,
@@ -147,7 +155,7 @@ pub fn write(
     let census = &settled.census;
     let row_type = settled.row_type();
     let mut files: Vec<FileEntry> = Vec::new();
-    let Contents { dendrogram, score_groups, .. } = &contents;
+    let (dendrogram, score_groups) = (&contents.dendrogram, &contents.score_groups);
     let size = batch_size::choose(&config.batch_size, &census.modality_rows)?;
     let planned = census.planned();
     if config.batches.drop_last && planned < size.candidates[0] {
@@ -205,9 +213,9 @@ pub fn write(
         files.push(format::prototypes::encode(prototypes).write(root)?);
     }
     files.push(format::weights::encode(&tables::knots(config), &config.weights.formula()).write(root)?);
-    files.push(format::statistics::encode(&contents.statistics).write(root)?);
+    files.push(format::statistics::write(root, &mut contents.statistics)?);
     files.push(format::reference::encode(&contents.reference).write(root)?);
-    files.push(format::profile::encode(&contents.profile).write(root)?);
+    files.push(format::profile::encode(&std::mem::take(&mut contents.profile)).write(root)?);
     files.push(format::sample::encode(&contents.shown, row_type).write(root)?);
     files.push(format::evidence::encode(Kind::Curve, &contents.curve).write(root)?);
     files.push(format::evidence::encode(Kind::Evidence, &contents.evidence).write(root)?);

@@ -35,8 +35,44 @@ pub struct Moment {
     pub max: f64,
 }
 
+/// The moments of all rows and of each modality that has rows. Kept as sums, a third of the memory of what they tell: there
+/// may be thousands of modalities.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct FullMoments {
+    shift: Vec<f64>,
+    invalid: u64,
+    /// None: no rows.
+    total: Option<Sums>,
+    modalities: BTreeMap<u32, Sums>,
+}
+
+impl FullMoments {
+    /// Rows in the plan.
+    pub fn total(&self) -> u64 {
+        self.total.as_ref().map_or(0, |sums| sums.count)
+    }
+
+    /// None: the modality has no rows.
+    pub fn of(&self, modality: Option<u32>, feature: usize) -> Option<Moment> {
+        let (sums, nulls) = match modality {
+            None => (self.total.as_ref()?, self.invalid),
+            Some(m) => (self.modalities.get(&m)?, 0),
+        };
+        Some(sums.moment(modality, nulls, feature, self.shift[feature]))
+    }
+
+    /// All features over all rows, then those of each modality, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = Moment> {
+        let groups = (self.total.iter().map(|sums| (None, self.invalid, sums)))
+            .chain(self.modalities.iter().map(|(&m, sums)| (Some(m), 0, sums)));
+        groups.flat_map(|(modality, nulls, sums)| {
+            self.shift.iter().enumerate().map(move |(j, &shift)| sums.moment(modality, nulls, j, shift))
+        })
+    }
+}
+
 /// Mergeable form of one modality.
-#[derive(Clone)]
+#[derive(Clone, Debug, PartialEq)]
 struct Sums {
     count: u64,
     of: kernels::moments::Sums,
@@ -82,8 +118,7 @@ impl Moments {
 impl Pass for Moments {
     type Item = Assigned;
     type Partial = Partial;
-    /// All features over all rows, then those of each modality that has rows, ascending.
-    type Output = Vec<Moment>;
+    type Output = FullMoments;
 
     fn partial(&self, item: &Assigned) -> Result<Partial> {
         let mut modalities = BTreeMap::new();
@@ -106,20 +141,14 @@ impl Pass for Moments {
         left
     }
 
-    fn finish(&self, all: Option<Partial>) -> Result<Vec<Moment>> {
-        let Some(Partial { invalid, modalities }) = all else { return Ok(Vec::new()) };
+    fn finish(&self, all: Option<Partial>) -> Result<FullMoments> {
+        let Some(Partial { invalid, modalities }) = all else { return Ok(FullMoments::default()) };
         let mut total = Sums::new(self.shift.len());
         modalities.values().for_each(|sums| total.add(sums));
         if total.count == 0 {
-            return Ok(Vec::new());
+            return Ok(FullMoments::default());
         }
-        let groups =
-            std::iter::once((None, invalid, &total)).chain(modalities.iter().map(|(&m, s)| (Some(m), 0, s)));
-        Ok(groups
-            .flat_map(|(modality, nulls, sums)| {
-                self.shift.iter().enumerate().map(move |(j, &shift)| sums.moment(modality, nulls, j, shift))
-            })
-            .collect())
+        Ok(FullMoments { shift: self.shift.clone(), invalid, total: Some(total), modalities })
     }
 }
 
@@ -136,7 +165,12 @@ mod tests {
             data.points.row_mut(i)[5] += 1e4; // far from 0
         }
         let shift: Vec<f64> = (0..11).map(|j| if j == 5 { 1e4 } else { 3.0 }).collect();
-        let moments = data.run(&Moments::new(shift.clone()), 64, 3);
+        let found = data.run(&Moments::new(shift.clone()), 64, 3);
+        let moments: Vec<Moment> = found.iter().collect();
+        assert_eq!(
+            found.of(Some(1), 3).as_ref(),
+            moments.iter().find(|m| (m.modality, m.feature) == (Some(1), 3))
+        );
         assert_eq!(moments.len(), 4 * 11);
         for m in &moments {
             let x: Vec<f64> = data
@@ -156,14 +190,14 @@ mod tests {
         assert!(
             moments.iter().filter(|m| m.feature == 4).all(|m| m.variance == 0.0 && m.mean == 0.1f32 as f64)
         );
-        assert_eq!(moments, data.run(&Moments::new(shift), 64, 1));
+        assert_eq!(found, data.run(&Moments::new(shift), 64, 1));
     }
 
     #[test]
     fn nothing_planned_is_nothing() {
         let mut data = Data::random(20, 2);
         data.modality.fill(NONE);
-        assert!(data.run(&Moments::new(vec![0.0; 2]), 8, 1).is_empty());
-        assert!(Data::random(0, 2).run(&Moments::new(vec![0.0; 2]), 8, 1).is_empty());
+        assert_eq!(data.run(&Moments::new(vec![0.0; 2]), 8, 1).iter().count(), 0);
+        assert_eq!(Data::random(0, 2).run(&Moments::new(vec![0.0; 2]), 8, 1).iter().count(), 0);
     }
 }

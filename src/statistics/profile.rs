@@ -287,14 +287,14 @@ impl Pass for Profile {
         }
         let groups: Vec<(Option<u32>, u64)> =
             std::iter::once((None, total)).chain(rows.iter().map(|(&m, &n)| (Some(m), n))).collect();
-        let told: Vec<Vec<Vec<ProfileRow>>> = self
+        let mut told: Vec<std::vec::IntoIter<Vec<ProfileRow>>> = self
             .columns
             .iter()
-            .zip(&columns)
-            .map(|(c, counts)| c.rows(&groups, counts, self.whole))
+            .zip(columns)
+            .map(|(c, counts)| c.rows(&groups, counts, self.whole).into_iter())
             .collect();
-        let group = |g: usize| told.iter().flat_map(move |column| column[g].clone());
-        Ok((0..groups.len()).flat_map(group).collect())
+        let group = |_| told.iter_mut().filter_map(Iterator::next).flatten().collect::<Vec<_>>();
+        Ok(groups.iter().flat_map(group).collect())
     }
 }
 
@@ -321,11 +321,11 @@ fn add_sorted(a: &[(u64, u64)], b: &[(u64, u64)]) -> Vec<(u64, u64)> {
 
 impl Column {
     /// The rows of every group (None: all rows of the plan) with its number of rows.
-    fn rows(&self, groups: &[(Option<u32>, u64)], counts: &Counts, whole: bool) -> Vec<Vec<ProfileRow>> {
+    fn rows(&self, groups: &[(Option<u32>, u64)], counts: Counts, whole: bool) -> Vec<Vec<ProfileRow>> {
         // Per group; all but the most frequent values are cut off afterwards.
         let mut told: Vec<Vec<Line>> = vec![Vec::new(); groups.len()];
         let place: BTreeMap<Option<u32>, usize> = groups.iter().map(|g| g.0).zip(0..).collect();
-        match (counts, &self.told) {
+        match (&counts, &self.told) {
             (Counts::Values(pairs), Told::Values(values)) => {
                 let mut by_group: Vec<BTreeMap<u32, u64>> = vec![BTreeMap::new(); groups.len()];
                 for &(key, n) in pairs {
@@ -388,13 +388,14 @@ pub fn listed(modality: Option<u32>) -> usize {
     if modality.is_some() { LISTED } else { LISTED_OF_ALL }
 }
 
-/// What sets a modality apart: of the values that at least 10 % of its rows hold and that are at least 1.5 times as
+/// What sets a modality apart, told by the rows of all (ascending by modality): of the values that at least 10 % of its rows hold and that are at least 1.5 times as
 /// frequent in it as in all rows, the one or two of the highest lift (ties: the more frequent, then as listed), as
 /// "column=value, column=value". Empty if there is none.
 pub fn name(rows: &[ProfileRow], modality: u32) -> String {
-    let mut telling: Vec<&ProfileRow> = rows
-        .iter()
-        .filter(|r| r.modality == Some(modality) && !r.statistic && r.share >= 0.1 && r.lift >= 1.5)
+    // Among the rows of thousands of modalities.
+    let own = &rows[rows.partition_point(|r| r.modality < Some(modality))..];
+    let mut telling: Vec<&ProfileRow> = (own.iter().take_while(|r| r.modality == Some(modality)))
+        .filter(|r| !r.statistic && r.share >= 0.1 && r.lift >= 1.5)
         .collect();
     telling.sort_by(|a, b| b.lift.total_cmp(&a.lift).then(b.count.cmp(&a.count)));
     let names: Vec<String> = telling.iter().take(2).map(|r| format!("{}={}", r.column, r.value)).collect();

@@ -18,8 +18,10 @@ const TOGETHER: usize = 16;
 /// Quantiles of the sample, one a feature.
 #[derive(Clone, Debug, Default)]
 pub struct SampleQuantiles {
-    all: Vec<Quantiles>,
-    by_modality: BTreeMap<u32, Vec<Quantiles>>,
+    /// Of every feature those of the modalities, and then those of all.
+    features: Vec<Vec<Quantiles>>,
+    /// Place of a modality.
+    places: BTreeMap<u32, usize>,
 }
 
 impl SampleQuantiles {
@@ -50,18 +52,15 @@ impl SampleQuantiles {
             };
             (0..width).map(|j| of(j, &mut columns)).collect::<Vec<_>>()
         };
-        let columns: Vec<Vec<Quantiles>> = firsts.par_iter().map(some).collect::<Vec<_>>().concat();
-        let feature_by_feature = |group: usize| columns.iter().map(|of| of[group]).collect();
-        SampleQuantiles {
-            all: feature_by_feature(groups.len()),
-            by_modality: groups.iter().enumerate().map(|(g, (m, _))| (*m, feature_by_feature(g))).collect(),
-        }
+        let features = firsts.par_iter().flat_map_iter(some).collect();
+        SampleQuantiles { features, places: groups.iter().map(|group| group.0).zip(0..).collect() }
     }
 
     /// Those of a feature over the rows of a modality (None: over all); NaN where the sample has none.
     pub fn of(&self, modality: Option<u32>, feature: usize) -> Quantiles {
-        let features = modality.map_or(Some(&self.all), |m| self.by_modality.get(&m));
-        features.map_or([f64::NAN; 11], |features| features[feature])
+        let groups = &self.features[feature];
+        let place = modality.map_or(Some(self.places.len()), |m| self.places.get(&m).copied());
+        place.map_or([f64::NAN; 11], |place| groups[place])
     }
 }
 

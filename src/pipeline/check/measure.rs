@@ -17,7 +17,7 @@ use crate::parts::{Local, Pass};
 use crate::plan::{Assigner, Plan};
 use crate::source::{Dataset, Kind, Selection, text_value};
 use crate::statistics::gain::{Gain, GainSums, Label};
-use crate::statistics::moments::{Moment, Moments};
+use crate::statistics::moments::{FullMoments, Moments};
 use crate::statistics::reach::Reach;
 use crate::statistics::reference::{R, RandomFeature, Reference};
 
@@ -116,7 +116,7 @@ fn told(name: &str, rows: &[&ProfileRow]) -> Column {
 /// The new rows.
 pub struct Now {
     pub rows: Rows,
-    pub moments: Vec<Moment>,
+    pub moments: FullMoments,
     pub gain: GainSums,
     pub reference: Vec<RandomFeature>,
     pub columns: Vec<Counts>,
