@@ -2,6 +2,9 @@
 //!
 //! The condition must judge each row by itself. What looks at other rows (sums, windows, sorting) is refused, because a
 //! part is not the dataset. As in SQL, a row is in where the condition is true, not where it is false or null.
+//!
+//! Parsing and evaluation go as deep as the condition is nested, so its size is limited and both have a stack of their own.
+//! Where polars panics, the condition is at fault as far as the user can tell.
 
 use super::Selection;
 use super::dataset::Dataset;
@@ -10,6 +13,70 @@ use crate::parts::Local;
 
 /// The setting that holds the condition.
 const KEY: &str = "source.where";
+
+/// The longest condition, in bytes and in operators (keywords, signs and brackets outside of texts).
+#[cfg(any(feature = "polars", test))]
+const MOST_BYTES: usize = 64 << 10;
+#[cfg(any(feature = "polars", test))]
+const MOST_OPERATORS: usize = 500;
+
+/// Refuses a condition that is too long to be meant.
+#[cfg(any(feature = "polars", test))]
+fn check_size(condition: &str) -> Result<()> {
+    let help = "compute it beforehand, store it in a column and name that; many values fit one `x IN (..)`";
+    let refuse = |reason| Err(Error::config(KEY, reason, help));
+    if condition.len() > MOST_BYTES {
+        return refuse(format!("is {} bytes long, at most {MOST_BYTES} are read", condition.len()));
+    }
+    let operators = operators(condition);
+    if operators > MOST_OPERATORS {
+        return refuse(format!("has {operators} operators and brackets, at most {MOST_OPERATORS} are read"));
+    }
+    Ok(())
+}
+
+#[cfg(any(feature = "polars", test))]
+fn operators(condition: &str) -> usize {
+    const WORDS: [&str; 14] = [
+        "and", "or", "not", "xor", "in", "is", "like", "ilike", "between", "case", "when", "cast", "regexp",
+        "rlike",
+    ];
+    let signs = unquoted(condition).flat_map(str::chars).filter(|c| "=<>!+-*/%|&^~([:".contains(*c)).count();
+    signs + words(condition).filter(|word| WORDS.iter().any(|w| w.eq_ignore_ascii_case(word))).count()
+}
+
+/// The condition without what is quoted: every other piece between quotes.
+#[cfg(any(feature = "polars", test))]
+fn unquoted(condition: &str) -> impl Iterator<Item = &str> {
+    condition.split('\'').step_by(2).flat_map(|piece| piece.split('"').step_by(2))
+}
+
+#[cfg(any(feature = "polars", test))]
+fn words(condition: &str) -> impl Iterator<Item = &str> {
+    unquoted(condition).flat_map(|piece| piece.split(|c: char| !c.is_alphanumeric() && c != '_'))
+}
+
+/// What is wrong with a condition that asks a query, and what to do.
+#[cfg(any(feature = "polars", test))]
+fn subquery(condition: &str) -> Option<(String, &'static str)> {
+    let help = "compute its answer beforehand and write it into the condition";
+    words(condition).any(|w| w.eq_ignore_ascii_case("select")).then(|| ("has a subquery".into(), help))
+}
+
+/// What polars says of a condition, without the plan of its query, and what to do about it.
+#[cfg(any(feature = "polars", test))]
+fn explained(condition: &str, said: &str) -> (String, &'static str) {
+    let reason = said.split("\n\nResolved plan").next().unwrap_or(said).trim();
+    if let Some(found) = subquery(condition) {
+        return found;
+    }
+    let help = if reason.contains("date/datetime/time") {
+        "write the other side as a date: date '2024-05-01', or timestamp '2024-05-01 12:00:00'"
+    } else {
+        "compare columns with values of their own type: texts in single quotes, numbers without"
+    };
+    (reason.lines().next().unwrap_or("cannot be evaluated").into(), help)
+}
 
 #[cfg(not(feature = "polars"))]
 impl Dataset {
@@ -44,7 +111,14 @@ impl Dataset {
     pub fn filter_columns(&self, condition: &str) -> Result<Vec<String>> {
         let names = with_polars::columns(&with_polars::parse(condition)?);
         for name in &names {
-            let column = self.column(name, KEY)?;
+            let column = self.column(name, KEY).map_err(|error| {
+                // In SQL, double quotes are those of names.
+                if !condition.contains(&format!("\"{name}\"")) {
+                    return error;
+                }
+                let help = format!("texts stand in single quotes: '{name}'");
+                Error::config(KEY, format!("there is no column `{name}`"), help)
+            })?;
             if matches!(column.kind, super::Kind::Vector { .. } | super::Kind::Other) {
                 let help = "use columns of numbers, texts, booleans or dates";
                 return Err(Error::config(
@@ -67,7 +141,7 @@ mod with_polars {
     use polars::prelude::*;
 
     use super::super::{RawRows, Selection};
-    use super::KEY;
+    use super::{KEY, check_size, explained, subquery};
     use crate::kit::error::{Error, Result};
     use crate::parts::Pass;
 
@@ -80,10 +154,40 @@ mod with_polars {
         names
     }
 
+    /// Of the thread that parses or evaluates.
+    const STACK: usize = 64 << 20;
+
+    /// The result of `work`, done on a thread with room for deep recursion; its panic as an error.
+    fn with_room<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
+        let failed = |reason: String| {
+            let help = "write it more simply, or compute it beforehand and store it in a column";
+            Err(Error::config(KEY, format!("cannot be evaluated: {reason}"), help))
+        };
+        std::thread::scope(|scope| {
+            let thread = std::thread::Builder::new().stack_size(STACK);
+            match thread.spawn_scoped(scope, work).map(|thread| thread.join()) {
+                Ok(Ok(done)) => done,
+                Ok(Err(panic)) => {
+                    let text = panic.downcast_ref::<String>().map(String::as_str);
+                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
+                    failed(text.unwrap_or("no reason is known").into())
+                }
+                Err(e) => failed(format!("no thread can be started ({e})")),
+            }
+        })
+    }
+
     pub fn parse(condition: &str) -> Result<Expr> {
+        check_size(condition)?;
+        with_room(|| parsed(condition))
+    }
+
+    fn parsed(condition: &str) -> Result<Expr> {
         let expression = polars::sql::sql_expr(condition).map_err(|e| {
             let help = "write it like SQL's WHERE, for example: split = 'train' AND year >= 2020";
-            Error::config(KEY, format!("`{condition}` is not an SQL condition: {e}"), help)
+            let other = || (explained(condition, &e.to_string()).0, help);
+            let (reason, help) = subquery(condition).unwrap_or_else(other);
+            Error::config(KEY, format!("`{condition}` is not an SQL condition: {reason}"), help)
         })?;
         refuse_other_rows(&expression, condition)?;
         Ok(expression)
@@ -104,8 +208,9 @@ mod with_polars {
         };
         if expression.into_iter().any(of_other_rows) {
             let help = "compute it beforehand and store it in a column";
-            let reason = format!("`{condition}` looks at more than one row at a time");
-            return Err(Error::config(KEY, reason, help));
+            let (reason, help) =
+                subquery(condition).unwrap_or_else(|| ("looks at more than one row at a time".into(), help));
+            return Err(Error::config(KEY, format!("`{condition}` {reason}"), help));
         }
         Ok(())
     }
@@ -118,8 +223,7 @@ mod with_polars {
 
     impl Condition<'_> {
         fn error(&self, reason: impl std::fmt::Display) -> Error {
-            let help =
-                "compare columns with values of their own type: texts in single quotes, numbers without";
+            let (reason, help) = explained(self.condition, &reason.to_string());
             Error::config(KEY, format!("`{}` {reason}", self.condition), help)
         }
     }
@@ -131,6 +235,22 @@ mod with_polars {
         type Output = Selection;
 
         fn partial(&self, item: &RawRows) -> Result<Vec<u64>> {
+            with_room(|| self.judge(item))
+        }
+
+        fn merge(&self, mut left: Vec<u64>, right: Vec<u64>) -> Vec<u64> {
+            left.extend(right);
+            left
+        }
+
+        fn finish(&self, all: Option<Vec<u64>>) -> Result<Selection> {
+            Ok(Selection::from_words(self.rows, all.unwrap_or_default()))
+        }
+    }
+
+    impl Condition<'_> {
+        /// Words of the bitmap.
+        fn judge(&self, item: &RawRows) -> Result<Vec<u64>> {
             let rows = item.rows.len();
             let mut series = vec![row_number(rows)];
             if let Some(table) = &item.table {
@@ -157,15 +277,6 @@ mod with_polars {
                 words[i / 64] |= u64::from(truth.get(place) == Some(true)) << (i % 64);
             }
             Ok(words)
-        }
-
-        fn merge(&self, mut left: Vec<u64>, right: Vec<u64>) -> Vec<u64> {
-            left.extend(right);
-            left
-        }
-
-        fn finish(&self, all: Option<Vec<u64>>) -> Result<Selection> {
-            Ok(Selection::from_words(self.rows, all.unwrap_or_default()))
         }
     }
 
@@ -224,5 +335,32 @@ mod with_polars {
             }
             _ => Column::new(name, array.as_string::<i32>().iter().collect::<Vec<_>>()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_condition_has_a_size() {
+        assert_eq!(operators("a = 1 AND b <> 'x = y and z' OR \"c = d\" IN (1, 2)"), 1 + 1 + 2 + 1 + 1 + 1);
+        let many = vec!["a = 1"; 251].join(" or ");
+        assert!(check_size(&many).unwrap_err().to_string().contains("501 operators"));
+        assert!(check_size(&vec!["a = 1"; 250].join(" or ")).is_ok());
+        assert!(check_size(&"(".repeat(501)).is_err() && check_size(&"not ".repeat(501)).is_err());
+        assert!(check_size(&format!("a in ({}1)", "1, ".repeat(20_000))).is_ok());
+        assert!(check_size(&" ".repeat(65_537)).unwrap_err().to_string().contains("65537 bytes"));
+    }
+
+    #[test]
+    fn conditions_are_explained() {
+        let (reason, help) = explained(
+            "day > '2020-05-01'",
+            "cannot be evaluated: cannot compare 'date/datetime/time' to a string value\n\nResolved plan until failure:\n\n\tDF",
+        );
+        assert!(!reason.contains("plan") && help.contains("date '"), "{reason} {help}");
+        assert_eq!(explained("year in (select 2000)", "").0, "has a subquery");
+        assert!(explained("selected = 3", "x").1.contains("single quotes"));
     }
 }
