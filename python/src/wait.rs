@@ -1,5 +1,8 @@
 //! Calls that may take long: the work runs on threads of its own while the caller waits without the GIL and looks for
 //! signals. Those threads end with the call, so a process may fork between calls.
+//!
+//! Python tells signals to its main thread alone. A call in another thread stops when Ctrl-C has ended the main one: the
+//! process waits for the rest of its threads then, and nobody is left to interrupt them.
 
 use std::sync::atomic::Ordering;
 use std::sync::mpsc::{RecvTimeoutError, channel};
@@ -7,6 +10,7 @@ use std::time::Duration;
 
 use batchwright::kit::progress::Progress;
 use batchwright::parts::Local;
+use pyo3::exceptions::PyKeyboardInterrupt;
 use pyo3::prelude::*;
 
 use crate::error::{Failure, Result};
@@ -35,8 +39,9 @@ pub fn attend<T: Send + 'static>(
         match answered {
             Ok(value) => return Ok(value),
             Err(RecvTimeoutError::Timeout) => {
-                if let Err(e) = py.check_signals() {
-                    signal(e)?;
+                py.check_signals().or_else(&mut signal)?;
+                if left_behind(py)? {
+                    signal(PyKeyboardInterrupt::new_err("the main thread was interrupted"))?;
                 }
             }
             Err(RecvTimeoutError::Disconnected) => match thread.join() {
@@ -45,6 +50,16 @@ pub fn attend<T: Send + 'static>(
             },
         }
     }
+}
+
+/// Whether Ctrl-C has ended the main thread while this call in another one goes on.
+fn left_behind(py: Python<'_>) -> PyResult<bool> {
+    let main = py.import("threading")?.call_method0("main_thread")?;
+    if main.call_method0("is_alive")?.extract()? {
+        return Ok(false);
+    }
+    let last = py.import("sys")?.getattr_opt("last_type")?;
+    Ok(last.is_some_and(|last| last.is(py.get_type::<PyKeyboardInterrupt>())))
 }
 
 /// Runs `work` on all cores; Ctrl-C ends the call with KeyboardInterrupt.

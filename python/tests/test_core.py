@@ -504,6 +504,26 @@ except KeyboardInterrupt:
     assert seconds < 30
 
 
+def test_interrupt_while_another_thread_calls(digits):
+    # Python tells the main thread alone, and waits for the other one at its end.
+    code = """
+import sys, threading
+import numpy as np, batchwright as bw
+plan = bw.Plan.open(sys.argv[1])
+points = np.random.default_rng(0).standard_normal((6_000_000, 64), np.float32)
+def work():
+    while True:
+        plan.assign(points)
+thread = threading.Thread(target=work)
+thread.start()
+print("ready", flush=True)
+thread.join()
+"""
+    seconds, status, out, err = interrupt(code, digits)
+    assert status != 0 and "KeyboardInterrupt" in err, (status, out, err)
+    assert seconds < 30
+
+
 # ---------------------------------------------------------------- the command
 
 
