@@ -58,6 +58,26 @@ fn contains(text: &str, all: &[&str]) {
     }
 }
 
+#[test]
+fn every_verb_that_reads_data_is_refused_before_it_takes_too_much_memory() {
+    let shell = Shell::new();
+    shell.ok(&["synth", "-o", "data.parquet", "--rows", "900", "--dims", "8", "--modalities", "3"]);
+    shell.ok(&["plan", "data.parquet", "-o", "p", "--resolution", "300"]);
+    for verb in
+        [["plan", "data.parquet", "-o"], ["check", "p", "data.parquet"], ["update", "p", "data.parquet"]]
+    {
+        let mut args = verb.to_vec();
+        match verb[0] {
+            "plan" => args.push("q"),
+            "update" => args.extend(["-o", "q"]),
+            _ => {}
+        }
+        args.extend(["--memory", "1MiB"]);
+        contains(&shell.fails(2, &args), &["needs up to", "allows 1 MiB", "--memory"]);
+        assert!(!shell.path("q").exists());
+    }
+}
+
 const VERBS: [&[&str]; 14] = [
     &["plan"],
     &["modalities"],

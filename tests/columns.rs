@@ -11,6 +11,7 @@ use batchwright::config::{Config, Run};
 use batchwright::features::Transform;
 use batchwright::kit::progress::Progress;
 use batchwright::kit::rng;
+use batchwright::modalities::EstimatorSpec;
 use batchwright::parts::Local;
 use batchwright::pipeline::{self, Summary};
 use batchwright::plan::Plan;
@@ -69,6 +70,23 @@ fn a_missing_label_is_one_class_like_any_other() {
     let (null, named) = (gain(None), gain(Some("unknown")));
     assert!((null - named).abs() < 1e-12, "{null} against {named}");
     assert!(null < 1.0, "the label says something here");
+}
+
+#[test]
+fn the_forecast_counts_the_values_of_a_column_that_names_modalities() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut config = config();
+    config.modalities.estimator = EstimatorSpec::Column;
+    config.modalities.column = Some("text".into());
+    let needs = |values: usize| {
+        let path = dir.path().join("data.parquet");
+        dataset(&path, |i| Some(format!("{}", i % values)));
+        let run = Run { out: dir.path().join("p"), ..Run::default() };
+        let input = [path.to_str().unwrap().to_string()];
+        pipeline::estimate(&input, &config, &run, &Progress::default()).unwrap().memory_needed
+    };
+    // A modality has its moments, quantiles and profile: a kilobyte and more, however few dimensions there are.
+    assert!(needs(1000) > needs(2) + 998 * 1000);
 }
 
 #[test]

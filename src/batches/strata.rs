@@ -213,7 +213,7 @@ fn means(points: &[Vec<f64>], groups: &[Vec<u32>], rows: &[u64]) -> Vec<Vec<f64>
 }
 
 /// More items than this get a dendrogram of the [`LARGEST`] only; its memory is quadratic.
-const LINKED: usize = 5000;
+pub const LINKED: usize = 5000;
 const LARGEST: usize = 1000;
 
 /// Two leaves whose clusters merge, and the height.

@@ -67,6 +67,9 @@ pub struct ThreadFlags {
     /// Threads [default: one per core]. The result does not depend on it
     #[arg(id = "run.threads", long = "threads", value_name = "N")]
     pub threads: Option<usize>,
+    /// Memory to stay within, such as 4GiB; a check that may need more ends before it reads
+    #[arg(id = "run.memory", long = "memory", value_name = "SIZE", value_parser = crate::config::parse_size)]
+    pub memory: Option<u64>,
     /// The encoder that the plan was made with, if it was: folder of a Hugging Face model, or an ONNX file
     #[arg(id = "run.encoder", long = "encoder", value_name = "DIR|FILE.onnx")]
     pub encoder: Option<String>,

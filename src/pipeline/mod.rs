@@ -113,6 +113,7 @@ fn whole(
             fit::fit(&prepared, config, rename, progress)?
         }
     };
+    estimate::refuse_fitted(dataset, roles, config, run, engine.threads(), fitted.fit.kind.len())?;
     let clock = clock.lap("fit");
     let (rows, pass) =
         assign::assign(dataset, roles, config, &prepared, &fitted, engine, &staging.scratch()?)?;

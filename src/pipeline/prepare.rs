@@ -285,12 +285,20 @@ fn short_columns(dataset: &Dataset, roles: &Roles, sample: &[u64], engine: &Loca
         return Ok(table);
     }
     let probe = &sample[..sample.len().min(PROBED)];
-    let cells = Columns::new(dataset, Vec::new(), texts.clone())?.gather(probe, engine)?.table;
-    for (name, cells) in texts.iter().zip(cells.iter().flat_map(RecordBatch::columns)) {
-        let bytes: usize = cells.as_string::<i32>().iter().flatten().map(str::len).sum();
-        if bytes > LONG_TEXT * probe.len() {
-            table.retain(|kept| kept != name);
+    // A few rows at a time: the longest texts are found out by the first of them.
+    let (mut bytes, mut texts, mut first) = (vec![0; texts.len()], texts, 0);
+    while first < probe.len() && !texts.is_empty() {
+        let some = &probe[first..probe.len().min(2 * first + 1)];
+        first += some.len();
+        let cells = Columns::new(dataset, Vec::new(), texts.clone())?.gather(some, engine)?.table;
+        for (bytes, cells) in bytes.iter_mut().zip(cells.iter().flat_map(RecordBatch::columns)) {
+            *bytes += cells.as_string::<i32>().iter().flatten().map(str::len).sum::<usize>();
         }
+        let long = |bytes: usize| bytes > LONG_TEXT * probe.len();
+        table.retain(|kept| !texts.iter().zip(&bytes).any(|(name, &bytes)| name == kept && long(bytes)));
+        let mut known = bytes.iter();
+        texts.retain(|_| known.next().is_some_and(|&bytes| !long(bytes)));
+        bytes.retain(|&bytes| !long(bytes));
     }
     Ok(table)
 }

@@ -80,6 +80,7 @@ pub fn update(
         let dataset = plan.open_dataset(inputs, run.memory)?;
         config.features.bytes_as = dataset.bytes_as();
         let encoder = run.open_encoder(&config)?;
+        estimate::refuse_check(&dataset, &plan, run, engine.threads())?;
         let limits = Check { quick: !verify, ..limits.clone() };
         let (outcome, matched) = check::compare(&plan, &dataset, encoder.as_ref(), &limits, engine)?;
         let Some(matched) = matched else {
@@ -128,12 +129,10 @@ pub fn update(
         if how != "unchanged" {
             let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;
             let all = All { dataset: &dataset, roles: &roles, config: &config, run, inputs, engine };
-            if how != "appended" {
-                estimate::refuse(
-                    &estimate::estimate(&dataset, &roles, &config, run, engine.threads())?,
-                    run,
-                )?;
-            }
+            // The tables of the old plan are there beside those of the new one.
+            let mut needs = estimate::estimate(&dataset, &roles, &config, run, engine.threads())?;
+            needs.memory_needed += estimate::of_tables(&plan);
+            estimate::refuse(&needs, run)?;
             let staging = Staging::begin(&run.out, run.force)?;
             let clock = clock.lap("check");
             let (summary, modalities) = match how {

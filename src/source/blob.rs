@@ -68,6 +68,11 @@ impl Blob {
         Blob { name, place: Place::Remote(object), length, modified: (0, 0), etag, read: Arc::default() }
     }
 
+    /// Whether it is read over a network.
+    pub fn is_remote(&self) -> bool {
+        !matches!(self.place, Place::Local(_))
+    }
+
     /// Which version of the file this is, in a word: its entity tag, else when it was last written to; empty where
     /// neither is known.
     pub fn version(&self) -> String {

@@ -285,6 +285,17 @@ impl Dataset {
         self.inner.row_groups.iter().map(of).sum::<u64>().div_ceil(self.inner.rows.max(1))
     }
 
+    /// Bytes of the footers and page indexes in memory.
+    pub fn footer_bytes(&self) -> u64 {
+        let opened = self.inner.opened.iter();
+        opened.map(|file| file.metadata.metadata().memory_size() as u64 + (8 << 10)).sum()
+    }
+
+    /// Whether any of the files is read over a network.
+    pub fn is_remote(&self) -> bool {
+        self.inner.opened.iter().any(|file| file.blob.is_remote())
+    }
+
     /// The column whose name is most like `name`, if any is like it at all.
     pub fn near_name(&self, name: &str) -> Option<&str> {
         let lower = name.to_lowercase();

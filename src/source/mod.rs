@@ -28,6 +28,7 @@ mod dataset;
 mod columns;
 mod values;
 mod filter;
+mod extents;
 mod fingerprint;
 
 pub use columns::Columns;
@@ -35,6 +36,7 @@ pub use columns::Columns;
 pub use columns::Way;
 pub use dataset::{Dataset, Location};
 pub use element::Element;
+pub use extents::Extent;
 pub use files::local_files;
 pub use fingerprint::sample_pass;
 pub use selection::Selection;

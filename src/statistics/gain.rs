@@ -31,11 +31,11 @@ use crate::parts::Pass;
 use crate::source::{Kind, text_value};
 
 /// Numbers that wide rows are projected to.
-const WIDTH: usize = 39;
+pub const WIDTH: usize = 39;
 /// Rows that are projected together.
 const BLOCK: usize = 64;
 /// More classes than this are hashed to as many.
-const CLASSES: usize = 1000;
+pub const CLASSES: usize = 1000;
 
 /// The classes of the label column.
 pub struct Label {

@@ -20,6 +20,7 @@ use std::time::Instant;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::estimate;
 use crate::config::{self, Level, Run};
 use crate::features::Encoder;
 use crate::kit::error::{Error, Result};
@@ -263,6 +264,7 @@ pub fn check(
         let plan = Plan::open(plan)?;
         let dataset = plan.open_dataset(inputs, run.memory)?;
         let encoder = run.open_encoder(&plan.config()?)?;
+        estimate::refuse_check(&dataset, &plan, run, engine.threads())?;
         let mut outcome = compare(&plan, &dataset, encoder.as_ref(), limits, engine)?.0;
         outcome.plan = place.display().to_string();
         outcome.data = inputs.to_vec();
