@@ -183,6 +183,7 @@ fn doubtful(dataset: &Dataset, roles: &Roles, raw: &RawRows) -> Result<Vec<Strin
     let them = if doubts.len() == 1 { "it" } else { "them" };
     let instead = match &left[..] {
         [] => "other features: --features COLUMN,...".to_string(),
+        left if left.len() > MOST_SHOWN => format!("name the other {} with --features", left.len()),
         // One flag a name where names have commas themselves.
         left if left.iter().any(|name| name.contains(',')) => {
             format!("without {them}: --features '{}'", left.join("' --features '"))
@@ -191,6 +192,9 @@ fn doubtful(dataset: &Dataset, roles: &Roles, raw: &RawRows) -> Result<Vec<Strin
     };
     Ok(vec![format!("{}; {instead}", doubts.join(", "))])
 }
+
+/// Names that are written into a suggestion.
+const MOST_SHOWN: usize = 20;
 
 /// What reading has changed: told at the end of a run, when everything was read.
 pub fn rounded(dataset: &Dataset, inputs: &Inputs) -> Vec<String> {

@@ -236,7 +236,7 @@ fn append(
     staging: Staging,
     clock: Clock,
 ) -> Result<(Summary, Vec<Option<u32>>)> {
-    let All { dataset, config, run, inputs, engine, .. } = *all;
+    let All { dataset, roles, config, run, inputs, engine } = *all;
     let progress = engine.progress();
     let (manifest, sources) = (plan.manifest(), plan.sources()?);
     let fresh = matched.fresh();
@@ -279,9 +279,11 @@ fn append(
     let contents = merge(all, plan, matched, &fresh, &passed, &settled, &place)?;
     let was: Vec<Option<u32>> = (0..manifest.modalities).map(Some).collect();
     let mut info = write::run_info(run, engine.threads(), inputs);
+    let warnings = super::prepare::rounded(dataset, &roles.inputs);
+    warnings.iter().for_each(|w| progress.warn(w));
     info.made_from = Some(made_from(plan, "appended", &was));
     let summary =
-        write::write(dataset, config, contents, settled, staging, run, info, clock, Vec::new(), progress)?;
+        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;
     Ok((summary, was))
 }
 

@@ -327,8 +327,10 @@ mod with_polars {
                     ArrowUnit::Nanosecond => (1, TimeUnit::Nanoseconds),
                 };
                 let ticks = arrow_cast::cast(array, &DataType::Int64).expect("a timestamp is an i64");
-                let ticks = ticks.as_primitive::<Int64Type>().iter().map(|t| t.map(|t| t * factor));
-                let ticks: Vec<Option<i64>> = ticks.collect();
+                let far = || format!("`{told}`, which has a time that milliseconds cannot hold");
+                let scaled = |t: i64| t.checked_mul(factor).ok_or_else(far);
+                let ticks = ticks.as_primitive::<Int64Type>().iter().map(|t| t.map(scaled).transpose());
+                let ticks = ticks.collect::<std::result::Result<Vec<Option<i64>>, String>>()?;
                 Int64Chunked::from_iter_options(name, ticks.into_iter())
                     .into_datetime(unit, None)
                     .into_column()
