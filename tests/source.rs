@@ -528,7 +528,7 @@ fn unusable_inputs_are_named() {
     fs::create_dir(path("empty")).unwrap();
     says(path("empty"), "holds no Parquet file");
     fs::write(path("text.parquet"), "a,b\n1,2\n3,4\n").unwrap();
-    says(path("text.parquet"), "is not a Parquet file");
+    says(path("text.parquet"), "is not a Parquet file: it is text");
     fs::write(path("short.parquet"), "PAR1").unwrap();
     says(path("short.parquet"), "too short");
     fs::write(path("secret.parquet"), b"PARE0123456789PARE").unwrap();
@@ -736,7 +736,9 @@ mod cloud {
         else {
             return;
         };
-        let open = |name: &str| Dataset::open_with(&[name.to_string()], &server.options());
+        let open = |name: &str| {
+            Dataset::open_with(&[name.to_string()], &server.options(), Dataset::MEMORY, &Progress::default())
+        };
         let dataset = open("s3://bucket/data/").unwrap();
         let paths: Vec<&str> = dataset.files().iter().map(|f| f.path.as_str()).collect();
         assert_eq!(paths, ["k=1/a.parquet", "k=2/b.parquet"]);

@@ -16,6 +16,7 @@ mod interruption;
 mod layers;
 mod misuse;
 mod output;
+mod places;
 mod reader;
 mod reference;
 mod source;

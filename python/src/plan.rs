@@ -275,8 +275,9 @@ impl Plan {
         fingerprints: bool,
     ) -> Result<Vec<String>> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
-        long(py, move |_| {
-            let dataset = plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY)?;
+        long(py, move |engine| {
+            let dataset =
+                plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY, engine.progress())?;
             plan.check_dataset(&dataset, fingerprints)?;
             Ok(dataset.names().map(String::from).collect())
         })
@@ -389,7 +390,8 @@ impl Plan {
     fn assign_dataset(&self, py: Python<'_>, paths: &Bound<'_, PyAny>) -> Result<Assignment> {
         let (plan, inputs) = (self.core()?.clone(), self::paths(paths)?);
         let found = long(py, move |engine| {
-            let dataset = plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY)?;
+            let dataset =
+                plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY, engine.progress())?;
             plan.assigner()?.assign_dataset(&dataset, engine)
         })?;
         Ok(Assignment::new(py, found))
@@ -427,7 +429,11 @@ impl Plan {
     ) -> Result<Vec<Option<String>>> {
         let (plan, rows, inputs) = (self.core()?.clone(), arrays::counts("rows", rows)?, self::paths(paths)?);
         long(py, move |engine| {
-            plan.ids(&rows, &plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY)?, engine)
+            plan.ids(
+                &rows,
+                &plan.open_dataset(&inputs, batchwright::source::Dataset::MEMORY, engine.progress())?,
+                engine,
+            )
         })
     }
 

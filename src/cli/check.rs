@@ -35,7 +35,7 @@ pub struct Flags {
     /// Directory of the plan
     plan: PathBuf,
     /// Parquet files, directories or glob patterns of them, or s3://, gs://, az:// URLs
-    #[arg(required = true, value_name = "DATA")]
+    #[arg(required = true, value_name = "DATA", value_parser = super::flags::data())]
     inputs: Vec<String>,
     #[command(flatten)]
     limits: Limits,

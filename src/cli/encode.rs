@@ -23,7 +23,7 @@ Example:
 #[command(after_help = EXAMPLE)]
 pub struct Flags {
     /// Parquet files, directories or glob patterns of them, or s3://, gs://, az:// URLs
-    #[arg(required = true, value_name = "DATA")]
+    #[arg(required = true, value_name = "DATA", value_parser = super::flags::data())]
     inputs: Vec<String>,
     /// File to write
     #[arg(short, long, value_name = "FILE")]

@@ -4,8 +4,10 @@
 //! serialise to the config's own form. Every flag is optional: what is not given comes from the environment, the file or
 //! the defaults (see [`super::settings`]).
 
+use std::ffi::OsString;
+
 use clap::Args;
-use clap::builder::PossibleValuesParser;
+use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -304,6 +306,15 @@ fn estimators() -> PossibleValuesParser {
 
 fn vectors() -> PossibleValuesParser {
     PossibleValuesParser::new(Simd::ALL.map(Simd::name))
+}
+
+/// Where data lies: a path or a URL. Plans name files, as text.
+pub fn data() -> impl TypedValueParser<Value = String> {
+    let text = |name: OsString| {
+        let refused = |name: OsString| format!("{} is not named in UTF-8: rename it", name.display());
+        name.into_string().map_err(refused)
+    };
+    OsStringValueParser::new().try_map(text)
 }
 
 /// NaN and infinities are no settings.

@@ -15,7 +15,7 @@ use crate::pipeline::{self, Compared, Comparison, Counted};
 #[derive(Args)]
 pub struct Flags {
     /// Parquet files, directories or glob patterns of them, or s3://, gs://, az:// URLs
-    #[arg(required = true, value_name = "DATA")]
+    #[arg(required = true, value_name = "DATA", value_parser = super::flags::data())]
     inputs: Vec<String>,
     #[command(flatten)]
     flags: CountFlags,

@@ -22,7 +22,7 @@ Examples:
 #[command(after_help = EXAMPLES)]
 pub struct Flags {
     /// Parquet files, directories or glob patterns of them, or s3://, gs://, az:// URLs
-    #[arg(required = true, value_name = "DATA")]
+    #[arg(required = true, value_name = "DATA", value_parser = super::flags::data())]
     inputs: Vec<String>,
     #[command(flatten)]
     flags: PlanFlags,
@@ -74,7 +74,12 @@ fn forecast(e: &Estimate) -> Lines {
     let mut lines = vec![
         line(
             "data",
-            format!("{}, {}", style::plural(e.rows, "row"), style::plural(e.dims as u64, "dimension")),
+            format!(
+                "{} in {}, {}",
+                style::plural(e.rows, "row"),
+                style::plural(e.files as u64, "file"),
+                style::plural(e.dims as u64, "dimension")
+            ),
         ),
         line("would read", style::bytes(e.bytes_read)),
         line(

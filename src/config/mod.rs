@@ -184,8 +184,8 @@ impl Run {
 
 impl Config {
     /// The dataset, bytes read as the features say; `memory` as in [`Dataset::open_within`](source::Dataset::open_within).
-    pub fn open(&self, inputs: &[String], memory: u64) -> Result<source::Dataset> {
-        source::Dataset::open_within(inputs, memory)?.with_bytes_as(self.features.bytes_as)
+    pub fn open(&self, inputs: &[String], memory: u64, progress: &Progress) -> Result<source::Dataset> {
+        source::Dataset::open_within(inputs, memory, progress)?.with_bytes_as(self.features.bytes_as)
     }
 
     /// Columns that have a role beside the features, each with the setting that names it. Those of the row filter are

@@ -1,16 +1,16 @@
 //! Files as memory: the one place of this module that needs `unsafe`.
 
-use std::fs::File;
 use std::path::Path;
 
 use arrow_buffer::Buffer;
 
 use crate::kit::error::{Error, Result};
+use crate::kit::files;
 
 /// Maps a file read-only. The buffer keeps the map alive, also after the file is unlinked. O(1).
 #[allow(unsafe_code, reason = "a memory map is the only way to open a plan of 10^9 rows in milliseconds")]
 pub(crate) fn map(path: &Path) -> Result<Buffer> {
-    let file = File::open(path).map_err(Error::io("open", path))?;
+    let file = files::open(path).map_err(Error::io("open", path))?;
     if file.metadata().map_err(Error::io("read", path))?.len() == 0 {
         return Ok(Buffer::from_vec(Vec::<u8>::new()));
     }

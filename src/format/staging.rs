@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{Access, CWD, RenameFlags, access, renameat_with, statvfs};
 
 use crate::kit::error::{Error, Result};
+use crate::kit::files;
 use crate::kit::output::Siblings;
 
 use super::manifest::{MANIFEST, Manifest, RUN, RunInfo};
@@ -318,7 +319,7 @@ impl Tree {
 
 /// The files of a plan by its plan.json; None if there is no plan.
 fn own_files(dir: &Path) -> Option<BTreeSet<String>> {
-    let text = fs::read_to_string(dir.join(MANIFEST)).ok()?;
+    let text = files::read_to_string(&dir.join(MANIFEST)).ok()?;
     let json = serde_json::from_str::<serde_json::Value>(&text).ok()?;
     json.get("format").and(json.get("plan"))?;
     let files = json.get("files").and_then(|f| f.as_array()).into_iter().flatten();

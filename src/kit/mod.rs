@@ -2,7 +2,9 @@
 //! cancelling, matrices, keyed random numbers, row numbers, output and working files.
 
 pub mod text;
+pub mod secrets;
 pub mod error;
+pub mod files;
 pub mod output;
 pub mod guard;
 pub mod progress;

@@ -27,7 +27,7 @@ pub fn compare(inputs: &[String], config: &Config, run: &Run, progress: &Progres
     config.modalities.estimator = EstimatorSpec::default();
     config.check()?;
     run.scope(progress, |engine| {
-        let dataset = config.open(inputs, run.memory)?;
+        let dataset = config.open(inputs, run.memory, progress)?;
         let encoder = run.open_encoder(&config)?;
         let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;
         let prepared = prepare::prepare(&dataset, &roles, &config, None, engine)?;

@@ -58,7 +58,7 @@ pub fn write(
     let replace = if run.force { Replace::Any { own: |_| false } } else { Replace::Nothing };
     let output = Output::file("--out", out, replace, &local_files(inputs)?)?;
     run.scope(progress, |engine| {
-        let dataset = config.open(inputs, run.memory)?;
+        let dataset = config.open(inputs, run.memory, progress)?;
         let encoder = run.open_encoder(config)?;
         let alone = Params { columns: Vec::new(), ..config.features.clone() };
         let chosen = Inputs::choose(&alone, dataset.columns(), &[])?.encoded_by(encoder.as_ref())?;

@@ -396,6 +396,7 @@ pub fn estimate(
         ));
     }
     Ok(Estimate {
+        files: dataset.files().len(),
         rows,
         dims: dims as usize,
         bytes_read,

@@ -50,7 +50,7 @@ pub fn plan(inputs: &[String], config: &Config, run: &Run, progress: &Progress) 
     let warnings = config.check()?;
     warnings.iter().for_each(|w| progress.warn(w));
     run.scope(progress, |engine| {
-        let dataset = config.open(inputs, run.memory)?;
+        let dataset = config.open(inputs, run.memory, progress)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
         let needs = estimate::estimate(&dataset, &roles, config, run, engine.threads())?;
@@ -145,7 +145,7 @@ fn whole(
 pub fn estimate(inputs: &[String], config: &Config, run: &Run, progress: &Progress) -> Result<Estimate> {
     config.check()?;
     run.scope(progress, |engine| {
-        let dataset = config.open(inputs, run.memory)?;
+        let dataset = config.open(inputs, run.memory, progress)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
         estimate::estimate(&dataset, &roles, config, run, engine.threads())
@@ -157,7 +157,7 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
     let start = Instant::now();
     config.check()?;
     run.scope(progress, |engine| {
-        let dataset = config.open(inputs, run.memory)?;
+        let dataset = config.open(inputs, run.memory, progress)?;
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
         let prepared = prepare::prepare(&dataset, &roles, config, None, engine)?;

@@ -53,6 +53,7 @@ pub struct Summary {
 /// What a run of [`plan`] would read, write and need.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Estimate {
+    pub files: usize,
     pub rows: u64,
     pub dims: usize,
     pub bytes_read: u64,

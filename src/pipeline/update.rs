@@ -77,7 +77,7 @@ pub fn update(
     run.scope(progress, |engine| {
         let plan = Plan::open(old)?;
         let mut config = plan.config()?;
-        let dataset = plan.open_dataset(inputs, run.memory)?;
+        let dataset = plan.open_dataset(inputs, run.memory, progress)?;
         config.features.bytes_as = dataset.bytes_as();
         let encoder = run.open_encoder(&config)?;
         estimate::refuse_check(&dataset, &plan, run, engine.threads())?;

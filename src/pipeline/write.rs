@@ -436,7 +436,7 @@ pub fn run_info(run: &Run, threads: usize, inputs: &[String]) -> RunInfo {
     RunInfo {
         threads: threads as u32,
         memory: Some(run.memory),
-        inputs: inputs.to_vec(),
+        inputs: inputs.iter().map(|input| crate::kit::secrets::without(input)).collect(),
         host: BTreeMap::from([
             ("arch".into(), std::env::consts::ARCH.into()),
             ("simd".into(), crate::kernels::description().into()),

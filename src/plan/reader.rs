@@ -14,6 +14,7 @@ use crate::features::Inputs;
 use crate::format::evidence::Criterion;
 use crate::format::projection::Projection;
 use crate::kit::error::{Error, Result};
+use crate::kit::files;
 use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
 use crate::modalities::Model;
@@ -81,7 +82,7 @@ impl Plan {
         if !path.exists() {
             crate::format::staging::recover(path)?;
         }
-        let text = match fs::read_to_string(&place) {
+        let text = match files::read_to_string(&place) {
             Ok(text) => text,
             Err(e)
                 if e.kind() == std::io::ErrorKind::NotFound
@@ -215,7 +216,8 @@ impl Plan {
     /// first difference.
     pub fn check_sources(&self, found: &[FoundSource]) -> Result<()> {
         let differs = |reason: String| {
-            let help = "name the files it was made from, or make a plan of these (`batchwright plan`)";
+            let help = "name the files it was made from; if they were renamed, moved or added to, bring the plan up to \
+                        date (`batchwright update`); else make a plan of these (`batchwright plan`)";
             Err(Error::plan(&self.path, format!("was made from other data: {reason}"), help))
         };
         let planned = self.sources()?;
@@ -267,7 +269,7 @@ impl Plan {
     /// run.json; None if it is not there.
     pub fn run_info(&self) -> Result<Option<RunInfo>> {
         let place = self.path.join(RUN);
-        match fs::read_to_string(&place) {
+        match files::read_to_string(&place) {
             Ok(text) => serde_json::from_str(&text).map(Some).map_err(|e| {
                 Error::plan(&place, format!("is damaged: {e}"), "delete it; a plan does without")
             }),
@@ -517,9 +519,9 @@ impl Plan {
 
     /// The dataset, bytes read as the plan's features say; `memory` as in [`Dataset::open_within`]. Plans of format 1.0 took bytes
     /// that say nothing for `f32`.
-    pub fn open_dataset(&self, inputs: &[String], memory: u64) -> Result<Dataset> {
+    pub fn open_dataset(&self, inputs: &[String], memory: u64, progress: &Progress) -> Result<Dataset> {
         let config = self.settings()?;
-        let dataset = config.open(inputs, memory)?;
+        let dataset = config.open(inputs, memory, progress)?;
         let of = |dataset: &Dataset, name: &String| {
             dataset.columns().iter().find(|c| c.name == *name).map(|c| c.kind.clone())
         };

@@ -9,6 +9,8 @@ use std::io::{BufReader, Read};
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
+#[cfg(feature = "cloud")]
+use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use bytes::Bytes;
@@ -17,7 +19,9 @@ use parquet::file::reader::{ChunkReader, Length};
 
 #[cfg(feature = "cloud")]
 use super::cloud;
+use super::folder::{Identity, identity};
 use crate::kit::error::{Error, Result};
+use crate::kit::files;
 
 /// A page header is shorter than this, nearly always.
 const HEADER: usize = 8 << 10;
@@ -43,6 +47,9 @@ pub(crate) struct Blob {
     pub etag: Option<String>,
     /// Bytes read of it so far.
     pub read: Arc<AtomicU64>,
+    /// Why a request for its bytes failed. The crates above turn a reader's error into text; here it stays what it is.
+    #[cfg(feature = "cloud")]
+    fault: Arc<OnceLock<cloud::Fault>>,
 }
 
 fn modified(of: &std::fs::Metadata) -> (i64, i64) {
@@ -50,22 +57,32 @@ fn modified(of: &std::fs::Metadata) -> (i64, i64) {
 }
 
 impl Blob {
-    pub fn local(path: PathBuf) -> Result<Blob> {
+    /// A file of this machine, and what tells it from others whatever its name.
+    pub fn local(path: PathBuf) -> Result<(Blob, Identity)> {
         let about = std::fs::metadata(&path).map_err(Error::io("read", &path))?;
-        Ok(Blob {
-            name: path.display().to_string(),
+        let name = path.display().to_string();
+        if let Some(kind) = files::irregular(about.file_type()) {
+            let help = "Parquet is read from any place of a file: save it as one first";
+            return Err(Error::input(name, format!("is {kind}, not a file"), help));
+        }
+        let blob = Blob {
+            name,
             place: Place::Local(path),
             length: about.len(),
             modified: modified(&about),
             etag: None,
             read: Arc::default(),
-        })
+            #[cfg(feature = "cloud")]
+            fault: Arc::default(),
+        };
+        Ok((blob, identity(&about)))
     }
 
     #[cfg(feature = "cloud")]
     pub fn remote(listed: cloud::Listed) -> Blob {
         let cloud::Listed { name, length, etag, object } = listed;
-        Blob { name, place: Place::Remote(object), length, modified: (0, 0), etag, read: Arc::default() }
+        let (read, fault) = Default::default();
+        Blob { name, place: Place::Remote(object), length, modified: (0, 0), etag, read, fault }
     }
 
     /// Whether it is read over a network.
@@ -87,32 +104,42 @@ impl Blob {
     pub fn open(&self) -> Result<Reader> {
         let source = match &self.place {
             Place::Local(path) => {
-                let file = File::open(path).map_err(Error::io("open", path))?;
+                let file = files::open(path).map_err(Error::io("open", path))?;
                 let now = file.metadata().map_err(Error::io("read", path))?;
                 if now.len() != self.length || modified(&now) != self.modified {
-                    let reason = match now.len() {
-                        same if same == self.length => "has changed while it was read".into(),
-                        length => format!(
-                            "has changed while it was read: {} bytes before, {length} now",
-                            self.length
-                        ),
-                    };
-                    return Err(Error::input(
-                        &self.name,
-                        reason,
-                        "run again once nothing writes to it any more",
-                    ));
+                    return Err(self.changed(Some(now.len())));
                 }
                 Source::Local(Arc::new(file))
             }
             #[cfg(feature = "cloud")]
-            Place::Remote(object) => Source::Remote(object.clone()),
+            Place::Remote(object) => Source::Remote(object.clone(), self.fault.clone()),
         };
         Ok(Reader { source, length: self.length, held: Vec::new(), read: self.read.clone() })
     }
 
+    /// It is another version than the one that was found, of so many bytes if that is known.
+    fn changed(&self, now: Option<u64>) -> Error {
+        let reason = match now.filter(|&now| now != self.length) {
+            None => "has changed while it was read".into(),
+            Some(now) => {
+                format!("has changed while it was read: {} bytes before, {now} now", self.length)
+            }
+        };
+        Error::input(&self.name, reason, "run again once nothing writes to it any more")
+    }
+
     /// What a failed read of this file means to the user.
     pub fn error(&self, cause: ParquetError) -> Error {
+        #[cfg(feature = "cloud")]
+        match self.fault.get() {
+            Some(cloud::Fault::Changed(now)) => return self.changed(*now),
+            Some(cloud::Fault::Interrupted) => return Error::Interrupted,
+            Some(cloud::Fault::Failed(reason)) => {
+                let help = "check that the object is still there and may be read, and run again";
+                return Error::input(&self.name, format!("cannot be read: {reason}"), help);
+            }
+            None => {}
+        }
         let (reason, help) = match &cause {
             ParquetError::EOF(_) => ("ends too early", "the file is damaged: write or download it again"),
             ParquetError::NYI(_) => {
@@ -142,7 +169,21 @@ pub(crate) struct Reader {
 enum Source {
     Local(Arc<File>),
     #[cfg(feature = "cloud")]
-    Remote(cloud::Object),
+    Remote(cloud::Object, Arc<OnceLock<cloud::Fault>>),
+}
+
+/// Bytes of an object; why there are none is kept.
+#[cfg(feature = "cloud")]
+fn fetch(
+    object: &cloud::Object,
+    fault: &OnceLock<cloud::Fault>,
+    start: u64,
+    length: usize,
+) -> parquet::errors::Result<Bytes> {
+    object.range(start, length).map_err(|why| {
+        fault.get_or_init(|| why);
+        ParquetError::General("a request failed".into())
+    })
 }
 
 impl Reader {
@@ -165,7 +206,9 @@ impl Reader {
                 file.read_exact_at(into, start).map_err(|e| ParquetError::External(Box::new(e)))
             }
             #[cfg(feature = "cloud")]
-            Source::Remote(object) => object.range(start, into.len()).map(|b| into.copy_from_slice(&b)),
+            Source::Remote(object, fault) => {
+                fetch(object, fault, start, into.len()).map(|b| into.copy_from_slice(&b))
+            }
         }
     }
 
@@ -213,9 +256,9 @@ impl ChunkReader for Reader {
             return Ok(bytes);
         }
         #[cfg(feature = "cloud")]
-        if let Source::Remote(object) = &self.source {
+        if let Source::Remote(object, fault) = &self.source {
             self.read.fetch_add(length as u64, Ordering::Relaxed);
-            return object.range(start, length);
+            return fetch(object, fault, start, length);
         }
         let mut bytes = vec![0; length];
         self.read_into(start, &mut bytes)?;

@@ -19,6 +19,8 @@ use super::schema::{ReadAs, unite};
 use super::{Column, File, RowGroup};
 use crate::format::manifest::FileState;
 use crate::kit::error::{Error, Result};
+use crate::kit::progress::Progress;
+use crate::kit::secrets;
 
 /// Column names listed in an error message.
 const LISTED: usize = 50;
@@ -69,26 +71,29 @@ impl Dataset {
     /// Memory of a run that does not say how much it has.
     pub const MEMORY: u64 = 4 << 30;
 
-    /// Opens files, directories (searched for `*.parquet`; names beginning with `_` or `.` are skipped), globs and URLs
-    /// (`s3://`, `gs://`, `az://`; a name ending in `/` means everything below it).
+    /// Opens files, directories (searched for `*.parquet`, `*.parq` and `*.pq`; names that begin with `.`, or with `_` and
+    /// are no partition, are left out), patterns (which match what they match in a shell) and URLs (`s3://`, `gs://`,
+    /// `az://`, `file://`; a name ending in `/` means everything below it).
     pub fn open(inputs: &[String]) -> Result<Self> {
-        Self::open_with(inputs, &BTreeMap::new())
+        Self::open_within(inputs, Self::MEMORY, &Progress::default())
     }
 
-    /// Like [`Dataset::open`], for a run that has so many bytes of memory: a page may take an eighth of them.
-    pub fn open_within(inputs: &[String], memory: u64) -> Result<Self> {
-        Self::open_limited(inputs, &BTreeMap::new(), memory)
+    /// Like [`Dataset::open`], for a run that has so many bytes of memory: a page may take an eighth of them. `progress` is told
+    /// what of a folder was left out, and can stop the search.
+    pub fn open_within(inputs: &[String], memory: u64, progress: &Progress) -> Result<Self> {
+        Self::open_with(inputs, &BTreeMap::new(), memory, progress)
     }
 
-    /// Like [`Dataset::open`]; `options` are settings of the object store such as `aws_endpoint` and
+    /// Like [`Dataset::open_within`]; `options` are settings of the object store such as `aws_endpoint` and
     /// `aws_access_key_id`, which otherwise come from its environment variables.
-    pub fn open_with(inputs: &[String], options: &BTreeMap<String, String>) -> Result<Self> {
-        Self::open_limited(inputs, options, Self::MEMORY)
-    }
-
-    fn open_limited(inputs: &[String], options: &BTreeMap<String, String>, memory: u64) -> Result<Self> {
+    pub fn open_with(
+        inputs: &[String],
+        options: &BTreeMap<String, String>,
+        memory: u64,
+        progress: &Progress,
+    ) -> Result<Self> {
         let limit = (memory / SHARE).max(LEAST);
-        let found = files::find(inputs, options)?;
+        let found = files::find(inputs, options, progress)?;
         // Each footer is its own read; the first error in file order is the one told.
         let opened: Vec<Result<(String, Opened)>> =
             found.into_par_iter().map(|found| open(found, limit)).collect();
@@ -115,7 +120,7 @@ impl Dataset {
         }
         if rows == 0 {
             return Err(Error::input(
-                inputs.join(", "),
+                inputs.iter().map(|input| secrets::without(input)).collect::<Vec<_>>().join(", "),
                 "has no rows",
                 "name files that hold at least one row",
             ));

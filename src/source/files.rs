@@ -1,14 +1,18 @@
-//! Which files the user's inputs name: files, directories, globs and URLs become one list in byte order of their paths
-//! relative to the deepest common directory, which is the order of the rows.
+//! Which files the user's inputs name: files, directories, patterns and URLs become one list in byte order of their paths
+//! relative to the deepest common directory, which is the order of the rows. What a folder holds beside them is said; a
+//! folder that is a table of another format is none of ours.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::blob::Blob;
+use super::folder::{self, Identity};
+use super::listing::{ENDINGS, Format, key_value, some_of, unescape};
+use super::pattern::is_pattern;
 use crate::kit::error::{Error, Result};
-
-/// Deeper than any dataset: stops at links that lead in circles.
-const DEEPEST: usize = 64;
+use crate::kit::progress::Progress;
+use crate::kit::secrets;
 
 /// A file with its place in the dataset.
 pub(crate) struct Found {
@@ -19,134 +23,241 @@ pub(crate) struct Found {
     pub partition: Vec<(String, Option<String>)>,
 }
 
+/// What makes two names the same file.
+#[derive(PartialEq, Eq, PartialOrd, Ord)]
+enum Same {
+    Local(Identity),
+    #[cfg(feature = "cloud")]
+    Remote(String),
+}
+
+/// What one input names, here or in an object store.
+struct Input {
+    /// Its own text, without secrets.
+    input: String,
+    /// With absolute names, with `/`.
+    files: Vec<(Blob, String, Same)>,
+    left_out: Vec<String>,
+    /// Absolute names of the directories that are searched, and of those of files that are named.
+    begins: BTreeSet<String>,
+    alone: bool,
+    tables: Vec<(String, Format)>,
+    #[cfg(feature = "cloud")]
+    store: Option<super::cloud::Store>,
+}
+
 /// All files of all inputs, in the order of the dataset. `options` are settings of the object store.
-pub(crate) fn find(inputs: &[String], options: &BTreeMap<String, String>) -> Result<Vec<Found>> {
-    let mut names = Vec::new();
-    let mut seen = BTreeSet::new();
-    for input in inputs {
-        let found = if input.contains("://") { remote(input, options)? } else { local(input)? };
-        if found.is_empty() {
-            let help = "a directory is searched for *.parquet; names that begin with _ or . are skipped";
-            let pattern = input.contains(['*', '?', '[']) && !Path::new(input).is_dir();
-            let reason = if pattern { "matches no Parquet file" } else { "holds no Parquet file" };
-            return Err(Error::input(input, reason, help));
+pub(crate) fn find(
+    inputs: &[String],
+    options: &BTreeMap<String, String>,
+    progress: &Progress,
+) -> Result<Vec<Found>> {
+    let mut named: Vec<(Blob, String)> = Vec::new();
+    let mut seen: BTreeMap<Same, String> = BTreeMap::new();
+    let mut all = Vec::new();
+    for text in inputs {
+        let mut input = open(text, options, progress)?;
+        if input.files.is_empty() && input.tables.is_empty() {
+            return Err(nothing(&input));
         }
-        for (blob, name, identity) in found {
-            if !seen.insert(identity) {
+        if !input.left_out.is_empty() {
+            progress.warn(&format!("{}: left out {}", input.input, some_of(&input.left_out)));
+        }
+        for (blob, name, same) in input.files.drain(..) {
+            if let Some(first) = seen.insert(same, blob.name.clone()) {
                 let help = "name each file once: its rows would count twice";
-                return Err(Error::input(&blob.name, "is named twice in the inputs", help));
+                let reason = match first == blob.name {
+                    true => "is named twice in the inputs".into(),
+                    false => format!("is named twice in the inputs: it is the file {first}"),
+                };
+                return Err(Error::input(&blob.name, reason, help));
             }
-            names.push((blob, name));
+            named.push((blob, name));
         }
+        all.push(input);
     }
-    if names.is_empty() {
+    if all.is_empty() {
         return Err(Error::config(
             "inputs",
             "no input is given",
             "name Parquet files, directories, globs or URLs",
         ));
     }
-    let common = common_directory(names.iter().map(|(_, name)| name.as_str()));
+    let common = common_directory(named.iter().map(|(_, name)| name.as_str()));
+    tables(&all, named.first().map_or("", |(_, name)| &name[..common]), progress)?;
     // A folder that is named alone and is a partition is still one. What lies above it is where the data happens to be.
+    let folder = named[0].1[..common].trim_end_matches('/').rsplit('/').next().unwrap_or("");
     let alone = inputs.len() == 1 && (inputs[0].ends_with('/') || Path::new(&inputs[0]).is_dir());
-    let folder = names[0].1[..common].trim_end_matches('/').rsplit('/').next().unwrap_or("");
     let outside: Vec<_> = key_value(folder).filter(|_| alone).into_iter().collect();
-    let mut files: Vec<Found> = names
-        .into_iter()
-        .map(|(blob, name)| {
-            let path = name[common..].to_string();
-            let directories = path.rsplit_once('/').map_or("", |(directories, _)| directories);
-            let mut partition = outside.clone();
-            partition.extend(directories.split('/').filter_map(key_value));
-            Found { blob, path, partition }
-        })
-        .collect();
+    let mut files = Vec::with_capacity(named.len());
+    for (blob, name) in named {
+        let path = name[common..].to_string();
+        let directories = path.rsplit_once('/').map_or("", |(directories, _)| directories);
+        let mut partition = outside.clone();
+        for (key, value) in directories.split('/').filter_map(key_value) {
+            if partition.iter().any(|(k, _)| *k == key) {
+                let help = "rename one of the directories: a row has one value of a key";
+                let reason = format!("lies in two directories of the partition key `{key}`");
+                return Err(Error::input(&blob.name, reason, help));
+            }
+            partition.push((key, value));
+        }
+        files.push(Found { blob, path, partition });
+    }
     files.sort_by(|a, b| a.path.as_bytes().cmp(b.path.as_bytes()));
     Ok(files)
 }
 
 /// The files on this machine among the inputs, to keep an output from going over one.
 pub fn local_files(inputs: &[String]) -> Result<Vec<PathBuf>> {
-    let found = inputs.iter().filter(|input| !input.contains("://")).map(|input| local(input));
-    Ok(found.collect::<Result<Vec<_>>>()?.into_iter().flatten().map(|(_, _, path)| path).collect())
+    let paths = inputs.iter().filter_map(|text| path_of(text));
+    let found = paths.map(|path| Ok(folder::list(&path)?.listing.files));
+    Ok(found.collect::<Result<Vec<_>>>()?.into_iter().flatten().collect())
 }
 
-/// Blob, absolute name with `/`, and what makes two names the same file.
-type Named = (Blob, String, PathBuf);
-
-#[cfg(feature = "cloud")]
-fn remote(input: &str, options: &BTreeMap<String, String>) -> Result<Vec<Named>> {
-    let wanted = |name: &str| {
-        let below = name.strip_prefix(input);
-        below.is_some_and(is_data) || (input.contains('*') && matches(input, name))
-    };
-    let blobs = super::cloud::list(input, options, wanted)?;
-    Ok(blobs
-        .into_iter()
-        .map(Blob::remote)
-        .map(|b| (b.clone(), b.name.clone(), PathBuf::from(b.name)))
-        .collect())
-}
-
-#[cfg(not(feature = "cloud"))]
-fn remote(input: &str, _: &BTreeMap<String, String>) -> Result<Vec<Named>> {
-    let help = "build with `--features cloud`, or copy the files here";
-    Err(Error::input(input, "this build cannot read URLs", help))
-}
-
-fn local(input: &str) -> Result<Vec<Named>> {
-    let path = Path::new(input);
-    let mut paths = Vec::new();
-    if path.is_dir() {
-        walk(path, 0, &mut |_| true, &mut paths)?;
-    } else if !path.exists() && input.contains(['*', '?', '[']) {
-        let fixed = input.split(['*', '?', '[']).next().unwrap_or("");
-        let root = fixed.rsplit_once('/').map_or(".", |(root, _)| if root.is_empty() { "/" } else { root });
-        let pattern =
-            if root == "." && !input.starts_with("./") { format!("./{input}") } else { input.to_string() };
-        if Path::new(root).is_dir() {
-            walk(Path::new(root), 0, &mut |name| matches(&pattern, name), &mut paths)?;
-        }
-    } else {
-        paths.push(path.to_path_buf());
+fn nothing(input: &Input) -> Error {
+    let pattern = is_pattern(&input.input) && !Path::new(&input.input).is_dir();
+    let mut reason = String::from(if pattern { "matches no Parquet file" } else { "holds no Parquet file" });
+    if !input.left_out.is_empty() {
+        reason += &format!(", but {}", some_of(&input.left_out));
     }
-    let named = |path: PathBuf| {
-        let name = std::path::absolute(&path).map_err(Error::io("find", &path))?;
-        let identity = path.canonicalize().map_err(Error::io("read", &path))?;
-        Ok((Blob::local(path)?, name.to_string_lossy().into_owned(), identity))
+    let endings = ENDINGS.map(|ending| format!("*{ending}")).join(", ");
+    let help = match pattern && input.input.contains('{') {
+        true => "only a shell knows {a,b}, and only without quotes: give several patterns".into(),
+        false => format!(
+            "a directory is searched for {endings}, names that begin with . or _ left out; files of other names are \
+             read where they are named, or by a pattern like 'DIR/*'"
+        ),
     };
-    paths.into_iter().map(named).collect()
+    Error::input(&input.input, reason, help)
 }
 
-/// The data files below `directory` whose whole path is `wanted`.
-fn walk(
-    directory: &Path,
-    depth: usize,
-    wanted: &mut dyn FnMut(&str) -> bool,
-    into: &mut Vec<PathBuf>,
-) -> Result<()> {
-    if depth > DEEPEST {
-        let name = directory.display().to_string();
-        return Err(Error::input(name, "lies too deep", "does a link lead back to a directory above it?"));
-    }
-    for entry in std::fs::read_dir(directory).map_err(Error::io("list", directory))? {
-        let path = entry.map_err(Error::io("list", directory))?.path();
-        let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
-        if name.starts_with(['_', '.']) {
-            continue;
+/// An error where a folder or pattern meets a table of another format: some of its files hold rows that do not count.
+/// Looked at are all directories from the inputs up to the nearest common one, and one above, partitions not counted.
+fn tables(all: &[Input], common: &str, progress: &Progress) -> Result<()> {
+    let mut warned = BTreeSet::new();
+    for input in all {
+        let mut met = input.tables.clone();
+        let mut looked = BTreeSet::new();
+        for begin in &input.begins {
+            let top = above(begin).len().min(above(common).len());
+            let mut directory = begin.as_str();
+            while directory.len() >= top && looked.insert(directory) {
+                met.extend(format(input, directory)?.map(|format| (directory.to_string(), format)));
+                match parent(directory) {
+                    Some(up) => directory = up,
+                    None => break,
+                }
+            }
         }
-        if path.is_dir() {
-            walk(&path, depth + 1, wanted, into)?;
-        } else if is_data(&name) && wanted(&path.to_string_lossy()) {
-            into.push(path);
+        for (table, format) in met {
+            if !input.alone {
+                let help = format.export(&table);
+                let reason =
+                    format!("is {format}: some of its files hold rows that were deleted or replaced");
+                return Err(Error::input(&table, reason, help));
+            }
+            if warned.insert(table.clone()) {
+                progress.warn(&format!(
+                    "{table} is {format}: the files named may hold rows that were deleted or replaced"
+                ));
+            }
         }
     }
     Ok(())
 }
 
-/// A name ending in `.parquet` with no hidden directory or file in it.
-fn is_data(name: &str) -> bool {
-    name.ends_with(".parquet") && !name.split('/').any(|part| part.starts_with(['_', '.']))
+/// The directory above one, above the partitions that it is in.
+fn above(directory: &str) -> &str {
+    let mut here = directory.trim_end_matches('/');
+    while let Some((up, _)) = here.rsplit_once('/').filter(|(_, name)| key_value(name).is_some()) {
+        here = up;
+    }
+    parent(here).unwrap_or(here)
+}
+
+fn parent(directory: &str) -> Option<&str> {
+    let (up, _) = directory.rsplit_once('/')?;
+    // `s3://bucket` has nothing above it, `/data` has the root.
+    (!up.ends_with('/')).then_some(up)
+}
+
+fn format(input: &Input, directory: &str) -> Result<Option<Format>> {
+    #[cfg(feature = "cloud")]
+    if let Some(store) = &input.store {
+        return store.format(directory);
+    }
+    let _ = input;
+    Ok(folder::format(Path::new(if directory.is_empty() { "/" } else { directory })))
+}
+
+/// The path of an input on this machine.
+fn path_of(text: &str) -> Option<Cow<'_, str>> {
+    match text.strip_prefix("file://") {
+        Some(path) => Some(unescape(path.strip_prefix("localhost").unwrap_or(path)).into()),
+        None => (!text.contains("://")).then_some(text.into()),
+    }
+}
+
+fn open(text: &str, options: &BTreeMap<String, String>, progress: &Progress) -> Result<Input> {
+    if let Some(path) = path_of(text) {
+        return local(&path);
+    }
+    let clean = secrets::without(text);
+    if clean != *text {
+        progress.warn(&format!(
+            "{clean}: the user, password and query of a URL are not used; credentials come from the environment"
+        ));
+    }
+    remote(clean, options, progress)
+}
+
+#[cfg(feature = "cloud")]
+fn remote(input: String, options: &BTreeMap<String, String>, progress: &Progress) -> Result<Input> {
+    let super::cloud::Remote { listing, begins, alone, store } =
+        super::cloud::list(&input, options, progress)?;
+    let blobs = listing.files.into_iter().map(Blob::remote);
+    let files = blobs.map(|b| (b.clone(), b.name.clone(), Same::Remote(b.name))).collect();
+    let (left_out, tables) = (listing.left_out, listing.tables);
+    Ok(Input { input, files, left_out, begins, alone, tables, store: Some(store) })
+}
+
+#[cfg(not(feature = "cloud"))]
+fn remote(input: String, _: &BTreeMap<String, String>, _: &Progress) -> Result<Input> {
+    let help = "build with `--features cloud`, or copy the files here";
+    Err(Error::input(input, "this build cannot read URLs", help))
+}
+
+fn local(input: &str) -> Result<Input> {
+    let folder::Local { listing, begins, alone } = folder::list(input)?;
+    let named = |path: PathBuf| {
+        let name = absolute(&path)?;
+        let (blob, identity) = Blob::local(path)?;
+        Ok((blob, name, Same::Local(identity)))
+    };
+    Ok(Input {
+        input: input.into(),
+        files: listing.files.into_iter().map(named).collect::<Result<_>>()?,
+        left_out: listing.left_out,
+        begins: begins.iter().map(|path| absolute(path)).collect::<Result<_>>()?,
+        alone,
+        tables: listing.tables,
+        #[cfg(feature = "cloud")]
+        store: None,
+    })
+}
+
+/// The whole name, which plans store: as text.
+fn absolute(path: &Path) -> Result<String> {
+    let path = if path.as_os_str().is_empty() { Path::new(".") } else { path };
+    let whole = std::path::absolute(path).map_err(Error::io("find", path))?;
+    whole.into_os_string().into_string().map_err(|name| {
+        Error::input(
+            name.display().to_string(),
+            "is not named in UTF-8, as a plan names its files",
+            "rename it",
+        )
+    })
 }
 
 /// Bytes of the names before the first directory in which they differ; what is left has at least the file's name.
@@ -159,100 +270,9 @@ fn common_directory<'a>(mut names: impl Iterator<Item = &'a str>) -> usize {
     })
 }
 
-fn key_value(directory: &str) -> Option<(String, Option<String>)> {
-    let (key, value) = directory.split_once('=').filter(|(key, _)| !key.is_empty())?;
-    let value = (value != "__HIVE_DEFAULT_PARTITION__").then(|| unescape(value));
-    Some((unescape(key), value))
-}
-
-/// `%41` -> `A`, as hive writes characters that a path cannot hold.
-fn unescape(text: &str) -> String {
-    let bytes = text.as_bytes();
-    let mut out = Vec::with_capacity(bytes.len());
-    let mut i = 0;
-    while i < bytes.len() {
-        let code =
-            bytes.get(i + 1..i + 3).filter(|_| bytes[i] == b'%').and_then(|h| std::str::from_utf8(h).ok());
-        match code.and_then(|h| u8::from_str_radix(h, 16).ok()) {
-            Some(byte) => {
-                out.push(byte);
-                i += 3;
-            }
-            None => {
-                out.push(bytes[i]);
-                i += 1;
-            }
-        }
-    }
-    String::from_utf8(out).unwrap_or_else(|_| text.to_string())
-}
-
-/// Whether `path` fits `pattern`: `*` and `?` stay inside a name, `[a-z]` and `[!a-z]` are sets, `**` is any directories.
-fn matches(pattern: &str, path: &str) -> bool {
-    let pattern: Vec<&str> = pattern.split('/').collect();
-    let path: Vec<&str> = path.split('/').collect();
-    fits_path(&pattern, &path)
-}
-
-fn fits_path(pattern: &[&str], path: &[&str]) -> bool {
-    match (pattern, path) {
-        ([], []) => true,
-        (["**", rest @ ..], _) => (0..=path.len()).any(|skip| fits_path(rest, &path[skip..])),
-        ([name, rest @ ..], [first, left @ ..]) => {
-            let name: Vec<char> = name.chars().collect();
-            let first: Vec<char> = first.chars().collect();
-            fits_name(&name, &first) && fits_path(rest, left)
-        }
-        _ => false,
-    }
-}
-
-fn fits_name(pattern: &[char], name: &[char]) -> bool {
-    match (pattern, name) {
-        ([], []) => true,
-        (['*', rest @ ..], _) => (0..=name.len()).any(|skip| fits_name(rest, &name[skip..])),
-        (['?', rest @ ..], [_, left @ ..]) => fits_name(rest, left),
-        (['[', set @ ..], [c, left @ ..]) if set.contains(&']') => {
-            let end = set.iter().position(|&c| c == ']').expect("just found");
-            let (negated, chars) = match &set[..end] {
-                ['!' | '^', chars @ ..] => (true, chars),
-                chars => (false, chars),
-            };
-            is_in(chars, *c) != negated && fits_name(&set[end + 1..], left)
-        }
-        ([p, rest @ ..], [c, left @ ..]) => p == c && fits_name(rest, left),
-        _ => false,
-    }
-}
-
-fn is_in(set: &[char], c: char) -> bool {
-    match set {
-        [from, '-', to, rest @ ..] => (*from..=*to).contains(&c) || is_in(rest, c),
-        [first, rest @ ..] => *first == c || is_in(rest, c),
-        [] => false,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn patterns() {
-        for (pattern, path, fits) in [
-            ("./*.parquet", "./a.parquet", true),
-            ("./*.parquet", "./b/a.parquet", false),
-            ("d/**/*.parquet", "d/a.parquet", true),
-            ("d/**/*.parquet", "d/b/c/a.parquet", true),
-            ("d/part-?[0-4].parquet", "d/part-13.parquet", true),
-            ("d/part-?[0-4].parquet", "d/part-15.parquet", false),
-            ("d/[!a]*", "d/ba", true),
-            ("d/[!a]*", "d/ab", false),
-            ("d/[a", "d/[a", true),
-        ] {
-            assert_eq!(matches(pattern, path), fits, "{pattern} {path}");
-        }
-    }
 
     #[test]
     fn common_directories_end_at_a_slash() {
@@ -265,9 +285,17 @@ mod tests {
     }
 
     #[test]
-    fn partitions() {
-        assert_eq!(key_value("day=2024-01%3A02"), Some(("day".into(), Some("2024-01:02".into()))));
-        assert_eq!(key_value("k=__HIVE_DEFAULT_PARTITION__"), Some(("k".into(), None)));
-        assert_eq!(key_value("plain"), None);
+    fn directories_above() {
+        for (directory, up) in [
+            ("/data/t", "/data"),
+            ("/data/t/", "/data"),
+            ("/data/t/a=1/b=2", "/data"),
+            ("/t", ""),
+            ("", ""),
+            ("s3://b/t", "s3://b"),
+            ("s3://b", "s3://b"),
+        ] {
+            assert_eq!(above(directory), up, "{directory}");
+        }
     }
 }

@@ -3,8 +3,8 @@
 //! [`Dataset::open`] reads footers and numbers the rows. [`Columns`] reads any rows of any columns: by parts
 //! ([`Read`](crate::parts::Read)) or chosen ones ([`Columns::gather`]). [`sample_pass`] does the latter together with the
 //! fingerprints of all row groups. [`Dataset::select`] turns an SQL condition into a [`Selection`] of rows, and
-//! [`Dataset::values`] lists what a column holds. Below them, `files` finds the files, `blob` (and `cloud`) reads bytes,
-//! and `pages` decodes vectors straight from the pages. The dataset is never in memory as a whole.
+//! [`Dataset::values`] lists what a column holds. Below them, `files` finds the files (`folder` on this machine, `cloud` in
+//! object stores, by the names in `listing`), `blob` reads bytes, and `pages` decodes vectors straight from the pages. The dataset is never in memory as a whole.
 
 mod thrift;
 mod footer;
@@ -15,11 +15,15 @@ mod codec;
 mod hybrid;
 mod delta;
 mod selection;
+mod listing;
+mod pattern;
+mod folder;
 #[cfg(feature = "cloud")]
 mod cloud;
 mod blob;
 mod chunk;
 mod files;
+mod magic;
 mod opened;
 mod element;
 mod schema;

@@ -23,6 +23,7 @@ use super::codec;
 use super::files::Found;
 use super::footer::Footer;
 use super::index::{self, Location};
+use super::magic;
 use crate::kit::error::{Error, Result};
 use crate::kit::guard;
 
@@ -289,7 +290,7 @@ fn footer(blob: &Blob, reader: &Reader) -> Result<Bytes> {
     let not = |reason: &str, help: &str| Err(Error::input(&blob.name, reason, help));
     let again = "write or download it again";
     if blob.length < 12 {
-        return not("is not a Parquet file: it is too short", "write it again, or leave it out");
+        return Err(magic::error(blob, reader));
     }
     let failed = |e| blob.error(e);
     let first = if reader.is_remote() { TAIL } else { END }.min(blob.length);
@@ -300,7 +301,7 @@ fn footer(blob: &Blob, reader: &Reader) -> Result<Bytes> {
         b"PARE" => return not("is encrypted", "decrypt it first: encrypted Parquet files are not read"),
         _ => {
             if &reader.get_bytes(0, 4).map_err(failed)?[..] != b"PAR1" {
-                return not("is not a Parquet file", "name only Parquet files, or convert it");
+                return Err(magic::error(blob, reader));
             }
             return match junk(blob, reader).map_err(failed)? {
                 Some(junk) => {

@@ -1,5 +1,15 @@
-"""The same rows from an object store give the same plan. The store is moto's S3 server, on this machine."""
+"""The same rows from an object store give the same plan, and what goes wrong there is told. The stores are moto's S3 server
+and a small one of our own that can fail, both on this machine."""
+import hashlib
+import http.server
 import json
+import os
+import signal
+import subprocess
+import threading
+import time
+import urllib.parse
+from unittest import mock
 
 import pytest
 from conftest import FIXTURES
@@ -47,3 +57,210 @@ def test_a_missing_object_is_an_input_error(batchwright, bucket, tmp_path):
     if "this build cannot" in done.stderr:
         pytest.skip("this build has no object stores (feature `cloud`)")
     assert done.returncode == 3 and "none.parquet" in done.stderr, done.stderr
+
+
+class Store(http.server.ThreadingHTTPServer):
+    """As much of S3 as is read: HEAD, ranges and listings of objects in memory, and what may go wrong with each."""
+
+    daemon_threads = True
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", 0), Answer)
+        self.objects = {}
+        self.refuse = 0  # that many requests are answered with 503
+        self.stall = False  # GET of an object gets no answer
+        self.heeds_conditions = True
+        self.swap = None  # (key, bytes): what the object is from the third GET on
+        self.gets = 0
+        self.asked = []
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+    def environment(self):
+        return {
+            "AWS_ENDPOINT": f"http://user:SECRET@127.0.0.1:{self.server_port}",
+            "AWS_ALLOW_HTTP": "true",
+            "AWS_SKIP_SIGNATURE": "true",
+            "AWS_REGION": "us-east-1",
+        }
+
+
+class Answer(http.server.BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def log_message(self, *_):
+        pass
+
+    def send(self, code, body=b"", **headers):
+        self.send_response(code)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        if "Content_Length" not in headers:
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        if self.command != "HEAD":
+            self.wfile.write(body)
+
+    def do_HEAD(self):
+        self.do_GET()
+
+    def do_GET(self):
+        store = self.server
+        url = urllib.parse.urlsplit(self.path)
+        query = urllib.parse.parse_qs(url.query)
+        key = urllib.parse.unquote(url.path).removeprefix("/bucket").lstrip("/")
+        store.asked.append((self.command, key, dict(self.headers)))
+        if store.refuse > 0:
+            store.refuse -= 1
+            return self.send(503)
+        if "list-type" in query:
+            prefix = query.get("prefix", [""])[0]
+            entry = "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag><Size>{}</Size></Contents>"
+            found = "".join(entry.format(k, tag(v).replace('"', "&quot;"), len(v)) for k, v in sorted(store.objects.items()) if k.startswith(prefix))
+            return self.send(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode())
+        if key not in store.objects:
+            return self.send(404)
+        if self.command == "GET":
+            store.gets += 1
+            if store.swap and store.gets >= 3:
+                store.objects[store.swap[0]] = store.swap[1]
+            if store.stall:
+                time.sleep(600)
+        data = store.objects[key]
+        wanted = self.headers.get("If-Match")
+        if wanted and wanted != tag(data) and store.heeds_conditions:
+            return self.send(412)
+        headers = {"ETag": tag(data), "Last_Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
+        if self.command == "HEAD":
+            return self.send(200, Content_Length=str(len(data)), **headers)
+        first, last = (int(x) for x in self.headers["Range"].removeprefix("bytes=").split("-"))
+        part = data[first : last + 1]
+        self.send(206, part, Content_Range=f"bytes {first}-{first + len(part) - 1}/{len(data)}", **headers)
+
+
+def tag(data):
+    return '"' + hashlib.md5(data).hexdigest() + '"'
+
+
+@pytest.fixture
+def store():
+    store = Store()
+    yield store
+    store.shutdown()
+
+
+def rows(seed, count=400):
+    """A Parquet file of vectors in memory."""
+    numpy, pa, parquet = pytest.importorskip("numpy"), pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    x = numpy.random.default_rng(seed).normal(size=(count, 8)).astype("f4")
+    sink = pa.BufferOutputStream()
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.ravel()), 8)
+    parquet.write_table(pa.table({"v": vectors}), sink, row_group_size=100, compression="none", use_dictionary=False)
+    return sink.getvalue().to_pybytes()
+
+
+@pytest.fixture
+def remote(batchwright, store, tmp_path):
+    """Plans from the store."""
+
+    def run(*inputs):
+        done = batchwright("plan", *inputs, "-o", tmp_path / "plan", env=store.environment())
+        if "this build cannot" in done.stderr:
+            pytest.skip("this build has no object stores (feature `cloud`)")
+        assert "SECRET" not in done.stdout + done.stderr
+        return done
+
+    return run
+
+
+def test_a_store_that_is_busy_is_asked_again(remote, store):
+    store.objects["a.parquet"] = rows(1)
+    store.refuse = 3
+    assert remote("s3://bucket/a.parquet").returncode == 0
+
+
+@pytest.mark.parametrize("heeds", [True, False])
+@pytest.mark.parametrize("count", [400, 500], ids=["same length", "longer"])
+def test_an_object_that_changes_while_it_is_read_is_told(remote, store, tmp_path, heeds, count):
+    store.objects["d/a.parquet"] = rows(1)
+    store.swap, store.heeds_conditions = ("d/a.parquet", rows(2, count)), heeds
+    done = remote("s3://bucket/d/")
+    assert done.returncode == 3 and "s3://bucket/d/a.parquet: has changed while it was read" in done.stderr, done.stderr
+    assert not (tmp_path / "plan").exists()
+
+
+def test_an_object_that_is_gone_since_it_was_listed_is_told(remote, store):
+    store.objects["d/a.parquet"] = rows(1)
+    store.objects["d/b.parquet"] = rows(2)
+    listing = Answer.do_GET
+
+    def gone(self):
+        listing(self)
+        if "list-type" in self.path:
+            store.objects.pop("d/b.parquet", None)
+
+    with mock.patch.object(Answer, "do_GET", gone):
+        done = remote("s3://bucket/d/")
+    assert done.returncode == 3 and "b.parquet: cannot be read" in done.stderr, done.stderr
+
+
+def test_waiting_for_a_store_ends_with_ctrl_c(program, remote, store, tmp_path):
+    store.objects["a.parquet"] = rows(1)
+    assert remote("s3://bucket/a.parquet", "--dry-run").returncode == 0
+    store.stall = True
+    command = [program, "plan", "s3://bucket/a.parquet", "-o", tmp_path / "other"]
+    run = subprocess.Popen(command, env={**os.environ, **store.environment()}, stderr=subprocess.PIPE, text=True)
+    time.sleep(2)
+    assert run.poll() is None
+    begin = time.monotonic()
+    run.send_signal(signal.SIGINT)
+    _, said = run.communicate(timeout=20)
+    assert run.returncode == 130 and time.monotonic() - begin < 1, said
+    assert not (tmp_path / "other").exists()
+
+
+def test_names_mean_in_a_store_what_they_mean_on_disk(remote, store, tmp_path):
+    for name in ("d/k=1/a.parquet", "d/k=2/a.pq", "d/_temporary/0/x.parquet", "d/part-0", "d/x y/z.parquet"):
+        store.objects[name] = rows(1)
+    store.objects["d/_SUCCESS"] = b""
+    store.objects["d/notes.txt"] = b"notes"
+
+    def files(*inputs):
+        done = remote(*inputs, "--dry-run")
+        assert done.returncode == 0, done.stderr
+        return done.stdout.split(" in ")[1].split(",")[0], done.stderr
+
+    for name in ("d/", "d"):
+        number, said = files(f"s3://bucket/{name}")
+        assert number == "3 files", (name, number)
+        assert "left out _SUCCESS, _temporary/, notes.txt and 1 more" in said, said
+    assert files("s3://bucket/d/k=*/a.*")[0] == "2 files"
+    assert files("s3://bucket/d/k=?")[0] == "2 files"
+    assert files("s3://bucket/d/k=[2-9]/*")[0] == "1 file"
+    assert files("s3://bucket/d/part-?")[0] == "1 file"
+    assert files("s3://bucket/d/part-0")[0] == "1 file"
+    assert files("s3://bucket/d/x y/")[0] == "1 file"
+    assert files("s3://bucket/d/**/a.*")[0] == "2 files"
+    for url in ("s3://me:SECRET@bucket/d/k=1/", "s3://bucket/d/k=1/?X-Amz-Signature=SECRET"):
+        number, said = files(url)
+        assert number == "1 file" and "are not used" in said, said
+    assert remote("s3://me:SECRET@bucket/d/k=1/a.parquet?sig=SECRET").returncode == 0
+    run = json.loads((tmp_path / "plan" / "run.json").read_text())
+    assert run["inputs"] == ["s3://bucket/d/k=1/a.parquet"]
+    assert "SECRET" not in "".join(p.read_text(errors="replace") for p in (tmp_path / "plan").rglob("*") if p.is_file())
+
+
+def test_tables_of_other_formats_are_known_in_a_store(remote, store):
+    for mark, name in (("_delta_log/0.json", "Delta"), (".hoodie/x", "Hudi"), ("metadata/v1.metadata.json", "Iceberg")):
+        store.objects = {f"lake/t/{mark}": b"{}", "lake/t/data/k=1/a.parquet": rows(1), "lake/t/data/k=2/a.parquet": rows(2)}
+        for inputs in ("lake/", "lake/t/", "lake/t/data/", "lake/t/data/k=1/", "lake/t/data/*/a.parquet"):
+            done = remote(f"s3://bucket/{inputs}", "--dry-run")
+            assert done.returncode == 3 and name in done.stderr and "s3://bucket/lake/t " in done.stderr, (inputs, done.stderr)
+        done = remote("s3://bucket/lake/t/data/k=1/a.parquet", "--dry-run")
+        assert done.returncode == 0 and name in done.stderr, done.stderr
+
+
+def test_a_refused_connection_tells_no_secret(batchwright, store, tmp_path):
+    store.server_close()
+    env = {**store.environment(), "AWS_ENDPOINT": "http://user:SECRET@127.0.0.1:9"}
+    done = batchwright("plan", "s3://bucket/a.parquet?sig=SECRET", "-o", tmp_path / "plan", env=env)
+    assert done.returncode == 3 and "SECRET" not in done.stderr, done.stderr

@@ -262,12 +262,12 @@ pub fn check(
     run.scope(progress, |engine| {
         let place = plan;
         let plan = Plan::open(plan)?;
-        let dataset = plan.open_dataset(inputs, run.memory)?;
+        let dataset = plan.open_dataset(inputs, run.memory, progress)?;
         let encoder = run.open_encoder(&plan.config()?)?;
         estimate::refuse_check(&dataset, &plan, run, engine.threads())?;
         let mut outcome = compare(&plan, &dataset, encoder.as_ref(), limits, engine)?.0;
         outcome.plan = place.display().to_string();
-        outcome.data = inputs.to_vec();
+        outcome.data = inputs.iter().map(|input| crate::kit::secrets::without(input)).collect();
         outcome.bytes_read = dataset.bytes_read();
         outcome.seconds = start.elapsed().as_secs_f64();
         Ok(outcome)
