@@ -152,7 +152,7 @@ impl Look {
     /// What clap says of a command line, in its own colours; arguments that a terminal would act on are cleaned.
     pub fn usage(self, error: &clap::Error) -> Text {
         let plain = error.render().to_string();
-        let guarded = text::document(&plain);
+        let guarded: String = plain.lines().map(|line| clean(line).into_owned() + "\n").collect();
         Text(if self.colour && guarded == plain { error.render().ansi().to_string() } else { guarded })
     }
 }

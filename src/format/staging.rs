@@ -15,6 +15,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Access, CWD, RenameFlags, access, renameat_with, statvfs};
+use rustix::process::geteuid;
 
 use crate::kit::error::{Error, Result};
 use crate::kit::files;
@@ -275,20 +276,22 @@ fn check_replaceable(out: &Path, force: bool) -> Result<()> {
         ));
     }
     let folders = there.folders.iter().map(|folder| out.join(folder)).chain([out.to_path_buf()]);
-    for folder in folders {
-        if access(&folder, Access::WRITE_OK | Access::EXEC_OK).is_err() {
-            return Err(Error::config(
-                "out",
-                format!(
-                    "{} cannot be replaced: you may not delete files in {}",
-                    out.display(),
-                    folder.display()
-                ),
-                "change its permissions, or use another --out",
-            ));
-        }
+    let closed = folders.into_iter().find(|dir| access(dir, Access::WRITE_OK | Access::EXEC_OK).is_err());
+    if let Some(dir) = closed.or_else(|| sticky(out)) {
+        let reason =
+            format!("{} cannot be replaced: you may not delete files in {}", out.display(), dir.display());
+        return Err(Error::config("out", reason, "change its permissions, or use another --out"));
     }
     Ok(())
+}
+
+/// The directory that `out` is in, if only the owner of `out` may rename it there, as in /tmp.
+fn sticky(out: &Path) -> Option<PathBuf> {
+    let parent = Siblings::of(out)?.parent;
+    let (about, there) = (fs::metadata(out).ok()?, fs::metadata(&parent).ok()?);
+    let user = geteuid().as_raw();
+    let mine = user == 0 || user == about.uid() || user == there.uid();
+    (there.mode() & 0o1000 != 0 && !mine).then_some(parent)
 }
 
 /// What is below a directory, as paths relative to it; folders after what is in them.

@@ -109,7 +109,7 @@ impl Error {
             Error::Io { source, .. } => match source.kind() {
                 std::io::ErrorKind::StorageFull
                 | std::io::ErrorKind::QuotaExceeded
-                | std::io::ErrorKind::FileTooLarge => "free some space, or choose another --out",
+                | std::io::ErrorKind::FileTooLarge => "free some space, or write to another disk",
                 std::io::ErrorKind::PermissionDenied => "check the permissions of this path",
                 std::io::ErrorKind::NotFound => "check the spelling of the path",
                 _ => "",

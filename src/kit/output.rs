@@ -227,8 +227,10 @@ fn check_kept(setting: &str, out: &Path, keep: &[PathBuf]) -> Result<()> {
         let inside = about.is_dir()
             && folder.as_ref().zip(fs::canonicalize(kept).ok()).is_some_and(|(f, k)| f.starts_with(k));
         if inside || there.as_ref().is_some_and(|there| same(there, &about)) {
-            let relation = if inside { "lies in" } else { "is" };
-            let reason = format!("{} {relation} {}, which this run reads", out.display(), kept.display());
+            let reason = match inside && kept.as_path() != out {
+                true => format!("{} lies in {}, which this run reads", out.display(), kept.display()),
+                false => format!("{} is what this run reads", out.display()),
+            };
             return Err(Error::config(setting, reason, "choose another name"));
         }
     }
