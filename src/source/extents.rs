@@ -1,17 +1,16 @@
 //! How much memory reading a column takes, by its page headers: what a forecast is made of.
 
 use std::collections::BTreeSet;
+use std::ops::Range;
 
-use bytes::Bytes;
 use parquet::basic::{Compression, Type as Physical};
-use parquet::column::page::Page;
 use parquet::errors::Result as ParquetResult;
 use parquet::file::metadata::ColumnChunkMetaData;
 use parquet::file::reader::ChunkReader;
-use parquet::file::serialized_reader::SerializedPageReader;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::blob::Reader;
+use super::codec::Codec;
 use super::dataset::Dataset;
 use super::header::{Form, Header, encoding};
 use super::opened::guarded;
@@ -23,6 +22,8 @@ const HEADERS: usize = 4096;
 const HEAD: u64 = 2 << 10;
 /// Distinct entries of dictionaries that are told apart.
 const ENTRIES: usize = 200_000;
+/// The largest dictionary that is looked into.
+const LARGEST: usize = 16 << 20;
 
 /// Of one column, over all row groups.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -129,30 +130,31 @@ impl Seen {
         &mut self,
         reader: &Reader,
         chunk: &ColumnChunkMetaData,
-        place: std::ops::Range<u64>,
+        place: Range<u64>,
         header: &Header,
     ) -> ParquetResult<()> {
         self.extent.dictionary = self.extent.dictionary.max((header.stored + header.full) as u64);
         self.bytes += header.full as u64;
         self.count += header.values as u64;
-        if self.beside || self.entries.len() > ENTRIES {
+        // A header may ask for any amount of memory.
+        if self.beside || self.entries.len() > ENTRIES || header.full > LARGEST {
             self.beside = true;
             return Ok(());
         }
-        let window = chunk.clone().into_builder();
-        let window = window
-            .set_dictionary_page_offset(None)
-            .set_data_page_offset(place.start as i64)
-            .set_total_compressed_size((place.end - place.start) as i64)
-            .build()?;
-        let mut pages = SerializedPageReader::new(std::sync::Arc::new(reader.clone()), &window, 0, None)?;
-        if let Some(Page::DictionaryPage { buf, .. }) = pages.next().transpose()? {
-            self.entries(&buf, chunk);
+        let stored = reader.get_bytes(place.start + header.length as u64, header.stored)?;
+        if chunk.compression() == Compression::UNCOMPRESSED {
+            self.entries(&stored, chunk);
+            return Ok(());
+        }
+        let mut full = vec![0; header.full];
+        match Codec::default().unpack(chunk.compression(), &stored, &mut full) {
+            Some(()) => self.entries(&full, chunk),
+            None => self.beside = true,
         }
         Ok(())
     }
 
-    fn entries(&mut self, dictionary: &Bytes, chunk: &ColumnChunkMetaData) {
+    fn entries(&mut self, dictionary: &[u8], chunk: &ColumnChunkMetaData) {
         let width = match chunk.column_type() {
             Physical::BYTE_ARRAY => 0,
             Physical::INT32 | Physical::FLOAT => 4,
@@ -160,7 +162,7 @@ impl Seen {
             Physical::INT96 => 12,
             _ => chunk.column_descr().type_length().max(1) as usize,
         };
-        let mut rest = &dictionary[..];
+        let mut rest = dictionary;
         while !rest.is_empty() {
             let (skip, length) = match rest.first_chunk::<4>() {
                 Some(length) if width == 0 => (4, u32::from_le_bytes(*length) as usize),

@@ -143,6 +143,7 @@ mod with_polars {
     use super::super::{RawRows, Selection};
     use super::{KEY, check_size, explained, subquery};
     use crate::kit::error::{Error, Result};
+    use crate::kit::guard::guarded;
     use crate::parts::Pass;
 
     /// Names of the columns of an expression, each once, sorted.
@@ -165,13 +166,10 @@ mod with_polars {
         };
         std::thread::scope(|scope| {
             let thread = std::thread::Builder::new().stack_size(STACK);
-            match thread.spawn_scoped(scope, work).map(|thread| thread.join()) {
-                Ok(Ok(done)) => done,
-                Ok(Err(panic)) => {
-                    let text = panic.downcast_ref::<String>().map(String::as_str);
-                    let text = text.or_else(|| panic.downcast_ref::<&str>().copied());
-                    failed(text.unwrap_or("no reason is known").into())
-                }
+            match thread.spawn_scoped(scope, || guarded(work)).map(|thread| thread.join()) {
+                Ok(Ok(Ok(done))) => done,
+                Ok(Ok(Err(panic))) => failed(panic),
+                Ok(Err(_)) => failed("no reason is known".into()),
                 Err(e) => failed(format!("no thread can be started ({e})")),
             }
         })
