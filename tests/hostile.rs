@@ -4,57 +4,15 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use arrow_buffer::Buffer;
 use batchwright::Error;
 use batchwright::format::*;
 use batchwright::plan::*;
 
 use crate::format::{plan_at, write_plan};
+use crate::targets::{read_bytes, read_table};
 
 fn read_all(path: &Path, kind: Kind) -> batchwright::Result<()> {
     read_table(TableReader::open(path, kind)?, kind)
-}
-
-/// In memory: thousands of variants in a second.
-fn read_bytes(bytes: &[u8], path: &Path, kind: Kind) -> batchwright::Result<()> {
-    read_table(TableReader::from_buffer(Buffer::from(bytes), kind, path)?, kind)
-}
-
-/// Reads all there is in a table of this kind.
-fn read_table(table: TableReader, kind: Kind) -> batchwright::Result<()> {
-    for i in 0..table.batches() {
-        table.batch(i)?;
-    }
-    match kind {
-        Kind::Sources => sources::decode(&table).map(drop),
-        Kind::Modalities => modalities::decode(&table).map(drop),
-        Kind::Features => features::decode(&table).map(drop),
-        Kind::Projection => projection::decode(&table).map(drop),
-        Kind::Prototypes => prototypes::decode(&table).map(drop),
-        Kind::Samples => {
-            let samples = samples::Samples::decode(&table)?;
-            assert!((0..samples.rows()).filter_map(|r| samples.get(r)).count() as u64 <= table.rows());
-            Ok(())
-        }
-        Kind::Holdout => holdout::decode(&table).map(drop),
-        Kind::Strata => {
-            let members = strata::Members::decode(&table)?;
-            let all: usize = (0..members.strata()).map(|h| members.stratum(h).iter().count()).sum();
-            assert_eq!(all as u64, table.rows());
-            Ok(())
-        }
-        Kind::Batches => {
-            let batches = batches::Batches::decode(&table)?;
-            assert!(batches.iter().all(|b| b.centrality.is_none_or(|c| c.len() == b.rows.iter().count())));
-            Ok(())
-        }
-        Kind::Weights => weights::decode(&table).map(drop),
-        Kind::Statistics => statistics::decode(&table).map(drop),
-        Kind::Reference => reference::decode(&table).map(drop),
-        Kind::Profile => profile::decode(&table).map(drop),
-        Kind::Sample => sample::decode(&table).map(drop),
-        Kind::Curve | Kind::Evidence => evidence::decode(&table).map(drop),
-    }
 }
 
 fn tables(plan: &Path) -> Vec<(PathBuf, Kind)> {
