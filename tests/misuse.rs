@@ -27,7 +27,7 @@ fn table(path: &Path, columns: Vec<(&str, ArrayRef)>) {
 
 fn good(path: &Path, rows: usize) {
     let label: ArrayRef = Arc::new(Int64Array::from_iter_values((0..rows as i64).map(|i| i % 3)));
-    let price: ArrayRef = Arc::new(Float64Array::from_iter_values((0..rows).map(|i| i as f64)));
+    let price: ArrayRef = Arc::new(Float64Array::from_iter_values((0..rows).map(|i| i as f64 + 0.5)));
     let name: ArrayRef = Arc::new(StringArray::from_iter_values((0..rows).map(|i| format!("n{}", i % 5))));
     table(path, vec![("embedding", vectors(rows, None)), ("label", label), ("price", price), ("name", name)]);
 }

@@ -23,8 +23,7 @@ use std::sync::{Arc, Mutex};
 use arrow_array::cast::AsArray;
 use arrow_array::types::*;
 use arrow_array::{
-    Array, ArrayRef, ArrowPrimitiveType, Float64Array, Int64Array, RecordBatch, RecordBatchOptions,
-    StringArray,
+    Array, ArrayRef, ArrowPrimitiveType, Int64Array, RecordBatch, RecordBatchOptions, StringArray,
 };
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::{ArrowError, DataType, Field, Schema, SchemaRef};
@@ -653,8 +652,9 @@ fn rounds(stored: &ArrayRef, converted: &ArrayRef) -> bool {
         }
         DataType::UInt64 => stored.as_primitive::<UInt64Type>().iter().flatten().any(|x| x > EXACT_F64),
         DataType::Decimal128(..) | DataType::Decimal256(..) => {
-            let beyond = |x: &Float64Array| x.iter().flatten().any(|x| x.abs() > EXACT_F64 as f64);
-            super::values::numbers(converted).is_some_and(|x| beyond(&x))
+            let beyond = |x: f64| x.abs() > EXACT_F64 as f64;
+            let numbers = cast_with_options(converted, &DataType::Float64, &CastOptions::default());
+            numbers.is_ok_and(|x| x.as_primitive::<Float64Type>().iter().flatten().any(beyond))
         }
         _ => false,
     }
