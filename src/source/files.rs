@@ -86,9 +86,10 @@ pub(crate) fn find(
     let common = common_directory(named.iter().map(|(_, name)| name.as_str()));
     tables(&all, named.first().map_or("", |(_, name)| &name[..common]), progress)?;
     // A folder that is named alone and is a partition is still one. What lies above it is where the data happens to be.
-    let folder = named[0].1[..common].trim_end_matches('/').rsplit('/').next().unwrap_or("");
     let alone = inputs.len() == 1 && (inputs[0].ends_with('/') || Path::new(&inputs[0]).is_dir());
-    let outside: Vec<_> = key_value(folder).filter(|_| alone).into_iter().collect();
+    let above = if alone { before_name(&inputs[0])? } else { common };
+    let inside = named[0].1[..common].get(above..).unwrap_or("");
+    let outside: Vec<_> = inside.split('/').filter_map(key_value).collect();
     let mut files = Vec::with_capacity(named.len());
     for (blob, name) in named {
         let path = name[common..].to_string();
@@ -165,6 +166,15 @@ fn tables(all: &[Input], common: &str, progress: &Progress) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Bytes of the whole name of a folder or URL before its last part.
+fn before_name(input: &str) -> Result<usize> {
+    let whole = match input.contains("://") {
+        true => input.to_string(),
+        false => std::path::absolute(input).map_err(Error::io("find", input))?.to_string_lossy().into_owned(),
+    };
+    Ok(whole.trim_end_matches('/').rfind('/').map_or(0, |slash| slash + 1))
 }
 
 /// The directory above one, above the partitions that it is in.

@@ -106,7 +106,7 @@ def test_vectors_of_other_writers(plan_of, tmp_path):
     frame.write_parquet(tmp_path / "a.parquet")
     assert features(plan_of(tmp_path / "a.parquet")) == ["v"]
     rows = pa.table({"v": vectors(x), "p": x[:, 0]})  # read by the query, from the name of this variable
-    duckdb.sql(f"COPY (SELECT v::TINYINT[4] AS v, p FROM rows) TO '{tmp_path / 'a.parquet'}' (FORMAT parquet)")
+    duckdb.sql(f"COPY (SELECT v::SMALLINT[4] AS v, p FROM rows) TO '{tmp_path / 'a.parquet'}' (FORMAT parquet)")
     assert len(rows) == ROWS
     # DuckDB writes arrays as lists, whose type fixes no length.
     assert features(plan_of(tmp_path / "a.parquet")) == ["p"]
