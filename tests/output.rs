@@ -199,7 +199,7 @@ fn outputs_go_over_nothing_but_older_reports() {
     }
     place.code(2, &["report", "p", "-o", "p/plan.json", "--force"]);
     place.code(2, &["schema", "--write", "p"]);
-    place.code(2, &["synth", "-o", "notes.md", "--rows", "10"]);
+    place.code(2, &["synth", "-o", "notes.md", "--rows", "10", "--modalities", "2"]);
     place.code(2, &["check", "p", "data", "--output-format", "json=x", "--output-format", "junit=x"]);
     assert!(
         place

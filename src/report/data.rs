@@ -307,6 +307,8 @@ fn cost(c: char) -> usize {
         '<' | '>' | '&' | '\0'..='\x1f' => 6,
         c if text::acts(c) => 6 * c.len_utf16(),
         '"' | '\\' => 2,
+        // Of two next to each other, one is escaped.
+        '#' => 4,
         c => c.len_utf8(),
     }
 }
