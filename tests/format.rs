@@ -97,6 +97,7 @@ pub fn write_plan(staging: &Staging) -> Manifest {
             bytes: 100,
             fingerprint: "f".repeat(64),
         }],
+        seal: None,
     }
 }
 
@@ -440,13 +441,16 @@ fn numbers_of_the_manifest_come_back_bit_for_bit() {
     let dir = tempfile::tempdir().unwrap();
     let mut manifest = plan_at(&dir.path().join("plan"));
     for i in 0..1000 {
-        manifest.modality_share.value = batchwright::kit::rng::uniform(batchwright::kit::rng::key(i, &[]));
+        let some = batchwright::kit::rng::uniform(batchwright::kit::rng::key(i, &[]));
+        manifest.modality_share.value = 0.9 * some;
         manifest.information_threshold = 1000.0 * manifest.modality_share.value;
         manifest.config["scores"]["modality_share"] = manifest.modality_share.value.into();
+        manifest.seal();
         let read = Manifest::from_json(&manifest.to_json(), Path::new("plan.json")).unwrap();
         assert_eq!(read, manifest);
     }
     manifest.score_groups[0] = manifest.strata;
+    manifest.seal();
     assert!(Manifest::from_json(&manifest.to_json(), Path::new("plan.json")).is_err());
 }
 

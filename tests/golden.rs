@@ -1,5 +1,5 @@
-//! `fixtures/plans/v1` is a plan of format 1.0 that every later version must be able to read, and that this version makes
-//! again, byte for byte.
+//! Every later version must be able to read the plans in `fixtures/plans`. This one makes the newest, `v1.1`, again, byte for
+//! byte; `v1` was written by 0.1.0 in format 1.0.
 //!
 //! `UPDATE_GOLDEN=1 cargo nextest run golden` makes it anew: only for a change of the format or of the algorithms, which
 //! CHANGELOG.md must tell.
@@ -18,7 +18,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures")
 }
 
-/// batchwright plan fixtures/worked-example.parquet --label label --epochs 1 -o fixtures/plans/v1
+/// batchwright plan fixtures/worked-example.parquet --label label --epochs 1 -o fixtures/plans/v1.1
 fn make(out: &Path) {
     let mut config = Config::default();
     config.source.label = Some("label".into());
@@ -31,14 +31,25 @@ fn make(out: &Path) {
 }
 
 #[test]
+fn golden_plan_of_format_1_0_is_read() {
+    let plan = Plan::open(root().join("plans/v1")).unwrap();
+    assert_eq!((plan.manifest().format.as_str(), &plan.manifest().seal), ("1.0", &None));
+    plan.verify().unwrap();
+    plan.check_contradictions().unwrap();
+    assert_eq!(plan.foreign_files().unwrap(), [""; 0]);
+    worked_example(&plan);
+}
+
+#[test]
 fn golden_plan_is_read_and_made_again() {
-    let golden = root().join("plans/v1");
+    let golden = root().join("plans/v1.1");
     if std::env::var_os("UPDATE_GOLDEN").is_some() {
         std::fs::create_dir_all(golden.parent().unwrap()).unwrap();
         make(&golden);
     }
     let plan = Plan::open(&golden).unwrap();
     plan.verify().unwrap();
+    plan.check_contradictions().unwrap();
     assert_eq!(plan.run_info().unwrap(), None);
     worked_example(&plan);
 
@@ -49,12 +60,17 @@ fn golden_plan_is_read_and_made_again() {
     let mut manifest = again_plan.manifest().clone();
     // A new version of the tool that writes the same bytes is welcome.
     manifest.tool = plan.manifest().tool.clone();
+    manifest.seal();
     assert_eq!(manifest.to_json(), std::fs::read_to_string(golden.join("plan.json")).unwrap());
     let (mut golden, mut again) = (digests(&golden), digests(&again));
     golden.remove("plan.json");
     again.remove("plan.json");
     for (name, hash) in &golden {
-        assert_eq!(Some(hash), again.get(name), "{name} differs from fixtures/plans/v1: see tests/golden.rs");
+        assert_eq!(
+            Some(hash),
+            again.get(name),
+            "{name} differs from fixtures/plans/v1.1: see tests/golden.rs"
+        );
     }
     assert_eq!(golden.len(), again.len());
 }

@@ -8,6 +8,7 @@ use batchwright::Error;
 use batchwright::format::*;
 use batchwright::plan::*;
 
+use crate::edited::sealed;
 use crate::format::{plan_at, write_plan};
 use crate::targets::{read_bytes, read_table};
 
@@ -110,15 +111,21 @@ fn a_newer_major_format_is_refused_and_a_newer_minor_is_read() {
     let out = dir.path().join("plan");
     plan_at(&out);
     let text = fs::read_to_string(out.join("plan.json")).unwrap();
-    for (version, expected) in [("2.0", "newer"), ("0.9", "reads 1.0"), ("x", "reads 1.0")] {
-        let changed = text.replace("\"format\": \"1.0\"", &format!("\"format\": \"{version}\""));
-        fs::write(out.join("plan.json"), changed).unwrap();
+    for (version, expected) in [
+        ("2.0", "newer"),
+        ("0.9", "reads 1.1"),
+        ("x", "reads 1.1"),
+        ("1.01", "reads 1.1"),
+        ("1.0", "has a seal"),
+    ] {
+        let changed = text.replace("\"format\": \"1.1\"", &format!("\"format\": \"{version}\""));
+        fs::write(out.join("plan.json"), sealed(&changed)).unwrap();
         let error = Plan::open(&out).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert_plan_error(error, &out.join("plan.json"));
     }
-    let minor = text.replace("\"format\": \"1.0\"", "\"format\": \"1.7\", \"new_key\": 3");
-    fs::write(out.join("plan.json"), minor).unwrap();
+    let minor = text.replace("\"format\": \"1.1\"", "\"format\": \"1.7\", \"new_key\": 3");
+    fs::write(out.join("plan.json"), sealed(&minor)).unwrap();
     Plan::open(&out).unwrap();
     // The same rule inside a table.
     let table = out.join("curve.arrow");
@@ -148,7 +155,7 @@ fn a_manifest_that_lies_is_refused() {
         ("\"rows_planned\": 4", "\"rows_planned\": -1"),
     ] {
         assert!(text.contains(from), "{from}");
-        fs::write(out.join("plan.json"), text.replace(from, to)).unwrap();
+        fs::write(out.join("plan.json"), sealed(&text.replace(from, to))).unwrap();
         let error = Plan::open(&out).unwrap_err();
         assert!(matches!(error, Error::Plan { .. }), "{from} -> {to}: {error}");
     }

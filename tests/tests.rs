@@ -7,6 +7,7 @@ mod craft;
 mod damage;
 mod decode;
 mod determinism;
+mod edited;
 #[cfg(feature = "encoder")]
 mod encoder;
 mod format;

@@ -15,6 +15,9 @@ use crate::kit::error::{Error, Result};
 /// more than ten random ones.
 pub const LARGEST_SHARE: f64 = 0.9;
 
+/// Share of the gradient's variance taken for the groups' where no label tells.
+pub const UNKNOWN_SHARE: f64 = 0.5;
+
 /// How batches are scored.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]

@@ -272,7 +272,7 @@ mod tests {
     use super::*;
 
     fn plan() -> Plan {
-        Plan::open(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/plans/v1")).unwrap()
+        Plan::open(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/plans/v1.1")).unwrap()
     }
 
     fn widest(text: &str) -> usize {

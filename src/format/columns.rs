@@ -6,7 +6,7 @@ use arrow_schema::{DataType, Field, Schema};
 
 use crate::kit::ids::RowType;
 
-use super::{FORMAT, Metadata};
+use super::{BASE, Metadata};
 
 /// How many numbers a fixed-size list holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -206,7 +206,7 @@ impl Contract {
             .map(|c| Field::new(c.name, c.ty.arrow(shape), c.nullable))
             .collect();
         let mut all = metadata;
-        all.insert("batchwright.format".into(), FORMAT.into());
+        all.insert("batchwright.format".into(), BASE.into());
         all.insert("batchwright.kind".into(), self.name.into());
         Schema::new_with_metadata(fields, all)
     }

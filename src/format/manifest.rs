@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::kit::error::{Error, Result};
 use crate::kit::ids::RowType;
 
-use super::{FORMAT, Kind};
+use super::{BASE, FORMAT, Kind, json};
 
 pub const MANIFEST: &str = "plan.json";
 pub const RUN: &str = "run.json";
@@ -62,6 +62,9 @@ pub struct Manifest {
     pub files: Vec<FileEntry>,
     /// The Parquet files of the dataset in row order.
     pub inputs: Vec<InputEntry>,
+    /// BLAKE3 of the bytes of plan.json before the line of this key, the last one, 64 hex digits. Absent in format 1.0.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub seal: Option<String>,
 }
 
 /// Who wrote the plan.
@@ -166,7 +169,7 @@ impl Manifest {
     /// but `sources.arrow`, sorted by path in byte order. `sources.arrow` is left out so that the same rows in other row
     /// groups give the same plan.
     pub fn id(&self) -> String {
-        let mut text = format!("format {}\nconfig {}\n", self.format, canonical_json(&self.config));
+        let mut text = format!("format {BASE}\nconfig {}\n", canonical_json(&self.config));
         let mut files: Vec<_> = self.files.iter().filter(|f| f.path != Kind::Sources.path()).collect();
         files.sort_by(|a, b| a.path.cmp(&b.path));
         for file in files {
@@ -175,7 +178,7 @@ impl Manifest {
         blake3::hash(text.as_bytes()).to_hex().to_string()
     }
 
-    /// Sorts the files and the config's keys, sets the format and the id. [`super::Staging::commit`] calls it.
+    /// Sorts the files and the config's keys, sets the format, the id and the seal. [`super::Staging::commit`] calls it.
     pub fn seal(&mut self) {
         self.format = FORMAT.to_string();
         self.config = sorted(&self.config);
@@ -184,6 +187,10 @@ impl Manifest {
         }
         self.files.sort_by(|a, b| a.path.cmp(&b.path));
         self.plan = self.id();
+        self.seal = Some(String::new());
+        let text = self.to_json();
+        let before = text.strip_suffix(&seal_line("")).expect("the seal is the last key");
+        self.seal = Some(blake3::hash(before.as_bytes()).to_hex().to_string());
     }
 
     /// plan.json: keys in the order of the format, two spaces, a line feed at the end.
@@ -191,16 +198,16 @@ impl Manifest {
         to_json(self)
     }
 
-    /// Reads plan.json. The version is looked at first, so that a newer major format says so.
+    /// Reads plan.json. The version is looked at first, so that a newer major format says so; then the seal.
     pub fn from_json(text: &str, path: &Path) -> Result<Manifest> {
-        let damaged = |e: serde_json::Error| {
+        let damaged = |reason: &dyn std::fmt::Display| {
             Error::plan(
                 path,
-                format!("is damaged: {e}"),
-                "write the plan again (`batchwright plan ... --force`)",
+                format!("is damaged: {reason}"),
+                "copy it again from where it is whole, or write the plan again (`batchwright plan ... --force`)",
             )
         };
-        let value: Value = serde_json::from_str(text).map_err(damaged)?;
+        let value = json::read(text).map_err(|e| damaged(&e))?;
         if value.get("plan").is_none_or(|p| !p.is_string()) {
             return Err(Error::plan(
                 path,
@@ -208,16 +215,11 @@ impl Manifest {
                 "name the directory that `batchwright plan` wrote",
             ));
         }
-        super::check_format(value.get("format").and_then(Value::as_str))
+        let minor = super::check_format(value.get("format").and_then(Value::as_str))
             .map_err(|reason| Error::plan(path, reason, "update batchwright, or write the plan again"))?;
-        let manifest: Manifest = serde_json::from_value(value).map_err(damaged)?;
-        manifest.check().map_err(|reason| {
-            Error::plan(
-                path,
-                format!("is damaged: {reason}"),
-                "write the plan again (`batchwright plan ... --force`)",
-            )
-        })?;
+        check_seal(minor, text, value.get("seal")).map_err(|reason| damaged(&reason))?;
+        let manifest: Manifest = serde_json::from_value(value).map_err(|e| damaged(&e))?;
+        manifest.check().map_err(|reason| damaged(&reason))?;
         Ok(manifest)
     }
 
@@ -253,6 +255,16 @@ impl Manifest {
             if candidate.batch_size == 0 || !candidate.batches.contains("{epoch}") {
                 return Err(format!("candidate {:?} has no batches", candidate.name));
             }
+        }
+        if self.candidate(self.batch_size).is_none() {
+            return Err(format!("batch size {} is none of the candidates", self.batch_size));
+        }
+        // serde_json reads no NaN; too large a number is infinite.
+        if !(self.information_threshold > 0.0 && self.information_threshold.is_finite()) {
+            return Err(format!("the information threshold is {}", self.information_threshold));
+        }
+        if !(0.0..=0.9).contains(&self.modality_share.value) {
+            return Err(format!("the modality share is {}", self.modality_share.value));
         }
         Ok(())
     }
@@ -325,6 +337,26 @@ pub struct StageTime {
 impl RunInfo {
     pub fn to_json(&self) -> String {
         to_json(self)
+    }
+}
+
+/// The last lines of plan.json.
+fn seal_line(seal: &str) -> String {
+    format!("  \"seal\": \"{seal}\"\n}}\n")
+}
+
+/// Err(reason) if plan.json is not as it was written. There is no canonical form: the bytes count.
+fn check_seal(minor: u32, text: &str, seal: Option<&Value>) -> Result<(), String> {
+    let Some(seal) = seal else {
+        return if minor == 0 { Ok(()) } else { Err("it has no seal".into()) };
+    };
+    if minor == 0 {
+        return Err("it has a seal, which plans of format 1.0 have not".into());
+    }
+    let seal = seal.as_str().unwrap_or_default();
+    match text.strip_suffix(&seal_line(seal)) {
+        Some(before) if blake3::hash(before.as_bytes()).to_hex().as_str() == seal => Ok(()),
+        _ => Err("its seal does not fit: it was changed after it was written".into()),
     }
 }
 

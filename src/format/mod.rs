@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 pub mod columns;
 pub(crate) mod map;
 pub mod dendrogram;
+mod json;
 pub mod manifest;
 pub mod table;
 pub mod sources;
@@ -36,18 +37,28 @@ pub use manifest::{FileEntry, Manifest, RunInfo};
 pub use staging::{Staging, disk_free};
 pub use table::{Table, TableReader, TableWriter};
 
-/// Version of the format: readers accept the same major number and any minor one.
-pub const FORMAT: &str = "1.0";
+/// Version of the format, as plan.json names it: readers accept the same major number and any minor one.
+pub const FORMAT: &str = "1.1";
+/// What tables and the first line of a plan's id name: the major version's first. A minor version changes neither the bytes
+/// of a table that it adds nothing to nor the ids of plans.
+pub const BASE: &str = "1.0";
 
-/// Err(reason) unless `found` is a format of our major version.
-fn check_format(found: Option<&str>) -> Result<(), String> {
+/// (major, minor), written in one way only: "1.00" is no version.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    let version = (major.parse().ok()?, minor.parse().ok()?);
+    (format!("{}.{}", version.0, version.1) == text).then_some(version)
+}
+
+/// The minor version, or Err(reason) unless `found` is a format of our major version.
+fn check_format(found: Option<&str>) -> Result<u32, String> {
     let Some(found) = found else {
         return Err("has no `batchwright.format`: it is not a table of a plan".into());
     };
-    let major = |v: &str| v.split_once('.').and_then(|(m, _)| m.parse::<u32>().ok());
-    match (major(found), major(FORMAT)) {
-        (Some(theirs), Some(ours)) if theirs == ours => Ok(()),
-        (Some(theirs), Some(ours)) if theirs > ours => Err(format!(
+    let (ours, _) = version(FORMAT).expect("our own version");
+    match version(found) {
+        Some((theirs, minor)) if theirs == ours => Ok(minor),
+        Some((theirs, _)) if theirs > ours => Err(format!(
             "has format {found}, newer than {FORMAT}, the newest this batchwright reads; update batchwright"
         )),
         _ => Err(format!("has format {found:?}; this batchwright reads {FORMAT}")),

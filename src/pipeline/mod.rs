@@ -129,7 +129,7 @@ fn whole(
     // Modalities without rows are gone.
     let was: Vec<Option<u32>> =
         settled.census.modalities.iter().map(|&m| was.get(m as usize).copied().flatten()).collect();
-    let mut info = write::run_info(run, engine.threads(), inputs);
+    let mut info = write::run_info(run, engine.threads(), inputs, dataset);
     info.made_from = match model {
         Model::Fit => None,
         Model::Match(plan, _) => Some(update::made_from(plan, "refitted", &was)),

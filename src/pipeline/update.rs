@@ -278,7 +278,7 @@ fn append(
 
     let contents = merge(all, plan, matched, &fresh, &passed, &settled, &place)?;
     let was: Vec<Option<u32>> = (0..manifest.modalities).map(Some).collect();
-    let mut info = write::run_info(run, engine.threads(), inputs);
+    let mut info = write::run_info(run, engine.threads(), inputs, dataset);
     let warnings = super::prepare::rounded(dataset, &roles.inputs);
     warnings.iter().for_each(|w| progress.warn(w));
     info.made_from = Some(made_from(plan, "appended", &was));

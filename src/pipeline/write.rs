@@ -1,6 +1,7 @@
 //! The last stages: strata, batch size, scores and epochs, every file of the plan, and the summary.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
@@ -11,7 +12,7 @@ use super::settle::Settled;
 use super::{Clock, Summary, peak_memory, tables};
 use crate::batches::batch_size::{self, BatchSize};
 use crate::batches::epochs::Epochs;
-use crate::batches::score::LARGEST_SHARE;
+use crate::batches::score::{LARGEST_SHARE, UNKNOWN_SHARE};
 use crate::batches::strata;
 use crate::config::{Config, Run};
 use crate::format::dendrogram::Merge;
@@ -26,9 +27,6 @@ use crate::kit::progress::Progress;
 use crate::plan::epochs;
 use crate::source::Dataset;
 use crate::statistics::profile;
-
-/// The share of the gradient's variance taken for the modalities' where no label tells.
-const UNKNOWN_SHARE: f64 = 0.5;
 
 /// What the files of a plan hold, apart from what has one entry a row: from a whole run ([`contents`]) or merged from an old
 /// plan and new rows ([`super::update`]).
@@ -286,6 +284,7 @@ pub fn write(
         config: contents.config,
         files,
         inputs: contents.inputs,
+        seal: None,
     };
     let bytes = manifest.files.iter().map(|f| f.bytes).sum();
     let clear = contents.clear;
@@ -432,8 +431,9 @@ fn size_why(size: &BatchSize, config: &Config) -> String {
 }
 
 /// What is known of a run before it ends.
-pub fn run_info(run: &Run, threads: usize, inputs: &[String]) -> RunInfo {
+pub fn run_info(run: &Run, threads: usize, inputs: &[String], dataset: &Dataset) -> RunInfo {
     RunInfo {
+        root: dataset.root(),
         threads: threads as u32,
         memory: Some(run.memory),
         inputs: inputs.iter().map(|input| crate::kit::secrets::without(input)).collect(),
@@ -446,8 +446,11 @@ pub fn run_info(run: &Run, threads: usize, inputs: &[String]) -> RunInfo {
 }
 
 /// What is known at its end.
+#[expect(clippy::disallowed_methods, reason = "run.json says when the run began, and no other file")]
 fn note(info: &mut RunInfo, clock: &Clock, dataset: &Dataset) -> Result<()> {
     info.seconds = clock.seconds();
+    let now = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).ok();
+    info.started = now.map(|now| now.saturating_sub(Duration::from_secs_f64(info.seconds)).as_secs());
     info.stages = (clock.stages.iter())
         .map(|(stage, seconds)| format::manifest::StageTime { stage: stage.clone(), seconds: *seconds })
         .collect();

@@ -8,7 +8,7 @@ use crate::config::Config;
 
 use crate::format::columns::Contract;
 use crate::format::manifest::{Manifest, RunInfo, sorted};
-use crate::format::{FORMAT, Kind};
+use crate::format::{BASE, Kind};
 
 #[derive(Serialize)]
 struct TableDocument {
@@ -39,7 +39,7 @@ fn document(contract: &Contract) -> TableDocument {
     metadata.insert("batchwright.format", "version of the format");
     metadata.insert("batchwright.kind", "the kind above");
     TableDocument {
-        format: FORMAT,
+        format: BASE,
         kind: contract.name,
         path: contract.path,
         one_row_per: contract.one_row_per,

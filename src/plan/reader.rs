@@ -254,10 +254,13 @@ impl Plan {
 
     pub(super) fn settings(&self) -> Result<&Config> {
         let read = || {
-            serde_json::from_value(self.manifest.config.clone()).map_err(|e| {
+            let config: Config = serde_json::from_value(self.manifest.config.clone()).map_err(|e| {
                 let reason = format!("has a configuration that this version cannot read: {e}");
                 Error::plan(self.path.join(MANIFEST), reason, "update batchwright, or write the plan again")
-            })
+            })?;
+            // What no run would have begun with leads anywhere.
+            config.check().map_err(|e| self.damaged(MANIFEST, &format!("its configuration: {e}")))?;
+            Ok(config)
         };
         cached(&self.config, read)
     }

@@ -170,7 +170,7 @@ mod tests {
     }
 
     fn v1() -> Plan {
-        Plan::open(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/plans/v1")).unwrap()
+        Plan::open(concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/plans/v1.1")).unwrap()
     }
 
     #[test]

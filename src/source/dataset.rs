@@ -227,6 +227,19 @@ impl Dataset {
         self.inner.opened.iter().map(|file| file.blob.name.as_str())
     }
 
+    /// The deepest common directory of all files, absolute where it is a local one.
+    pub fn root(&self) -> String {
+        let (Some(name), Some(file)) = (self.names().next(), self.files().first()) else {
+            return String::new();
+        };
+        let root = name.strip_suffix(&file.path).unwrap_or(name);
+        match root.contains("://") {
+            true => root.into(),
+            false => std::path::absolute(if root.is_empty() { "." } else { root })
+                .map_or_else(|_| root.into(), |root| root.display().to_string()),
+        }
+    }
+
     /// Rows in all.
     pub fn rows(&self) -> u64 {
         self.inner.rows

@@ -312,14 +312,23 @@ pub fn compare(
     let findings = &mut outcome.findings;
     // Opening has compared sizes and footers.
     let (whole, how) = match limits.quick {
-        true => (Ok(()), "size and footer of every file of the plan"),
-        false => (plan.verify(), "BLAKE3 of every file of the plan"),
+        true => (Ok(()), "seal of plan.json, size and footer of every file of the plan"),
+        false => (
+            plan.verify().and_then(|()| plan.check_contradictions()),
+            "seal of plan.json, BLAKE3 of every file of the plan, and what they say of each other",
+        ),
     };
     let message = match &whole {
         Ok(()) => format!("{} files, format {}", plan.manifest().files.len(), plan.manifest().format),
         Err(e) => e.to_string(),
     };
     findings.push(contract("plan", "", whole.is_err(), message, how));
+    let foreign = plan.foreign_files()?;
+    if !foreign.is_empty() {
+        let message = format!("not of the plan: {}", listed(&foreign));
+        let finding = contract("foreign-files", "", true, message, "files in the plan's directory");
+        findings.push(Finding { level: Level::Warning, ..finding });
+    }
     let assigner = plan.assigner()?.with_encoder(encoder)?.dropping_invalid();
     let misfits = assigner.misfits(dataset);
     if misfits.is_empty() {
@@ -410,6 +419,16 @@ pub fn compare(
         (false, false) => Answer::Holds,
     };
     Ok((outcome, Some(matched)))
+}
+
+/// The first few names.
+fn listed(names: &[String]) -> String {
+    const NAMED: usize = 3;
+    let more = match names.len().checked_sub(NAMED) {
+        Some(more @ 1..) => format!(" and {more} more"),
+        _ => String::new(),
+    };
+    format!("{}{more}", names[..names.len().min(NAMED)].join(", "))
 }
 
 /// All reads of rows.
