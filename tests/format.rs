@@ -25,7 +25,7 @@ use batchwright::plan::*;
 pub fn write_plan(staging: &Staging) -> Manifest {
     let root = staging.path();
     let mut files = vec![
-        sources::encode(&small_sources()).write(root).unwrap(),
+        sources::encode(&small_sources(), Some(0xabc)).write(root).unwrap(),
         modalities::encode(&small_modalities(), 3).write(root).unwrap(),
         features::encode(&small_features()).write(root).unwrap(),
         projection::encode(&small_projection()).write(root).unwrap(),
@@ -110,7 +110,9 @@ fn small_sources() -> Vec<sources::Source> {
         bytes: 60,
         fingerprint: "0".repeat(64),
         content,
-        sequence: Some(content ^ 1),
+        sequence: None,
+        ordered: Some([content as u8; 32]),
+        types: Some([7; 32]),
     };
     vec![source(0, 0, 3, u128::MAX - 5), source(1, 3, 2, 7)]
 }
@@ -261,6 +263,7 @@ fn every_table_comes_back_as_it_was_written() {
     assert_eq!(*plan.manifest(), manifest);
     plan.verify().unwrap();
     assert_eq!(plan.sources().unwrap(), small_sources());
+    assert_eq!(plan.content_key().unwrap(), Some(0xabc));
     assert_eq!(plan.modalities().unwrap(), small_modalities());
     assert_eq!(plan.features().unwrap().unwrap(), small_features());
     assert_eq!(plan.projection().unwrap().unwrap(), small_projection());

@@ -9,7 +9,7 @@ use arrow_array::{ArrayRef, FixedSizeBinaryArray, Int32Array, StringArray, UInt6
 use crate::kit::error::Result;
 
 use super::columns::{Column, Contract, Shape, Type};
-use super::{Kind, Metadata, Table, TableReader};
+use super::{Kind, Table, TableReader};
 
 pub const CONTRACT: Contract = Contract {
     name: "sources",
@@ -38,20 +38,39 @@ pub const CONTRACT: Contract = Contract {
         Column::new(
             "content",
             Type::Bytes(16),
-            "sum mod 2^128 of keyed 128-bit hashes of the rows' canonical values, little endian: equal for the same rows in any order",
+            "sum mod 2^128 of keyed 128-bit hashes of the rows' canonical values, little endian: a checksum, equal for the same rows in any order",
             "",
             "",
         ),
         Column::new(
             "sequence",
             Type::Bytes(16),
-            "sum mod 2^128 of hashes of (row hash, global row number), little endian: equal for the same rows at the same numbers",
+            "of format 1.0: sum mod 2^128 of hashes of (row hash, global row number), little endian: equal for the same rows at the same numbers",
+            "",
+            "",
+        )
+        .optional(),
+        Column::new(
+            "ordered",
+            Type::Bytes(32),
+            "BLAKE3 of the BLAKE3 hashes of leaves of 64 rows, counted from the row group's first: canonical values one after the other. Only this proves the same rows in the same order",
+            "",
+            "",
+        )
+        .optional(),
+        Column::new(
+            "types",
+            Type::Bytes(32),
+            "BLAKE3 of what the footer says of every leaf that the plan reads: names, types, levels, codec, values and lengths",
             "",
             "",
         )
         .optional(),
     ],
-    metadata: &[],
+    metadata: &[(
+        "key",
+        "16 hex digits: the key of `content`, from the fingerprints of the first plan; `update` hands it on. Absent where `content` is as in format 1.0",
+    )],
 };
 
 /// One row group.
@@ -64,17 +83,42 @@ pub struct Source {
     pub bytes: u64,
     pub fingerprint: String,
     pub content: u128,
-    /// None if the writer did not know it.
+    /// None if the writer did not know it, or knew `ordered`.
     pub sequence: Option<u128>,
+    pub ordered: Option<[u8; 32]>,
+    pub types: Option<[u8; 32]>,
 }
 
-/// `sequence` is written if every row group has one.
-pub fn encode(rows: &[Source]) -> Table {
+/// The key of `content` for row groups with these fingerprints.
+pub fn key<'a>(fingerprints: impl Iterator<Item = &'a str>) -> u64 {
+    let mut hash = blake3::Hasher::new();
+    fingerprints.for_each(|f| {
+        hash.update(f.as_bytes());
+    });
+    u64::from_le_bytes(*hash.finalize().as_bytes().first_chunk().expect("32 bytes"))
+}
+
+/// A column of bytes, if every row group has them.
+fn optional<'a, const N: usize>(
+    name: &'a str,
+    all: impl Iterator<Item = Option<[u8; N]>>,
+) -> Option<(&'a str, ArrayRef)> {
+    let all: Vec<[u8; N]> = all.collect::<Option<_>>()?;
+    let bytes = all.into_iter().flatten().collect::<Vec<u8>>();
+    Some((name, Arc::new(FixedSizeBinaryArray::new(N as i32, bytes.into(), None)) as ArrayRef))
+}
+
+/// `sequence`, `ordered` and `types` are written if every row group has one. `key`: None where `content` is as in format
+/// 1.0.
+pub fn encode(rows: &[Source], key: Option<u64>) -> Table {
     let content: Vec<u8> = rows.iter().flat_map(|r| r.content.to_le_bytes()).collect();
-    let sequence: Option<Vec<u128>> = rows.iter().map(|r| r.sequence).collect();
-    let with: &[&str] = if sequence.is_some() { &["sequence"] } else { &[] };
-    let sequence = sequence.map(|all| all.iter().flat_map(|s| s.to_le_bytes()).collect::<Vec<u8>>());
-    let sequence = sequence.map(|all| Arc::new(FixedSizeBinaryArray::new(16, all.into(), None)) as ArrayRef);
+    let more = [
+        optional("sequence", rows.iter().map(|r| r.sequence.map(u128::to_le_bytes))),
+        optional("ordered", rows.iter().map(|r| r.ordered)),
+        optional("types", rows.iter().map(|r| r.types)),
+    ];
+    let (with, more): (Vec<&str>, Vec<ArrayRef>) = more.into_iter().flatten().unzip();
+    let metadata = key.map(|key| ("key".to_string(), format!("{key:016x}"))).into_iter().collect();
     let columns: Vec<ArrayRef> = vec![
         Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.file))),
         Arc::new(Int32Array::from_iter_values(rows.iter().map(|r| r.row_group))),
@@ -84,8 +128,15 @@ pub fn encode(rows: &[Source]) -> Table {
         Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.fingerprint))),
         Arc::new(FixedSizeBinaryArray::new(16, content.into(), None)),
     ];
-    let columns = columns.into_iter().chain(sequence).collect();
-    Table::new(Kind::Sources, &Shape::default(), with, Metadata::new(), columns, rows.len())
+    let columns = columns.into_iter().chain(more).collect();
+    Table::new(Kind::Sources, &Shape::default(), &with, metadata, columns, rows.len())
+}
+
+/// The key of `content`; None: as in format 1.0.
+pub fn stored_key(table: &TableReader) -> Result<Option<u64>> {
+    let Some(text) = table.metadata("key") else { return Ok(None) };
+    let key = u64::from_str_radix(text, 16).ok().filter(|key| format!("{key:016x}") == text);
+    key.map(Some).ok_or_else(|| table.damaged(format!("{text:?} is no key")))
 }
 
 /// Errors if the row groups do not follow each other without gaps.
@@ -98,6 +149,8 @@ pub fn decode(table: &TableReader) -> Result<Vec<Source>> {
     let fingerprint = table.texts("fingerprint")?;
     let content = table.bytes::<16>("content")?;
     let sequence = if table.has("sequence") { table.bytes::<16>("sequence")? } else { Vec::new() };
+    let hashes = |name| if table.has(name) { table.bytes::<32>(name) } else { Ok(Vec::new()) };
+    let (ordered, types) = (hashes("ordered")?, hashes("types")?);
     let mut next = 0u64;
     let mut out = Vec::with_capacity(file.len());
     for (i, (file, fingerprint)) in file.into_iter().zip(fingerprint).enumerate() {
@@ -114,6 +167,8 @@ pub fn decode(table: &TableReader) -> Result<Vec<Source>> {
             fingerprint,
             content: u128::from_le_bytes(content[i]),
             sequence: sequence.get(i).map(|s| u128::from_le_bytes(*s)),
+            ordered: ordered.get(i).copied(),
+            types: types.get(i).copied(),
         });
     }
     Ok(out)

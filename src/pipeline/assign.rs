@@ -233,17 +233,21 @@ pub struct Passed {
     pub profile: Vec<ProfileRow>,
     /// Hashes of every row group.
     pub content: Vec<Hashes>,
+    pub content_key: u64,
     /// How far rows are from their prototypes.
     pub reach: Vec<(f64, f64)>,
 }
 
-/// Reads every row once. Besides what it found: one [`Row`] per row of the dataset, ids of the fit.
+/// Reads every row once. Besides what it found: one [`Row`] per row of the dataset, ids of the fit. `content_key`: that of an
+/// older plan, if there is one.
+#[expect(clippy::too_many_arguments, reason = "called where all of it is at hand")]
 pub fn assign(
     dataset: &Dataset,
     roles: &Roles,
     config: &Config,
     prepared: &Prepared,
     fitted: &Fitted,
+    content_key: Option<u64>,
     engine: &Local,
     scratch: &Path,
 ) -> Result<(RowFile, Passed)> {
@@ -277,6 +281,8 @@ pub fn assign(
     let points = PointsReader::new(&prepared.features, inputs, config.source.invalid, &keep, &place);
     let read = AssignedReader::new(points, &fitted.model, fitted.modality.clone(), fitted.strata.clone());
 
+    let fingerprints = prepared.fingerprints.iter().map(|f| f.0.as_str());
+    let content_key = content_key.unwrap_or_else(|| crate::format::sources::key(fingerprints));
     let first_rows = dataset.row_groups().iter().map(|g| g.first_row).collect();
     let pass = (
         RowWriter { file: &rows, ranking: &ranking, place: &|row| row },
@@ -287,7 +293,7 @@ pub fn assign(
             Reach::new(&fitted.model).fitted_on(&sample.rows, &fitted.sample),
         ),
         profile,
-        Content::new(named, first_rows),
+        Content::new(named, first_rows, Some(content_key)),
     );
     let parts = match roles.encoder {
         Some(_) => parts_of(dataset.rows(), ENCODED_ROWS),
@@ -303,5 +309,5 @@ pub fn assign(
         ));
     }
     let profile = profile.unwrap_or_default();
-    Ok((rows, Passed { tally, moments, gain, reference, profile, content, reach }))
+    Ok((rows, Passed { tally, moments, gain, reference, profile, content, content_key, reach }))
 }

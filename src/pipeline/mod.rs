@@ -115,8 +115,12 @@ fn whole(
     };
     estimate::refuse_fitted(dataset, roles, config, run, engine.threads(), fitted.fit.kind.len())?;
     let clock = clock.lap("fit");
+    let content_key = match model {
+        Model::Fit => None,
+        Model::Match(plan, _) | Model::Keep(plan) => plan.content_key()?,
+    };
     let (rows, pass) =
-        assign::assign(dataset, roles, config, &prepared, &fitted, engine, &staging.scratch()?)?;
+        assign::assign(dataset, roles, config, &prepared, &fitted, content_key, engine, &staging.scratch()?)?;
     let clock = clock.lap("assign");
     let holdout = Holdout { share: config.batches.holdout, rows: &pass.tally.strata, may: &|_| true };
     let scratch = staging.scratch()?;
@@ -125,7 +129,7 @@ fn whole(
     let clock = clock.lap("rank");
     let more = prepared.warnings.iter().cloned().chain(prepare::rounded(dataset, &roles.inputs));
     warnings.extend(more.inspect(|w| progress.warn(w)));
-    let contents = write::contents(dataset, roles, config, prepared, fitted, pass, &settled);
+    let contents = write::contents(dataset, roles, config, prepared, fitted, pass, &settled)?;
     // Modalities without rows are gone.
     let was: Vec<Option<u32>> =
         settled.census.modalities.iter().map(|&m| was.get(m as usize).copied().flatten()).collect();

@@ -8,6 +8,7 @@ use crate::batches::strata;
 use crate::batches::weights::Centrality;
 use crate::config::Config;
 use crate::format;
+use crate::kit::error::Result;
 use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
 use crate::kit::rng::Stream;
@@ -60,23 +61,28 @@ pub fn stratum_centers(prepared: &Prepared, fitted: &Fitted, census: &Census) ->
     sums.iter().map(|s| if s.1 > 0 { mean(s) } else { mean(&all) }).collect()
 }
 
-pub fn sources(dataset: &Dataset, prepared: &Prepared, pass: &Passed) -> Vec<format::sources::Source> {
-    dataset
-        .row_groups()
-        .iter()
-        .zip(&prepared.fingerprints)
-        .zip(&pass.content)
-        .map(|((group, (fingerprint, bytes)), hashes)| format::sources::Source {
+pub fn sources(
+    dataset: &Dataset,
+    named: &[String],
+    prepared: &Prepared,
+    pass: &Passed,
+) -> Result<Vec<format::sources::Source>> {
+    let source = |(g, group): (usize, &crate::source::RowGroup)| {
+        let (fingerprint, bytes) = &prepared.fingerprints[g];
+        Ok(format::sources::Source {
             file: dataset.files()[group.file].path.clone(),
             row_group: group.row_group as i32,
             first_row: group.first_row,
             rows: group.rows,
             bytes: *bytes,
             fingerprint: fingerprint.clone(),
-            content: hashes.content,
-            sequence: Some(hashes.sequence),
+            content: pass.content[g].content,
+            sequence: None,
+            ordered: pass.content[g].ordered(),
+            types: Some(dataset.types(g, named)?),
         })
-        .collect()
+    };
+    dataset.row_groups().iter().enumerate().map(source).collect()
 }
 
 pub fn modalities(

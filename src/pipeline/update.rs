@@ -276,7 +276,7 @@ fn append(
     settled.held_out.sort_unstable();
     let clock = clock.lap("rank");
 
-    let contents = merge(all, plan, matched, &fresh, &passed, &settled, &place)?;
+    let contents = merge(all, plan, matched, &passed, &settled, &place)?;
     let was: Vec<Option<u32>> = (0..manifest.modalities).map(Some).collect();
     let mut info = write::run_info(run, engine.threads(), inputs, dataset);
     let warnings = super::prepare::rounded(dataset, &roles.inputs);
@@ -367,7 +367,7 @@ fn read_new(all: &All<'_>, plan: &Plan, fresh: &[usize], rows: &RowFile) -> Resu
         Gain::new(label, &shift, config.seed),
         reference,
         Profile::again(profiled),
-        Content::new(hashed, first_rows).numbered(numbers.clone()),
+        Content::new(hashed, first_rows, plan.content_key()?).numbered(numbers.clone()),
     );
     let assigner = plan.assigner()?.with_encoder(all.roles.encoder)?;
     let (tally, moments, gain, reference, profile, content) =
@@ -402,7 +402,6 @@ fn merge(
     all: &All<'_>,
     plan: &Plan,
     matched: &Matched,
-    fresh: &[usize],
     passed: &Passed,
     settled: &Settled,
     place: &impl Fn(u64) -> u64,
@@ -457,7 +456,8 @@ fn merge(
         modality_share: manifest.modality_share.clone(),
         estimator: manifest.estimator.clone(),
         inputs: write::inputs(dataset, &prints),
-        sources: merge_sources(plan, dataset, matched, fresh, &passed.content)?,
+        sources: merge_sources(plan, dataset, matched, &passed.content)?,
+        content_key: plan.content_key()?,
         clear: clear(all.config, &modalities),
         modalities,
         features: plan.features()?,
@@ -485,26 +485,44 @@ fn merge_sources(
     plan: &Plan,
     dataset: &Dataset,
     matched: &Matched,
-    fresh: &[usize],
     content: &[Hashes],
 ) -> Result<Vec<format::sources::Source>> {
     let old = plan.sources()?;
-    let hashes: BTreeMap<usize, Hashes> = fresh.iter().copied().zip(content.iter().copied()).collect();
-    let source = |(g, group): (usize, &crate::source::RowGroup)| {
-        let (content, sequence) = match matched.origin[g] {
-            // The ordered hash is one of row numbers too: it is not known where these have changed.
-            Some(s) => (old[s].content, old[s].sequence.filter(|_| old[s].first_row == group.first_row)),
-            None => (hashes[&g].content, Some(hashes[&g].sequence)),
-        };
-        format::sources::Source {
+    let mut known: Vec<Hashes> = content.to_vec();
+    known.reverse();
+    let keyed = plan.content_key()?.is_some();
+    let mut source = |(g, group): (usize, &crate::source::RowGroup)| {
+        let place = format::sources::Source {
             file: dataset.files()[group.file].path.clone(),
             row_group: group.row_group as i32,
             first_row: group.first_row,
             rows: group.rows,
             bytes: matched.prints[g].1,
             fingerprint: matched.prints[g].0.clone(),
-            content,
-            sequence,
+            ..Default::default()
+        };
+        match matched.origin[g] {
+            Some(s) => {
+                let old = &old[s];
+                format::sources::Source {
+                    content: old.content,
+                    // One of row numbers, too: it is not known where these have changed.
+                    sequence: old.sequence.filter(|_| old.first_row == group.first_row),
+                    ordered: old.ordered,
+                    types: old.types,
+                    ..place
+                }
+            }
+            None => {
+                let hashes = known.pop().expect("every new row group was read");
+                format::sources::Source {
+                    content: hashes.content,
+                    sequence: (!keyed).then_some(hashes.sequence),
+                    ordered: if keyed { hashes.ordered() } else { None },
+                    types: Some(matched.types[g]),
+                    ..place
+                }
+            }
         }
     };
     Ok(dataset.row_groups().iter().enumerate().map(source).collect())

@@ -42,6 +42,8 @@ pub struct Contents {
     pub estimator: format::manifest::Estimator,
     pub inputs: Vec<format::manifest::InputEntry>,
     pub sources: Vec<format::sources::Source>,
+    /// Of their `content`.
+    pub content_key: Option<u64>,
     pub modalities: Vec<format::modalities::Modality>,
     pub features: Option<Vec<format::features::Feature>>,
     pub projection: Option<Projection>,
@@ -67,7 +69,7 @@ pub fn contents(
     mut fitted: Fitted,
     mut pass: Passed,
     settled: &Settled,
-) -> Contents {
+) -> Result<Contents> {
     let (moments, profile) = (std::mem::take(&mut pass.moments), std::mem::take(&mut pass.profile));
     let quantiles = std::mem::take(&mut fitted.quantiles);
     let (prepared, fitted, pass) = (&prepared, &fitted, &pass);
@@ -98,7 +100,7 @@ pub fn contents(
     let features = prepared.features.rows().map(|rows| rows.into_iter().map(tables::feature).collect());
     let has_prototypes = fitted.model.prototypes.rows() > 0;
     let prints: Vec<&str> = prepared.fingerprints.iter().map(|f| f.0.as_str()).collect();
-    Contents {
+    Ok(Contents {
         config: used_config(config, roles),
         dims: prepared.features.dims(),
         dendrogram,
@@ -113,7 +115,8 @@ pub fn contents(
             interval: fitted.fit.interval,
         },
         inputs: inputs(dataset, &prints),
-        sources: tables::sources(dataset, prepared, pass),
+        sources: tables::sources(dataset, &roles.named, prepared, pass)?,
+        content_key: Some(pass.content_key),
         modalities: tables::modalities(fitted, pass, settled, &names, config),
         features,
         projection: fitted.model.projection.clone(),
@@ -132,7 +135,7 @@ pub fn contents(
         clear: fit::clear(&fitted.fit, config),
         filtered: pass.tally.filtered,
         invalid: pass.tally.invalid,
-    }
+    })
 }
 
 /// Writes and commits the plan.
@@ -199,7 +202,7 @@ pub fn write(
     drop(stage);
 
     // The small tables.
-    files.push(format::sources::encode(&contents.sources).write(root)?);
+    files.push(format::sources::encode(&contents.sources, contents.content_key).write(root)?);
     files.push(format::modalities::encode(&contents.modalities, contents.dims).write(root)?);
     if let Some(rows) = &contents.features {
         files.push(format::features::encode(rows).write(root)?);

@@ -309,6 +309,11 @@ impl Plan {
         .map(Vec::as_slice)
     }
 
+    /// The key of `content` of the row groups; None: as in format 1.0.
+    pub fn content_key(&self) -> Result<Option<u64>> {
+        crate::format::sources::stored_key(&self.need(Kind::Sources)?)
+    }
+
     /// The file of every row group, as an index into `inputs` of plan.json.
     pub fn source_files(&self) -> Result<&[u32]> {
         cached(&self.source_files, || {

@@ -33,6 +33,7 @@ mod columns;
 mod values;
 mod filter;
 mod extents;
+mod types;
 mod fingerprint;
 
 pub use columns::Columns;

@@ -1,5 +1,6 @@
-//! Which rows of the data are those of the plan: by row group, from fingerprints; where bytes differ, from the order-free and
-//! the ordered hashes of rows, so that a rewritten file, another order and changed rows are told apart.
+//! Which rows of the data are those of the plan: by row group, from the bytes and what they mean; where these differ, from the
+//! ordered hash of its rows, which proves that a file was only rewritten, and from their order-free sum, by which the same
+//! rows in another order are told from changed ones.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
@@ -86,6 +87,8 @@ pub struct Matched {
     pub origin: Vec<Option<usize>>,
     /// Fingerprint, and bytes it covers, of every row group of the data.
     pub prints: Vec<(String, u64)>,
+    /// What these bytes mean ([`Dataset::types`]).
+    pub types: Vec<[u8; 32]>,
     /// Row groups of the plan that none of the data equals.
     pub lost: Vec<usize>,
 }
@@ -132,9 +135,16 @@ pub fn match_groups(plan: &Plan, dataset: &Dataset, trust: bool, engine: &Local)
         engine.install(|| (0..dataset.row_groups().len()).into_par_iter().map(print).collect());
     let prints: Vec<(String, u64)> = prints.into_iter().collect::<Result<_>>()?;
 
+    let types: Vec<[u8; 32]> =
+        (0..prints.len()).map(|g| dataset.types(g, &columns)).collect::<Result<_>>()?;
+
     let mut origin = vec![None; prints.len()];
     let mut free: BTreeSet<usize> = (0..sources.len()).collect();
-    let same = |g: usize, s: &Source| prints[g].0 == s.fingerprint && dataset.row_groups()[g].rows == s.rows;
+    let same = |g: usize, s: &Source| {
+        prints[g].0 == s.fingerprint
+            && dataset.row_groups()[g].rows == s.rows
+            && s.types.is_none_or(|then| then == types[g])
+    };
     for (g, group) in dataset.row_groups().iter().enumerate() {
         let here = place.get(&(files[group.file].path.as_str(), group.row_group as i32));
         if let Some(&s) = here.filter(|&&s| same(g, &sources[s])) {
@@ -151,7 +161,7 @@ pub fn match_groups(plan: &Plan, dataset: &Dataset, trust: bool, engine: &Local)
             free.remove(&s);
         }
     }
-    Ok(Matched { origin, prints, lost: free.into_iter().collect() })
+    Ok(Matched { origin, prints, types, lost: free.into_iter().collect() })
 }
 
 /// Files that are as run.json remembers them.
@@ -172,7 +182,7 @@ fn trusted_files(plan: &Plan, dataset: &Dataset) -> Result<BTreeSet<usize>> {
 pub type Fresh = Vec<Range<u64>>;
 
 /// The whole story. Reads the rows of row groups that are not the plan's only where the plan lost some: otherwise they are
-/// new, whatever they hold. A plan without ordered hashes cannot tell `rewritten` from `reordered` and says the latter.
+/// new, whatever they hold. Only an ordered hash proves `rewritten`; `reordered` is by checksum.
 pub fn cover(
     plan: &Plan,
     dataset: &Dataset,
@@ -251,14 +261,16 @@ pub fn cover(
 struct Segment {
     group: usize,
     rows: Range<u64>,
+    /// Place of its first row in the plan's row group that it may be of.
+    offset: u64,
     hashes: Hashes,
     /// None: not found in the plan.
     state: Option<State>,
 }
 
 fn segments(dataset: &Dataset, fresh: &[usize], sources: &[Source], lost: &[usize]) -> Vec<Segment> {
-    let mut cuts: Vec<u64> =
-        lost.iter().flat_map(|&s| [sources[s].first_row, sources[s].first_row + sources[s].rows]).collect();
+    let ranges: Vec<Range<u64>> = lost.iter().map(|&s| rows_of(&sources[s])).collect();
+    let mut cuts: Vec<u64> = ranges.iter().flat_map(|r| [r.start, r.end]).collect();
     cuts.sort_unstable();
     cuts.dedup();
     let mut out = Vec::new();
@@ -266,12 +278,17 @@ fn segments(dataset: &Dataset, fresh: &[usize], sources: &[Source], lost: &[usiz
         let place = &dataset.row_groups()[group];
         let (mut at, end) = (place.first_row, place.first_row + place.rows);
         for cut in cuts.iter().copied().filter(|&c| c > at && c < end).chain([end]).collect::<Vec<_>>() {
-            out.push(Segment { group, rows: at..cut, hashes: Hashes::default(), state: None });
+            let offset = ranges.iter().find(|r| r.contains(&at)).map_or(0, |r| at - r.start);
+            out.push(Segment { group, rows: at..cut, offset, hashes: Hashes::default(), state: None });
             at = cut;
         }
     }
     out.retain(|s| !s.rows.is_empty());
     out
+}
+
+fn rows_of(source: &Source) -> Range<u64> {
+    source.first_row..source.first_row + source.rows
 }
 
 fn hash(
@@ -290,8 +307,10 @@ fn hash(
         next += segment.rows.end - segment.rows.start;
     }
     let numbers = segments.iter().map(|s| s.rows.start).collect();
+    let offsets = segments.iter().map(|s| s.offset).collect();
     let table = hashed_columns(plan, dataset)?;
-    let pass = Content::new(table.clone(), first_rows).numbered(numbers);
+    let key = plan.content_key()?;
+    let pass = Content::new(table.clone(), first_rows, key).numbered(numbers).inside(offsets);
     let hashes = assigner.run(&part, &table, &|_| true, engine, &pass)?;
     segments.iter_mut().zip(hashes).for_each(|(s, h)| s.hashes = h);
     Ok(())
@@ -303,24 +322,31 @@ pub fn hashed_columns(plan: &Plan, dataset: &Dataset) -> Result<Vec<String>> {
     Ok(named(plan, dataset)?.into_iter().filter(|c| !inputs.vectors.contains(c)).collect())
 }
 
-fn sum<'a>(segments: impl Iterator<Item = &'a Segment>) -> Hashes {
-    segments.fold(Hashes::default(), |mut sum, s| {
-        sum.add(s.hashes);
-        sum
+/// Rows and order-free sum.
+fn sum<'a>(segments: impl Iterator<Item = &'a Segment>) -> (u64, u128) {
+    segments.fold((0, 0), |(rows, content), s| {
+        (rows + (s.rows.end - s.rows.start), content.wrapping_add(s.hashes.content))
     })
 }
 
 /// The rows of a lost row group where they were by number: in the same order, or in another.
 fn find_in_place(source: &Source, segments: &mut [Segment]) -> bool {
-    let range = source.first_row..source.first_row + source.rows;
+    let range = rows_of(source);
     let inside = |s: &&Segment| s.state.is_none() && range.start <= s.rows.start && s.rows.end <= range.end;
-    let rows: u64 = segments.iter().filter(inside).map(|s| s.rows.end - s.rows.start).sum();
-    let all = sum(segments.iter().filter(inside));
-    if rows != source.rows || all.content != source.content {
+    let (rows, content) = sum(segments.iter().filter(inside));
+    let all = segments.iter().filter(inside).map(|s| s.hashes.clone()).reduce(|mut all, next| {
+        all.join(next);
+        all
+    });
+    let Some(all) = all.filter(|_| rows == source.rows) else { return false };
+    let proven = match source.ordered {
+        Some(ordered) => all.ordered() == Some(ordered),
+        None => content == source.content && source.sequence == Some(all.sequence),
+    };
+    if !proven && content != source.content {
         return false;
     }
-    let state = if source.sequence == Some(all.sequence) { State::Rewritten } else { State::Reordered };
-    let range = source.first_row..source.first_row + source.rows;
+    let state = if proven { State::Rewritten } else { State::Reordered };
     for s in segments.iter_mut().filter(|s| range.start <= s.rows.start && s.rows.end <= range.end) {
         s.state = Some(state);
     }
@@ -332,9 +358,8 @@ fn find_moved(source: &Source, segments: &mut [Segment]) -> bool {
     let groups: BTreeSet<usize> = segments.iter().filter(|s| s.state.is_none()).map(|s| s.group).collect();
     for group in groups {
         let of = |s: &&Segment| s.group == group;
-        let rows: u64 = segments.iter().filter(of).map(|s| s.rows.end - s.rows.start).sum();
         let open = segments.iter().filter(of).all(|s| s.state.is_none());
-        if open && rows == source.rows && sum(segments.iter().filter(of)).content == source.content {
+        if open && sum(segments.iter().filter(of)) == (source.rows, source.content) {
             segments.iter_mut().filter(|s| s.group == group).for_each(|s| s.state = Some(State::Moved));
             return true;
         }
@@ -346,9 +371,8 @@ fn find_moved(source: &Source, segments: &mut [Segment]) -> bool {
 fn find_reordered(sources: &[Source], lost: &mut Vec<usize>, segments: &mut [Segment]) {
     let open = |s: &&Segment| s.state.is_none();
     let content = lost.iter().fold(0u128, |sum, &s| sum.wrapping_add(sources[s].content));
-    let rows: u64 = segments.iter().filter(open).map(|s| s.rows.end - s.rows.start).sum();
     let then: u64 = lost.iter().map(|&s| sources[s].rows).sum();
-    if !lost.is_empty() && rows == then && sum(segments.iter().filter(open)).content == content {
+    if !lost.is_empty() && sum(segments.iter().filter(open)) == (then, content) {
         segments.iter_mut().filter(|s| s.state.is_none()).for_each(|s| s.state = Some(State::Reordered));
         lost.clear();
     }

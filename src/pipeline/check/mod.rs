@@ -329,6 +329,7 @@ pub fn compare(
         let finding = contract("foreign-files", "", true, message, "files in the plan's directory");
         findings.push(Finding { level: Level::Warning, ..finding });
     }
+    findings.extend(knows_less(plan)?);
     let assigner = plan.assigner()?.with_encoder(encoder)?.dropping_invalid();
     let misfits = assigner.misfits(dataset);
     if misfits.is_empty() {
@@ -421,6 +422,24 @@ pub fn compare(
     Ok((outcome, Some(matched)))
 }
 
+/// What a plan of format 1.0, or one that was carried on from it, cannot tell.
+fn knows_less(plan: &Plan) -> Result<Option<Finding>> {
+    let sources = plan.sources()?;
+    let seal = if plan.manifest().seal.is_none() { "plan.json has no seal, and " } else { "" };
+    let known = sources.iter().all(|s| s.ordered.is_some() && s.types.is_some());
+    Ok((!known || !seal.is_empty()).then(|| Finding {
+        id: "format".into(),
+        answer: Answer::CannotTell,
+        level: Level::Note,
+        message: format!(
+            "made in format 1.0: {seal}row groups are compared by bytes and checksums, not by types and ordered hashes; \
+             a new plan knows them"
+        ),
+        formula: "what the plan's files hold".into(),
+        ..Finding::default()
+    }))
+}
+
 /// The first few names.
 fn listed(names: &[String]) -> String {
     const NAMED: usize = 3;
@@ -478,7 +497,7 @@ fn in_place(c: &Coverage, contract: &impl Fn(&str, &str, bool, String, &str) -> 
         }
         () if c.in_place() => format!("all {} rows of the plan are where they were", c.rows_then),
         () if c.gone == 0 && c.reordered > 0 => format!(
-            "the same rows in another order: no row has changed, but {} are not at their numbers",
+            "the same rows in another order, by checksum: no row has changed, but {} are not at their numbers",
             c.reordered + c.moved
         ),
         () if c.gone == 0 => format!("no row has changed, but {} have moved to other numbers", c.moved),
@@ -489,7 +508,7 @@ fn in_place(c: &Coverage, contract: &impl Fn(&str, &str, bool, String, &str) -> 
         "",
         !c.in_place(),
         message,
-        "fingerprints of row groups; hashes of rows, ordered and order-free",
+        "fingerprints and types of row groups; hashes of rows, ordered, and order-free sums",
     )
 }
 
