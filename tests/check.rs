@@ -80,7 +80,7 @@ impl World {
         let run = Run { out: self.dir.path().join("new"), force: true, ..Run::default() };
         let limits = Check::default();
         let progress = Progress::default();
-        pipeline::update(&self.run.out, &self.data(), &limits, refit, false, &run, &progress).unwrap()
+        pipeline::update(&self.run.out, &self.data(), &limits, refit, false, false, &run, &progress).unwrap()
     }
 
     fn open(&self, plan: &str) -> Plan {

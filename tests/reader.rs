@@ -200,7 +200,11 @@ fn written(plan: &Plan) -> (Assignment, Vec<(u64, u32)>) {
         all.distance.push(samples.distance(row).unwrap_or(f32::NAN));
     }
     let held = plan.table(Kind::Holdout).unwrap();
-    (all, held.map_or(Vec::new(), |table: TableReader| holdout::decode(&table).unwrap()))
+    (all, held.map_or(Vec::new(), |table: TableReader| pairs(&holdout::decode(&table).unwrap())))
+}
+
+fn pairs(held: &[holdout::HeldOut]) -> Vec<(u64, u32)> {
+    held.iter().map(|h| (h.row, h.stratum)).collect()
 }
 
 fn same(got: &Assignment, want: &Assignment) {

@@ -406,6 +406,22 @@ pub fn tour(dendrogram: &[Merge], strata: usize, seed: u64, epoch: u32) -> Vec<u
     out
 }
 
+/// The strata in dendrogram order, left before right. Without merges: by number. O(strata).
+pub fn leaves(dendrogram: &[Merge], strata: usize) -> Vec<u32> {
+    let mut out = Vec::with_capacity(strata);
+    let mut stack: Vec<u32> = match dendrogram.is_empty() {
+        true => (0..strata as u32).rev().collect(),
+        false => vec![2 * strata as u32 - 2],
+    };
+    while let Some(node) = stack.pop() {
+        match (node as usize).checked_sub(strata) {
+            None => out.push(node),
+            Some(merge) => stack.extend([dendrogram[merge].right, dendrogram[merge].left]),
+        }
+    }
+    out
+}
+
 /// Without modalities to score by, the dendrogram is cut into this many groups.
 const SCORE_GROUPS: usize = 32;
 

@@ -40,6 +40,9 @@ pub struct Flags {
     /// Hash the bytes of all files, also of those that look unchanged
     #[arg(long, help_heading = "Run")]
     verify: bool,
+    /// Deal the held-out rows anew; otherwise what was held out stays held out
+    #[arg(long, help_heading = "Run")]
+    deal_holdout: bool,
     #[command(flatten)]
     limits: Limits,
     #[command(flatten)]
@@ -77,6 +80,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Text> {
         &settings.check,
         flags.refit,
         flags.verify,
+        flags.deal_holdout,
         run,
         &context.progress,
     )?;

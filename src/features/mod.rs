@@ -10,6 +10,7 @@
 //! column one, a text or boolean column one for each learnt category and one for all others (or 32 hashed ones).
 
 mod cells;
+mod canonical;
 mod encoder;
 mod inputs;
 mod reader;
@@ -17,6 +18,7 @@ mod scale;
 mod transform;
 mod points;
 
+pub(crate) use canonical::push_cell;
 pub(crate) use cells::{ascends, column, numbers};
 pub use encoder::Encoder;
 pub use inputs::Inputs;
@@ -106,6 +108,9 @@ pub struct Points {
     pub rows: Vec<u64>,
     pub points: Matrix,
     pub state: Vec<State>,
+    /// Hashes of the feature cells as they lie in the dataset, where they were asked for
+    /// ([`PointsReader::with_contents`]).
+    pub contents: Vec<[u8; 16]>,
     /// The columns beside the features that the passes want (label, id, profile, strata); None if none.
     pub table: Option<RecordBatch>,
 }

@@ -2,8 +2,13 @@
 
 use std::sync::Mutex;
 
-use super::{Features, Points, State};
+use arrow_array::ArrayRef;
+
+use super::canonical::push_cell;
+use super::cells::column;
+use super::{Features, Inputs, Points, State};
 use crate::kit::error::{Error, Result};
+use crate::kit::matrix::Matrix;
 use crate::parts::{Part, Read};
 use crate::source::{Bad, Invalid, RawRows};
 
@@ -14,6 +19,7 @@ pub struct PointsReader<'a, R> {
     invalid: Invalid,
     keep: &'a (dyn Fn(u64) -> bool + Sync),
     place: &'a (dyn Fn(u64) -> (String, u64) + Sync),
+    contents: Option<&'a Inputs>,
     buffers: Mutex<Vec<RawRows>>,
 }
 
@@ -27,11 +33,21 @@ impl<'a, R: Read<Item = RawRows>> PointsReader<'a, R> {
         keep: &'a (dyn Fn(u64) -> bool + Sync),
         place: &'a (dyn Fn(u64) -> (String, u64) + Sync),
     ) -> Self {
-        PointsReader { features, raw, invalid, keep, place, buffers: Mutex::default() }
+        PointsReader { features, raw, invalid, keep, place, contents: None, buffers: Mutex::default() }
+    }
+
+    /// Also hashes the cells of these columns, as they are before any transform and encoder: what a row is found again by.
+    pub fn with_contents(mut self, inputs: Option<&'a Inputs>) -> Self {
+        self.contents = inputs;
+        self
     }
 
     /// The points of raw rows that are there already, for example the gathered sample. Takes what it needs out of `raw`.
     pub fn points(&self, raw: &mut RawRows, into: &mut Points) -> Result<()> {
+        into.contents.clear();
+        if let Some(inputs) = self.contents {
+            contents(raw, inputs, &mut into.contents)?;
+        }
         let mut bad = Vec::new();
         self.features.map(raw, &mut into.points, &mut bad)?;
         std::mem::swap(&mut into.rows, &mut raw.rows);
@@ -64,6 +80,34 @@ impl<'a, R: Read<Item = RawRows>> PointsReader<'a, R> {
         );
         Error::input(path, bad.reason.as_str(), help).column(&bad.column).row(row)
     }
+}
+
+/// BLAKE3, cut off, of every row's cells in the order of their columns: numbers of vectors as `f32` (of encoded vectors: what
+/// the encoder makes of them), other cells in canonical bytes.
+fn contents(raw: &RawRows, inputs: &Inputs, out: &mut Vec<[u8; 16]>) -> Result<()> {
+    enum Cells<'a> {
+        Vector(&'a Matrix),
+        Table(&'a ArrayRef),
+    }
+    let text = inputs.encoded_text();
+    let cells = |(name, _): &(String, _)| match inputs.vectors.iter().position(|v| v == name) {
+        Some(place) if text != Some(name) => Ok(Cells::Vector(&raw.vectors[place])),
+        _ => column(raw.table.as_ref(), name).map(Cells::Table),
+    };
+    let columns: Vec<Cells<'_>> = inputs.order.iter().map(cells).collect::<Result<_>>()?;
+    let mut bytes = Vec::new();
+    for i in 0..raw.rows.len() {
+        bytes.clear();
+        for cells in &columns {
+            match cells {
+                // -0 + 0 = 0.
+                Cells::Vector(x) => x.row(i).iter().for_each(|x| bytes.extend((x + 0.0).to_le_bytes())),
+                Cells::Table(cells) => push_cell(&mut bytes, cells, i),
+            }
+        }
+        out.push(*blake3::hash(&bytes).as_bytes().first_chunk().expect("32 bytes"));
+    }
+    Ok(())
 }
 
 impl<R: Read<Item = RawRows>> Read for PointsReader<'_, R> {

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use arrow_array::UInt32Array;
-use arrow_array::types::UInt32Type;
+use arrow_array::types::{UInt32Type, UInt64Type};
+use arrow_array::{ArrayRef, FixedSizeBinaryArray, UInt32Array, UInt64Array};
 
 use crate::kit::error::Result;
 use crate::kit::ids::RowType;
@@ -26,25 +26,58 @@ pub const CONTRACT: Contract = Contract {
             "0 .. rows",
         ),
         Column::new("stratum", Type::U32, "the stratum it would be in", "", "0 .. strata"),
+        Column::new(
+            "content",
+            Type::Bytes(16),
+            "BLAKE3, cut off, of the row's feature cells as they lie in the dataset: by it `update` finds the row again",
+            "",
+            "",
+        )
+        .optional(),
+        Column::new("copies", Type::U64, "planned rows with the same cells", "rows", ">= 0").optional(),
     ],
     metadata: &[],
 };
 
-/// `rows`: (row, stratum), ascending by row.
-pub fn encode(rows: &[(u64, u32)], row_type: RowType) -> Table {
-    Table::new(
-        Kind::Holdout,
-        &Shape { row: row_type, ..Shape::default() },
-        &[],
-        Metadata::new(),
-        vec![
-            row_array(rows.iter().map(|r| r.0), row_type),
-            Arc::new(UInt32Array::from_iter_values(rows.iter().map(|r| r.1))),
-        ],
-        rows.len(),
-    )
+/// A held-out row.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HeldOut {
+    pub row: u64,
+    pub stratum: u32,
+    /// None in plans of format 1.0, and in those that were carried on from one.
+    pub content: Option<Content>,
 }
 
-pub fn decode(table: &TableReader) -> Result<Vec<(u64, u32)>> {
-    Ok(table.row_numbers("row")?.into_iter().zip(table.numbers::<UInt32Type>("stratum")?).collect())
+/// What the row's feature cells hold.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Content {
+    pub hash: [u8; 16],
+    /// Planned rows with the same cells.
+    pub copies: u64,
+}
+
+/// `rows` ascending. Contents are written if every row has one.
+pub fn encode(rows: &[HeldOut], row_type: RowType) -> Table {
+    let mut columns: Vec<ArrayRef> = vec![
+        row_array(rows.iter().map(|r| r.row), row_type),
+        Arc::new(UInt32Array::from_iter_values(rows.iter().map(|r| r.stratum))),
+    ];
+    let contents: Option<Vec<Content>> = rows.iter().map(|r| r.content).collect();
+    let with: &[&str] = if contents.is_some() { &["content", "copies"] } else { &[] };
+    if let Some(all) = contents {
+        let hashes: Vec<u8> = all.iter().flat_map(|c| c.hash).collect();
+        columns.push(Arc::new(FixedSizeBinaryArray::new(16, hashes.into(), None)));
+        columns.push(Arc::new(UInt64Array::from_iter_values(all.iter().map(|c| c.copies))));
+    }
+    let shape = Shape { row: row_type, ..Shape::default() };
+    Table::new(Kind::Holdout, &shape, with, Metadata::new(), columns, rows.len())
+}
+
+pub fn decode(table: &TableReader) -> Result<Vec<HeldOut>> {
+    let with = table.has("content") && table.has("copies");
+    let hashes = if with { table.bytes::<16>("content")? } else { Vec::new() };
+    let copies = if with { table.numbers::<UInt64Type>("copies")? } else { Vec::new() };
+    let content = |i: usize| Some(Content { hash: *hashes.get(i)?, copies: copies[i] });
+    let rows = table.row_numbers("row")?.into_iter().zip(table.numbers::<UInt32Type>("stratum")?);
+    Ok(rows.enumerate().map(|(i, (row, stratum))| HeldOut { row, stratum, content: content(i) }).collect())
 }

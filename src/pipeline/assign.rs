@@ -125,6 +125,8 @@ impl<'a> Ranking<'a> {
 pub struct RowWriter<'a> {
     pub file: &'a RowFile,
     pub ranking: &'a Ranking<'a>,
+    /// Where the hashes of what rows hold go, if they are wanted.
+    pub contents: Option<&'a RowFile>,
     /// Place in the file of a row that is read.
     pub place: &'a (dyn Fn(u64) -> u64 + Sync),
 }
@@ -169,6 +171,17 @@ impl Pass for RowWriter<'_> {
 
     fn partial(&self, item: &Assigned) -> Result<Tally> {
         let rows = &item.points.rows;
+        if let Some(file) = self.contents {
+            for run in rows
+                .iter()
+                .zip(&item.points.contents)
+                .collect::<Vec<_>>()
+                .chunk_by(|a, b| (self.place)(*a.0) + 1 == (self.place)(*b.0))
+            {
+                let hashes: Vec<u8> = run.iter().flat_map(|r| *r.1).collect();
+                file.write((self.place)(*run[0].0), &hashes)?;
+            }
+        }
         let mut bytes = Vec::with_capacity(rows.len() * ROW_BYTES);
         // Rows that follow each other in the file are written together.
         let (mut first, mut next) = (0, 0);
@@ -248,6 +261,7 @@ pub fn assign(
     prepared: &Prepared,
     fitted: &Fitted,
     content_key: Option<u64>,
+    contents: Option<&RowFile>,
     engine: &Local,
     scratch: &Path,
 ) -> Result<(RowFile, Passed)> {
@@ -278,14 +292,15 @@ pub fn assign(
     if prepared.features.is_identity() {
         inputs = inputs.knowing(&sample.rows, &sample.points);
     }
-    let points = PointsReader::new(&prepared.features, inputs, config.source.invalid, &keep, &place);
+    let points = PointsReader::new(&prepared.features, inputs, config.source.invalid, &keep, &place)
+        .with_contents(contents.map(|_| &roles.inputs));
     let read = AssignedReader::new(points, &fitted.model, fitted.modality.clone(), fitted.strata.clone());
 
     let fingerprints = prepared.fingerprints.iter().map(|f| f.0.as_str());
     let content_key = content_key.unwrap_or_else(|| crate::format::sources::key(fingerprints));
     let first_rows = dataset.row_groups().iter().map(|g| g.first_row).collect();
     let pass = (
-        RowWriter { file: &rows, ranking: &ranking, place: &|row| row },
+        RowWriter { file: &rows, ranking: &ranking, contents, place: &|row| row },
         Moments::new(mean.clone()),
         Gain::new(label, &mean, config.seed),
         (

@@ -10,11 +10,12 @@ mod prepare;
 mod estimate;
 mod fit;
 mod compare;
+pub mod check;
 mod assign;
+mod holdout;
 mod settle;
 mod tables;
 mod write;
-pub mod check;
 mod update;
 pub mod diff;
 pub mod synth;
@@ -26,15 +27,16 @@ pub use compare::compare;
 pub use summary::{Answer, Compared, Comparison, Counted, Estimate, Summary};
 pub use update::{Updated, update};
 
+use crate::batches::strata;
 use crate::config::{Config, Run};
 use crate::format::staging::Staging;
 use crate::kit::error::Result;
 use crate::kit::progress::Progress;
+use crate::kit::scratch::RowFile;
 use crate::modalities::Fit;
 use crate::parts::Local;
-use crate::pipeline::check::coverage::Matched;
-use crate::plan::Plan;
 use crate::source::Dataset;
+use holdout::Older;
 use prepare::Roles;
 use settle::Holdout;
 
@@ -76,10 +78,19 @@ struct All<'a> {
 /// Where the model that assigns the rows comes from.
 enum Model<'a> {
     Fit,
-    /// Fitted anew; modalities keep the numbers that they had in an older plan. With it, what both hold.
-    Match(&'a Plan, &'a Matched),
+    /// Fitted anew; modalities keep the numbers that they had in an older plan.
+    Match(&'a Older<'a>),
     /// That of an older plan.
-    Keep(&'a Plan),
+    Keep(&'a Older<'a>),
+}
+
+impl<'a> Model<'a> {
+    fn older(&self) -> Option<&'a Older<'a>> {
+        match *self {
+            Model::Fit => None,
+            Model::Match(older) | Model::Keep(older) => Some(older),
+        }
+    }
 }
 
 /// Sample, fit, assignment of every row, writing: the whole run. Returns with the summary which old modality each one is.
@@ -93,7 +104,7 @@ fn whole(
     let All { dataset, roles, config, run, inputs, engine } = *all;
     let progress = engine.progress();
     let features = match model {
-        Model::Keep(plan) => Some(plan.assigner()?.with_encoder(roles.encoder)?.map(dataset)?),
+        Model::Keep(older) => Some(older.plan.assigner()?.with_encoder(roles.encoder)?.map(dataset)?),
         _ => None,
     };
     let prepared = prepare::prepare(dataset, roles, config, features, engine)?;
@@ -101,13 +112,13 @@ fn whole(
     let mut was: Vec<Option<u32>> = Vec::new();
     let fitted = match model {
         Model::Fit => fit::fit(&prepared, config, |_| Ok(()), progress)?,
-        Model::Keep(plan) => {
-            was = (0..plan.manifest().modalities).map(Some).collect();
-            fit::kept(&prepared, config, plan, progress)?
+        Model::Keep(older) => {
+            was = (0..older.plan.manifest().modalities).map(Some).collect();
+            fit::kept(&prepared, config, older.plan, progress)?
         }
-        Model::Match(plan, matched) => {
+        Model::Match(older) => {
             let rename = |fit: &mut Fit| {
-                was = update::rename(fit, plan, matched, roles, dataset, &prepared)?;
+                was = update::rename(fit, older.plan, older.matched, roles, dataset, &prepared)?;
                 Ok(())
             };
             fit::fit(&prepared, config, rename, progress)?
@@ -115,15 +126,26 @@ fn whole(
     };
     estimate::refuse_fitted(dataset, roles, config, run, engine.threads(), fitted.fit.kind.len())?;
     let clock = clock.lap("fit");
-    let content_key = match model {
-        Model::Fit => None,
-        Model::Match(plan, _) | Model::Keep(plan) => plan.content_key()?,
-    };
-    let (rows, pass) =
-        assign::assign(dataset, roles, config, &prepared, &fitted, content_key, engine, &staging.scratch()?)?;
-    let clock = clock.lap("assign");
-    let holdout = Holdout { share: config.batches.holdout, rows: &pass.tally.strata, may: &|_| true };
+    let older = model.older();
+    let content_key = older.map(|o| o.plan.content_key()).transpose()?.flatten();
     let scratch = staging.scratch()?;
+    let share = config.batches.holdout;
+    let holds = share > 0.0 || older.map(Older::held).transpose()?.is_some_and(|held| !held.is_empty());
+    let contents =
+        holds.then(|| RowFile::create(&scratch.join("contents"), holdout::CONTENT_BYTES)).transpose()?;
+    let contents = contents.as_ref();
+    let (rows, pass) =
+        assign::assign(dataset, roles, config, &prepared, &fitted, content_key, contents, engine, &scratch)?;
+    let clock = clock.lap("assign");
+    let kept = older.map(|o| o.kept(dataset, contents)).transpose()?;
+    let (kept, open) = kept.map_or_else(Default::default, |kept| (kept.rows, Some(kept.open)));
+    let may = |row| open.as_ref().is_none_or(|open| open[dataset.locate(row).row_group]);
+    let leaves = |census: &settle::Census| {
+        let centers = tables::stratum_centers(&prepared, &fitted, census);
+        let inside = census.modality_of_stratum.as_deref();
+        strata::leaves(&strata::dendrogram(&centers, &census.stratum_rows, inside), census.strata.len())
+    };
+    let holdout = Holdout { share, may: &may, kept: &kept, leaves: &leaves, contents };
     let settled =
         settle::settle(rows, dataset.rows(), &pass.tally, holdout, config.seed, &scratch, progress)?;
     let clock = clock.lap("rank");
@@ -136,8 +158,8 @@ fn whole(
     let mut info = write::run_info(run, engine.threads(), inputs, dataset);
     info.made_from = match model {
         Model::Fit => None,
-        Model::Match(plan, _) => Some(update::made_from(plan, "refitted", &was)),
-        Model::Keep(plan) => Some(update::made_from(plan, "read anew", &was)),
+        Model::Match(older) => Some(update::made_from(older.plan, "refitted", &was)),
+        Model::Keep(older) => Some(update::made_from(older.plan, "read anew", &was)),
     };
     let summary =
         write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;

@@ -8,8 +8,10 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::assign::{ROW_BYTES, Row, Tally};
+use super::holdout::{CONTENT_BYTES, pools, wanted};
 use crate::batches::weights::centrality::{centrality_of_rank, order};
-use crate::kit::error::Result;
+use crate::format::holdout::{Content, HeldOut};
+use crate::kit::error::{Error, Result};
 use crate::kit::ids::{NONE, RowType};
 use crate::kit::progress::Progress;
 use crate::kit::rng::{Permutation, Stream};
@@ -88,11 +90,7 @@ struct Rows {
 
 impl Rows {
     /// In chunks of [`CHUNK`] rows, decoded in parallel; with the first row's number. `held_out` is ascending.
-    fn each_chunk(
-        &self,
-        held_out: &[(u64, u32)],
-        mut f: impl FnMut(u64, &[Row]) -> Result<()>,
-    ) -> Result<()> {
+    fn each_chunk(&self, held_out: &[HeldOut], mut f: impl FnMut(u64, &[Row]) -> Result<()>) -> Result<()> {
         let (mut bytes, mut rows) = (Vec::new(), Vec::new());
         for first in (0..self.total).step_by(CHUNK as usize) {
             let count = (self.total - first).min(CHUNK) as usize;
@@ -105,9 +103,9 @@ impl Rows {
                         .for_each(|(row, bytes)| *row = self.renumbered(bytes));
                 },
             );
-            let held = held_out.partition_point(|h| h.0 < first);
-            for (row, _) in held_out[held..].iter().take_while(|h| h.0 < first + count as u64) {
-                let row = &mut rows[(row - first) as usize];
+            let held = held_out.partition_point(|h| h.row < first);
+            for h in held_out[held..].iter().take_while(|h| h.row < first + count as u64) {
+                let row = &mut rows[(h.row - first) as usize];
                 *row = Row { prototype: NONE, modality: NONE, stratum: NONE, ..*row };
             }
             f(first, &rows)?;
@@ -129,25 +127,6 @@ impl Rows {
     }
 }
 
-/// How many rows of each stratum are held out: round(share x rows) in all, spread like the rest batch so that every
-/// stratum is within one row of its share; no stratum is emptied.
-fn holdout_counts(rows: &[u64], share: f64, seed: u64) -> Vec<u64> {
-    let n: u64 = rows.iter().sum();
-    let r = ((n as f64 * share).round() as u64).min(n);
-    if r == 0 {
-        return vec![0; rows.len()];
-    }
-    let quota = |h: usize| (rows[h] as u128 * r as u128, n as u128);
-    let mut out: Vec<u64> = (0..rows.len()).map(|h| (quota(h).0 / quota(h).1) as u64).collect();
-    let mut by_remainder: Vec<usize> = (0..rows.len()).collect();
-    by_remainder.sort_by_key(|&h| {
-        (std::cmp::Reverse(quota(h).0 % quota(h).1), Stream::Holdout.key(seed, &[u64::MAX, h as u64]))
-    });
-    let need = r - out.iter().sum::<u64>();
-    by_remainder.iter().take(need as usize).for_each(|&h| out[h] += 1);
-    (0..rows.len()).map(|h| out[h].min(rows[h].saturating_sub(1))).collect()
-}
-
 /// The finished rows: new ids, those held out marked, and their centrality.
 pub struct Settled {
     pub census: Census,
@@ -156,19 +135,24 @@ pub struct Settled {
     members: Sorted,
     /// (row in its chunk, centrality) by chunk of [`CHUNK`] rows.
     centrality: Sorted,
-    /// (row, new stratum) of held-out rows, ascending.
-    pub held_out: Vec<(u64, u32)>,
+    /// Held-out rows with their new stratum, ascending.
+    pub held_out: Vec<HeldOut>,
     /// The ranked value at 0, 10, .. 100 % of every modality's rows (the lower neighbour where none is exact).
     pub ranked_quantiles: Vec<[f32; 11]>,
     row_type: RowType,
 }
 
-/// Which rows may be held out, and how many.
+/// Which rows are held out.
 pub struct Holdout<'a> {
+    /// Of the rows that `may` be.
     pub share: f64,
-    /// Rows of every stratum that may be held out, by the ids of the tally.
-    pub rows: &'a BTreeMap<u32, u64>,
     pub may: &'a dyn Fn(u64) -> bool,
+    /// Rows that are in any case, ascending.
+    pub kept: &'a [u64],
+    /// The strata of a census from left to right in the dendrogram.
+    pub leaves: &'a dyn Fn(&Census) -> Vec<u32>,
+    /// Hashes of what the rows hold.
+    pub contents: Option<&'a RowFile>,
 }
 
 /// See the module. `scratch` is a directory for working files.
@@ -263,37 +247,122 @@ pub fn settle(
     Ok(Settled { census, rows, members, centrality, held_out, ranked_quantiles, row_type })
 }
 
-/// Chooses the rows (row, new stratum) that are held out and takes them out of the census' counts.
-fn hold_out(rows: &Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u64) -> Result<Vec<(u64, u32)>> {
-    let open: Vec<u64> = census.strata.iter().map(|h| holdout.rows.get(h).copied().unwrap_or(0)).collect();
-    let wanted = holdout_counts(&open, holdout.share, seed);
-    let mut held_out = Vec::new();
-    if wanted.iter().all(|&n| n == 0) {
-        return Ok(held_out);
+/// A row that is about to be held out.
+struct Chosen {
+    number: u64,
+    row: Row,
+    /// By chance: then it may be let go again.
+    dealt: bool,
+}
+
+/// Chooses the rows that are held out and takes them out of the census' counts. No stratum and no modality is emptied.
+fn hold_out(rows: &Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u64) -> Result<Vec<HeldOut>> {
+    if holdout.share == 0.0 && holdout.kept.is_empty() {
+        return Ok(Vec::new());
     }
-    let choose: Vec<Permutation> =
-        (open.iter().zip(0..)).map(|(&n, h)| Permutation::new(n, Stream::Holdout.key(seed, &[h]))).collect();
-    let mut seen = vec![0u64; open.len()];
+    let is_kept = |number: u64| holdout.kept.binary_search(&number).is_ok();
+    let mut open = vec![0u64; census.strata.len()];
+    let mut inside: Vec<Option<u32>> = vec![None; open.len()];
+    let mut spans = false;
     rows.each_chunk(&[], |first, rows| {
         for (number, row) in (first..).zip(rows).filter(|(_, row)| row.planned()) {
             let h = row.stratum as usize;
-            if wanted[h] == 0 || !(holdout.may)(number) {
-                continue;
-            }
-            if choose[h].index(seen[h]) < wanted[h] {
-                held_out.push((number, row.stratum));
-                census.modality_rows[row.modality as usize] -= 1;
-                census.stratum_rows[h] -= 1;
-                if row.prototype != NONE {
-                    census.prototype_rows[row.prototype as usize] -= 1;
-                }
-            }
-            seen[h] += 1;
+            spans |= *inside[h].get_or_insert(row.modality) != row.modality;
+            open[h] += u64::from((holdout.may)(number) && !is_kept(number));
         }
         Ok(())
     })?;
+    census.modality_of_stratum = if spans { None } else { inside.into_iter().collect() };
+    let (pool, sizes) = pools(&open, &(holdout.leaves)(census), holdout.share);
+    let wanted = wanted(&sizes, holdout.share, seed);
+    let choose: Vec<Permutation> =
+        (sizes.iter().zip(0..)).map(|(&n, p)| Permutation::new(n, Stream::Holdout.key(seed, &[p]))).collect();
+    let mut seen = vec![0u64; sizes.len()];
+    let mut chosen: Vec<Chosen> = Vec::new();
+    rows.each_chunk(&[], |first, rows| {
+        for (number, &row) in (first..).zip(rows).filter(|(_, row)| row.planned()) {
+            if is_kept(number) {
+                chosen.push(Chosen { number, row, dealt: false });
+            } else if (holdout.may)(number) {
+                let p = pool[row.stratum as usize];
+                if choose[p].index(seen[p]) < wanted[p] {
+                    chosen.push(Chosen { number, row, dealt: true });
+                }
+                seen[p] += 1;
+            }
+        }
+        Ok(())
+    })?;
+    take_out(&mut chosen, census)?;
+    let mut held_out: Vec<HeldOut> =
+        (chosen.iter()).map(|c| HeldOut { row: c.number, stratum: c.row.stratum, content: None }).collect();
+    if let Some(contents) = holdout.contents {
+        describe(&mut held_out, contents, rows)?;
+    }
     census.held_out = held_out.len() as u64;
     Ok(held_out)
+}
+
+/// Takes the chosen rows out of the counts, and lets those go whose stratum or modality would be empty.
+fn take_out(chosen: &mut Vec<Chosen>, census: &mut Census) -> Result<()> {
+    for Chosen { row, .. } in chosen.iter() {
+        census.modality_rows[row.modality as usize] -= 1;
+        census.stratum_rows[row.stratum as usize] -= 1;
+    }
+    for i in (0..chosen.len()).rev() {
+        let Chosen { row, dealt, .. } = chosen[i];
+        let (m, h) = (row.modality as usize, row.stratum as usize);
+        if dealt && (census.modality_rows[m] == 0 || census.stratum_rows[h] == 0) {
+            census.modality_rows[m] += 1;
+            census.stratum_rows[h] += 1;
+            chosen.remove(i);
+        }
+    }
+    for Chosen { row, .. } in chosen.iter().filter(|c| c.row.prototype != NONE) {
+        census.prototype_rows[row.prototype as usize] -= 1;
+    }
+    match chosen.iter().find(|c| census.stratum_rows[c.row.stratum as usize] == 0) {
+        None => Ok(()),
+        Some(c) => Err(Error::input(
+            "dataset",
+            format!("the rows most like row {} are all held out, none is left for the batches", c.number),
+            "deal the held-out rows anew with --deal-holdout",
+        )),
+    }
+}
+
+/// What the held-out rows hold, and how many planned rows hold the same.
+fn describe(held_out: &mut [HeldOut], contents: &RowFile, rows: &Rows) -> Result<()> {
+    let mut bytes = Vec::new();
+    let mut copies: BTreeMap<[u8; CONTENT_BYTES], u64> = BTreeMap::new();
+    let of = |held: &HeldOut, first: u64, bytes: &[u8]| {
+        bytes.as_chunks::<CONTENT_BYTES>().0[(held.row - first) as usize]
+    };
+    for first in (0..rows.total).step_by(CHUNK as usize) {
+        let count = (rows.total - first).min(CHUNK);
+        let from = held_out.partition_point(|h| h.row < first);
+        let to = held_out.partition_point(|h| h.row < first + count);
+        if from < to {
+            contents.read(first, count as usize, &mut bytes)?;
+            for held in &mut held_out[from..to] {
+                let hash = of(held, first, &bytes);
+                held.content = Some(Content { hash, copies: 0 });
+                copies.insert(hash, 0);
+            }
+        }
+    }
+    rows.each_chunk(held_out, |first, rows| {
+        contents.read(first, rows.len(), &mut bytes)?;
+        let hashes = bytes.as_chunks::<CONTENT_BYTES>().0;
+        for (hash, _) in hashes.iter().zip(rows).filter(|(_, row)| row.planned()) {
+            if let Some(n) = copies.get_mut(hash) {
+                *n += 1;
+            }
+        }
+        Ok(())
+    })?;
+    held_out.iter_mut().filter_map(|h| h.content.as_mut()).for_each(|c| c.copies = copies[&c.hash]);
+    Ok(())
 }
 
 /// A bucket's records (row, value) and their order by value.
@@ -342,7 +411,7 @@ struct Cut {
 const UPPER_BITS: u32 = 20;
 
 impl Cut {
-    fn new(rows: &Rows, held_out: &[(u64, u32)], modality_rows: &[u64]) -> Result<Self> {
+    fn new(rows: &Rows, held_out: &[HeldOut], modality_rows: &[u64]) -> Result<Self> {
         let large: Vec<bool> = modality_rows.iter().map(|&n| n > RANKED_AT_ONCE).collect();
         let mut histograms: Vec<Vec<u64>> =
             large.iter().map(|&l| if l { vec![0; 1 << UPPER_BITS] } else { Vec::new() }).collect();

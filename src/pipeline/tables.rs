@@ -156,7 +156,7 @@ pub fn shown(
 ) -> Vec<format::sample::SampleRow> {
     let sample = &prepared.sample;
     let (modality, _) = sample_assignment(fitted, census);
-    let held: std::collections::BTreeSet<u64> = settled.held_out.iter().map(|h| h.0).collect();
+    let held: std::collections::BTreeSet<u64> = settled.held_out.iter().map(|h| h.row).collect();
     let mut places: Vec<usize> =
         (0..sample.rows.len()).filter(|&i| modality[i] != NONE && !held.contains(&sample.rows[i])).collect();
     places.sort_by_key(|&i| (Stream::Shown.key(config.seed, &[sample.rows[i]]), i));

@@ -15,12 +15,15 @@ use std::path::Path;
 use serde::Serialize;
 
 use super::assign::{ROW_BYTES, Ranking, Row, RowWriter, Tally};
+use super::holdout::{self, Older};
 use super::prepare::{Prepared, Roles};
 use super::settle::{self, CHUNK, Holdout, Settled};
 use super::write::{self, Contents};
 use super::{All, Clock, Model, Summary, estimate, whole};
+use crate::batches::strata;
 use crate::batches::weights::Centrality;
 use crate::config::{Check, Config, Run};
+use crate::format::holdout::HeldOut;
 use crate::format::profile::ProfileRow;
 use crate::format::statistics::Statistic;
 use crate::format::{self, Kind, Staging};
@@ -60,16 +63,18 @@ pub struct Updated {
 }
 
 /// Writes to `run.out` the plan in `old`, brought up to date with the data. Files that are as run.json remembers them are
-/// trusted unless `verify`.
+/// trusted unless `verify`. What was held out stays held out, unless `deal_holdout`.
 ///
 /// # Errors
 /// As [`super::plan`]; plans and data that do not belong together.
+#[expect(clippy::too_many_arguments, reason = "the flags of the command")]
 pub fn update(
     old: &Path,
     inputs: &[String],
     limits: &Check,
     refit: bool,
     verify: bool,
+    deal_holdout: bool,
     run: &Run,
     progress: &Progress,
 ) -> Result<Updated> {
@@ -95,9 +100,12 @@ pub fn update(
         if outcome.findings.iter().any(|f| f.id == "plan" && f.answer != check::Answer::Holds) {
             plan.verify()?;
         }
+        let older = Older { plan: &plan, matched: &matched, coverage: &outcome.coverage, deal: deal_holdout };
+        older.check()?;
         let in_order = matched.fresh().is_empty() && outcome.coverage.in_place();
         let (how, why) = match () {
             () if refit => ("refitted", "--refit".to_string()),
+            () if deal_holdout && !outcome.needs_refit() => ("read anew", "--deal-holdout".to_string()),
             () if in_order && matched.only_appended() => {
                 ("unchanged", "the data is what the plan was made from".into())
             }
@@ -123,7 +131,7 @@ pub fn update(
             rows_new: outcome.coverage.new,
             bytes_read: 0,
             bytes: dataset.files().iter().map(|f| f.bytes).sum(),
-            check: outcome,
+            check: outcome.clone(),
             summary: None,
         };
         if how != "unchanged" {
@@ -136,9 +144,9 @@ pub fn update(
             let staging = Staging::begin(&run.out, run.force)?;
             let clock = clock.lap("check");
             let (summary, modalities) = match how {
-                "appended" => append(&all, &plan, &matched, staging, clock),
-                "refitted" => whole(&all, &Model::Match(&plan, &matched), staging, clock, Vec::new()),
-                _ => whole(&all, &Model::Keep(&plan), staging, clock, Vec::new()),
+                "appended" => append(&all, &older, staging, clock),
+                "refitted" => whole(&all, &Model::Match(&older), staging, clock, Vec::new()),
+                _ => whole(&all, &Model::Keep(&older), staging, clock, Vec::new()),
             }?;
             (updated.summary, updated.modalities) = (Some(summary), modalities);
         }
@@ -231,12 +239,12 @@ struct Passed {
 /// Reads the new row groups and merges. All row groups of the plan are there, perhaps at other numbers.
 fn append(
     all: &All<'_>,
-    plan: &Plan,
-    matched: &Matched,
+    older: &Older<'_>,
     staging: Staging,
     clock: Clock,
 ) -> Result<(Summary, Vec<Option<u32>>)> {
     let All { dataset, roles, config, run, inputs, engine } = *all;
+    let Older { plan, matched, .. } = *older;
     let progress = engine.progress();
     let (manifest, sources) = (plan.manifest(), plan.sources()?);
     let fresh = matched.fresh();
@@ -248,7 +256,18 @@ fn append(
             copy_rows(plan, sources[s].first_row, group.rows, &rows, group.first_row)?;
         }
     }
-    let passed = read_new(all, plan, &fresh, &rows)?;
+    let held = older.held()?;
+    // Without the contents of the old ones those of new ones help nobody.
+    let contents = match held.iter().all(|h| h.content.is_some())
+        && (config.batches.holdout > 0.0 || !held.is_empty())
+    {
+        true => Some(RowFile::create(&scratch.join("contents"), holdout::CONTENT_BYTES)?),
+        false => None,
+    };
+    if let Some(contents) = &contents {
+        contents.write(dataset.rows() - 1, &[0; holdout::CONTENT_BYTES])?;
+    }
+    let passed = read_new(all, plan, &fresh, &rows, contents.as_ref())?;
     let clock = clock.lap("assign");
 
     let offsets = plan.strata()?.offsets();
@@ -256,8 +275,6 @@ fn append(
     let modalities = plan.modalities()?;
     // Old rows do not name their prototype: the plan's own counts do.
     let mut tally = passed.tally.clone();
-    let held =
-        plan.table(Kind::Holdout)?.map(|t| format::holdout::decode(&t)).transpose()?.unwrap_or_default();
     for (h, o) in offsets.windows(2).enumerate() {
         *tally.strata.entry(h as u32).or_default() += o[1] - o[0];
     }
@@ -268,12 +285,20 @@ fn append(
         *tally.prototypes.entry(q as u32).or_default() += n;
     }
     let is_new = |row: u64| matched.origin[dataset.locate(row).row_group].is_none();
-    let holdout = Holdout { share: config.batches.holdout, rows: &passed.tally.strata, may: &is_new };
+    let kept = kept_new(older, dataset, &fresh, contents.as_ref())?;
+    let members = plan.strata()?;
+    let leaves = |_: &settle::Census| strata::leaves(members.dendrogram(), members.strata());
+    let holdout = Holdout {
+        share: config.batches.holdout,
+        may: &is_new,
+        kept: &kept,
+        leaves: &leaves,
+        contents: contents.as_ref(),
+    };
     let mut settled = settle::settle(rows, dataset.rows(), &tally, holdout, config.seed, &scratch, progress)?;
     let place = numbers(plan, dataset, matched)?;
-    let moved: Vec<(u64, u32)> = held.iter().map(|&(row, h)| (place(row), h)).collect();
-    settled.held_out.extend(moved);
-    settled.held_out.sort_unstable();
+    settled.held_out.extend(held.iter().map(|&h| HeldOut { row: place(h.row), ..h }));
+    settled.held_out.sort_unstable_by_key(|h| h.row);
     let clock = clock.lap("rank");
 
     let contents = merge(all, plan, matched, &passed, &settled, &place)?;
@@ -285,6 +310,23 @@ fn append(
     let summary =
         write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;
     Ok((summary, was))
+}
+
+/// New rows that are equal to held-out ones.
+fn kept_new(
+    older: &Older<'_>,
+    dataset: &Dataset,
+    fresh: &[usize],
+    contents: Option<&RowFile>,
+) -> Result<Vec<u64>> {
+    let (known, mut kept, mut bytes) = (older.known()?, Vec::new(), Vec::new());
+    let Some(contents) = contents.filter(|_| !known.is_empty()) else { return Ok(kept) };
+    for group in fresh.iter().map(|&g| &dataset.row_groups()[g]) {
+        contents.read(group.first_row, group.rows as usize, &mut bytes)?;
+        let hashes = (group.first_row..).zip(bytes.as_chunks::<{ holdout::CONTENT_BYTES }>().0);
+        kept.extend(hashes.filter(|(_, hash)| known.contains(*hash)).map(|(row, _)| row));
+    }
+    Ok(kept)
 }
 
 /// Rows of samples.arrow as the working file has them.
@@ -326,7 +368,13 @@ fn numbers<'a>(
 }
 
 /// One pass over the new row groups with the old model.
-fn read_new(all: &All<'_>, plan: &Plan, fresh: &[usize], rows: &RowFile) -> Result<Passed> {
+fn read_new(
+    all: &All<'_>,
+    plan: &Plan,
+    fresh: &[usize],
+    rows: &RowFile,
+    contents: Option<&RowFile>,
+) -> Result<Passed> {
     let All { dataset, config, engine, .. } = *all;
     let part = dataset.only(fresh);
     if fresh.is_empty() {
@@ -362,14 +410,14 @@ fn read_new(all: &All<'_>, plan: &Plan, fresh: &[usize], rows: &RowFile) -> Resu
     let stored = plan.reference()?.filter(|r| r.frequency.rows() == R);
     let reference = stored.map(|r| Reference::again(r.frequency, r.phase));
     let pass = (
-        RowWriter { file: rows, ranking: &Ranking::Distance, place: &place },
+        RowWriter { file: rows, ranking: &Ranking::Distance, contents, place: &place },
         Moments::new(shift.clone()),
         Gain::new(label, &shift, config.seed),
         reference,
         Profile::again(profiled),
         Content::new(hashed, first_rows, plan.content_key()?).numbered(numbers.clone()),
     );
-    let assigner = plan.assigner()?.with_encoder(all.roles.encoder)?;
+    let assigner = plan.assigner()?.with_encoder(all.roles.encoder)?.with_contents(contents.is_some());
     let (tally, moments, gain, reference, profile, content) =
         assigner.run(&part, &more, &|_| true, engine, &pass)?;
     Ok(Passed { tally, moments, gain, reference: reference.unwrap_or_default(), profile, content })
@@ -491,7 +539,7 @@ fn merge_sources(
     let mut known: Vec<Hashes> = content.to_vec();
     known.reverse();
     let keyed = plan.content_key()?.is_some();
-    let mut source = |(g, group): (usize, &crate::source::RowGroup)| {
+    let source = |(g, group): (usize, &crate::source::RowGroup)| {
         let place = format::sources::Source {
             file: dataset.files()[group.file].path.clone(),
             row_group: group.row_group as i32,

@@ -34,6 +34,7 @@ pub struct Assigner {
     strata: Strata,
     /// Where modality and column stratify together: the plan's stratum of every pair of them that it has.
     pairs: BTreeMap<u32, u32>,
+    contents: bool,
 }
 
 /// Where rows belong, one entry a row; [`NONE`] and NaN for rows that are left out (`--where`, `--invalid drop`).
@@ -67,7 +68,17 @@ impl Plan {
             None => None,
         };
         let dims = self.manifest().dims as usize;
-        Ok(Assigner { config, dims, encoder: None, features, model, modality, strata, pairs })
+        Ok(Assigner {
+            config,
+            dims,
+            encoder: None,
+            features,
+            model,
+            modality,
+            strata,
+            pairs,
+            contents: false,
+        })
     }
 
     /// Where a row's stratum comes from, and the pairs of [`Assigner`].
@@ -112,6 +123,12 @@ impl Assigner {
         }
         self.encoder = encoder.cloned();
         Ok(self)
+    }
+
+    /// Rows come with hashes of their cells, if `wanted` ([`PointsReader::with_contents`]).
+    pub fn with_contents(mut self, wanted: bool) -> Self {
+        self.contents = wanted;
+        self
     }
 
     /// Assigns every row of a dataset that has the plan's columns; its row filter and its rule for unusable rows hold.
@@ -235,7 +252,8 @@ impl Assigner {
         let keep = |row| selection.contains(row) && keep(row);
         let place = |row| dataset.describe_row(row);
         let reader = InputReader::new(dataset, &inputs, table, encoder, &keep, engine.progress().clone())?;
-        let points = PointsReader::new(&features, reader, self.config.source.invalid, &keep, &place);
+        let points = PointsReader::new(&features, reader, self.config.source.invalid, &keep, &place)
+            .with_contents(self.contents.then_some(&inputs));
         let parts = match encoder {
             Some(_) => parts_of(dataset.rows(), ENCODED_ROWS),
             None => parts(dataset.rows(), self.dims),

@@ -14,6 +14,7 @@ use crate::runtime::{Choosing, LoaderChoice};
 
 use super::Plan;
 use crate::format::Kind;
+use crate::format::holdout::HeldOut;
 
 /// Word of the plan's seed that probe rows are dealt by.
 const PROBE: u64 = 6;
@@ -107,7 +108,14 @@ impl Plan {
 
     /// (row, stratum) of the rows kept out of the batches, ascending by row; None if no split was asked for.
     pub fn holdout(&self) -> Result<Option<Vec<(u64, u32)>>> {
-        self.table(Kind::Holdout)?.map(|t| crate::format::holdout::decode(&t)).transpose()
+        let table = self.table(Kind::Holdout)?;
+        Ok(table.is_some().then_some(self.held_out()?.into_iter().map(|h| (h.row, h.stratum)).collect()))
+    }
+
+    /// The same with what their cells hold; empty if no split was asked for.
+    pub fn held_out(&self) -> Result<Vec<HeldOut>> {
+        let table = self.table(Kind::Holdout)?;
+        Ok(table.map(|t| crate::format::holdout::decode(&t)).transpose()?.unwrap_or_default())
     }
 
     /// At most `size` rows to measure the loss on, stratified, in random order: of the rows held out, or of the planned

@@ -28,7 +28,7 @@ impl Dataset {
             for chunk in leaves.map(|leaf| group.column(leaf)) {
                 let leaf = chunk.column_descr();
                 put(&leaf.path().string());
-                put(&format!("{} {}", leaf.physical_type(), logical(leaf)));
+                put(&format!("{:?} {}", leaf.physical_type(), logical(leaf)));
                 put(&format!("{} {} {}", leaf.type_length(), leaf.max_def_level(), leaf.max_rep_level()));
                 put(&chunk.compression().to_string());
                 let lengths = (chunk.num_values(), chunk.compressed_size(), chunk.uncompressed_size());
@@ -58,12 +58,10 @@ fn logical(leaf: &ColumnDescriptor) -> String {
         TimeUnit::NANOS => "ns",
     };
     match leaf.logical_type_ref() {
-        Some(LogicalType::Decimal { scale, precision }) => format!("decimal {precision} {scale}"),
-        Some(LogicalType::Integer { bit_width, is_signed }) => format!("integer {bit_width} {is_signed}"),
-        Some(LogicalType::Timestamp { is_adjusted_to_u_t_c: utc, unit: u }) => {
-            format!("timestamp {} {utc}", unit(u))
-        }
-        Some(LogicalType::Time { is_adjusted_to_u_t_c: utc, unit: u }) => format!("time {} {utc}", unit(u)),
+        Some(LogicalType::Decimal(x)) => format!("decimal {} {}", x.precision, x.scale),
+        Some(LogicalType::Integer(x)) => format!("integer {} {}", x.bit_width, x.is_signed),
+        Some(LogicalType::Timestamp(x)) => format!("timestamp {} {}", unit(&x.unit), x.is_adjusted_to_u_t_c),
+        Some(LogicalType::Time(x)) => format!("time {} {}", unit(&x.unit), x.is_adjusted_to_u_t_c),
         Some(LogicalType::String) => "string".into(),
         Some(LogicalType::Date) => "date".into(),
         Some(LogicalType::Enum) => "enum".into(),
@@ -72,6 +70,6 @@ fn logical(leaf: &ColumnDescriptor) -> String {
         Some(LogicalType::Uuid) => "uuid".into(),
         Some(LogicalType::Float16) => "float16".into(),
         Some(other) => format!("{other:?}"),
-        None => format!("{} {} {}", leaf.converted_type(), leaf.type_precision(), leaf.type_scale()),
+        None => format!("{:?} {} {}", leaf.converted_type(), leaf.type_precision(), leaf.type_scale()),
     }
 }

@@ -16,18 +16,14 @@
 
 use std::collections::BTreeMap;
 
-use arrow_array::cast::AsArray;
-use arrow_array::types::{Float64Type, Int64Type, UInt64Type};
-use arrow_array::{Array, ArrayRef};
-use arrow_schema::DataType;
+use arrow_array::ArrayRef;
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use crate::features::{State, column};
+use crate::features::{State, column, push_cell};
 use crate::kit::error::Result;
 use crate::kit::rng::Stream;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
-use crate::source::{numbers, text_value};
 
 /// Rows of a leaf of the ordered hash.
 const LEAF: u64 = 64;
@@ -261,51 +257,6 @@ fn row_bytes(item: &Assigned, cells: &[&ArrayRef], i: usize, bytes: &mut Vec<u8>
     }
 }
 
-fn push_cell(bytes: &mut Vec<u8>, cells: &dyn Array, i: usize) {
-    let text = |bytes: &mut Vec<u8>, tag: u8, text: &str| {
-        bytes.push(tag);
-        bytes.extend((text.len() as u64).to_le_bytes());
-        bytes.extend(text.as_bytes());
-    };
-    if cells.is_null(i) {
-        return bytes.push(0);
-    }
-    match cells.data_type() {
-        DataType::Int64 => {
-            bytes.push(1);
-            bytes.extend(cells.as_primitive::<Int64Type>().value(i).to_le_bytes());
-        }
-        DataType::Float64 => {
-            let x = cells.as_primitive::<Float64Type>().value(i);
-            let x = if x.is_nan() { f64::NAN } else { x + 0.0 };
-            bytes.push(2);
-            bytes.extend(x.to_bits().to_le_bytes());
-        }
-        DataType::UInt64 => match i64::try_from(cells.as_primitive::<UInt64Type>().value(i)) {
-            Ok(x) => {
-                bytes.push(1);
-                bytes.extend(x.to_le_bytes());
-            }
-            Err(_) => text(bytes, 5, &text_value(cells, i).unwrap_or_default()),
-        },
-        // Few digits are a float, as they always were; more of them make two values of what would be one.
-        DataType::Decimal128(..) | DataType::Decimal256(..) => {
-            let digits = text_value(cells, i).unwrap_or_default();
-            match digits.bytes().filter(u8::is_ascii_digit).count() {
-                0..=15 => {
-                    let x = numbers(&cells.slice(i, 1)).map_or(0.0, |x| x.value(0));
-                    bytes.push(2);
-                    bytes.extend((x + 0.0).to_bits().to_le_bytes());
-                }
-                _ => text(bytes, 5, &digits),
-            }
-        }
-        DataType::Utf8 => text(bytes, 3, cells.as_string::<i32>().value(i)),
-        DataType::Boolean => bytes.extend([4, cells.as_boolean().value(i) as u8]),
-        _ => text(bytes, 5, &text_value(cells, i).unwrap_or_default()),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -362,7 +313,7 @@ mod tests {
             assert_eq!(content(&turned), content(&back));
             assert!(turned.iter().zip(&back).all(|(a, b)| a != b), "the order is told");
             let one = &data.run(&Content::new(columns(), vec![0], key), 64, 1)[0];
-            assert_eq!(one.content, all.iter().fold(0, |sum, h| sum.wrapping_add(h.content)));
+            assert_eq!(one.content, all.iter().fold(0u128, |sum, h| sum.wrapping_add(h.content)));
             // The last range alone, numbered as it was, has its hashes.
             let tail = reorder(&data, &(170..200).collect::<Vec<_>>());
             let part = Content::new(columns(), vec![0], key).numbered(vec![170]);

@@ -84,6 +84,7 @@ mod fixtures {
                     points: self.points.gather(range.clone()),
                     state: self.modality[range.clone()].iter().map(state).collect(),
                     table: self.table.as_ref().map(|t| t.slice(range.start, range.len())),
+                    contents: Vec::new(),
                 },
                 modality: self.modality[range.clone()].to_vec(),
                 stratum: self.stratum[range].to_vec(),

@@ -503,3 +503,135 @@ def test_held_out_rows_stay_held_out(batchwright, tmp_path):
     then = set(table(tmp_path / "plan", "holdout.arrow")["row"].to_pylist())
     now = set(table(tmp_path / "new", "holdout.arrow")["row"].to_pylist())
     assert {r for r in now if r < 1500} == then and len(now) - len(then) == pytest.approx(0.1 * (rows.num_rows - 1500), abs=2)
+
+
+# ---------------------------------------------------------------- rows that are held out, however the data changes
+
+
+def holdout_data(folder, rows=900, seed=0):
+    r = np.random.default_rng(seed)
+    centers = r.normal(size=(6, 8)) * 6
+    kind = r.integers(0, 6, rows)
+    x = (centers[kind] + r.normal(size=(rows, 8))).astype(np.float32)
+    return x, kind
+
+
+def write_rows(path, x, kind, **how):
+    vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])
+    pq.write_table(pa.table({"v": vectors, "kind": kind}), path, **how)
+
+
+def held_rows(plan, x):
+    return {x[r].tobytes() for r in table(plan, "holdout.arrow")["row"].to_pylist()}
+
+
+def batch_rows(plan, x):
+    planned = table(plan, "samples.arrow")["modality"].is_valid().to_numpy()
+    return {x[r].tobytes() for r in np.flatnonzero(planned)}
+
+
+@pytest.mark.parametrize("change", ["as it is", "reordered", "rewritten", "changed", "appended", "prepended"])
+@pytest.mark.parametrize("refit", [False, True])
+def test_held_out_rows_stay_held_out_in_every_update(batchwright, tmp_path, change, refit):
+    folder = tmp_path / "data"
+    folder.mkdir()
+    x, kind = holdout_data(folder)
+    write_rows(folder / "b.parquet", x, kind, row_group_size=100)
+    made = batchwright("plan", folder, "-o", tmp_path / "plan", "--holdout", "0.1", "--resolution", "500", "--transform", "standard")
+    assert made.returncode == 0, made.stderr
+    then = held_rows(tmp_path / "plan", x)
+    assert len(then) == 90
+    trained = batch_rows(tmp_path / "plan", x)
+    more, more_kind = holdout_data(folder, 300, 0)
+    copies = np.stack([np.frombuffer(row, np.float32) for row in sorted(then)[:5]])
+    now = x
+    if change == "reordered":
+        order = np.random.default_rng(1).permutation(len(x))
+        now = x[order]
+        write_rows(folder / "b.parquet", now, kind[order], row_group_size=100)
+    elif change == "rewritten":
+        write_rows(folder / "b.parquet", x, kind, row_group_size=130, compression="zstd")
+    elif change == "changed":  # a label of every tenth row, and some rows are new
+        now = x.copy()
+        gone = [r for r in range(0, 900, 30)]
+        now[gone] += 0.5
+        write_rows(folder / "b.parquet", now, np.where(np.arange(900) % 10 == 0, 0, kind), row_group_size=100)
+    elif change in ("appended", "prepended"):
+        added = np.concatenate([more + np.float32(0.25), copies])
+        name = "c" if change == "appended" else "a"
+        write_rows(folder / f"{name}.parquet", added, np.concatenate([more_kind, np.zeros(5, np.int64)]))
+        now = np.concatenate([x, added] if change == "appended" else [added, x])
+    done = batchwright("update", tmp_path / "plan", folder, "-o", tmp_path / "new", "--json", "--far", "0.9", *["--refit"] * refit)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    if told["how"] == "unchanged":
+        assert change == "as it is" or change == "rewritten"
+        return
+    there = {row.tobytes() for row in now}
+    assert not then & batch_rows(tmp_path / "new", now), f"{told['how']}: held-out rows came into the batches"
+    held = held_rows(tmp_path / "new", now)
+    assert then & there <= held
+    assert not held & trained, "rows that were trained on are held out"
+    if change in ("appended", "prepended"):
+        rows = table(tmp_path / "new", "holdout.arrow").num_rows
+        assert rows - 90 - 5 == pytest.approx(30, abs=2)
+
+
+def test_a_plan_of_format_1_0_knows_its_held_out_rows_by_number_alone(batchwright, tmp_path):
+    import blake3
+
+    folder = tmp_path / "data"
+    folder.mkdir()
+    x, kind = holdout_data(folder)
+    write_rows(folder / "a.parquet", x, kind, row_group_size=100)
+    plan = tmp_path / "plan"
+    assert batchwright("plan", folder, "-o", plan, "--holdout", "0.1", "--resolution", "500", "--epochs", "0").returncode == 0
+    older_format(plan, blake3.blake3)
+    ok = batchwright("check", plan, folder)
+    assert ok.returncode == 0 and "format 1.0" in ok.stdout, ok.stdout + ok.stderr
+    write_rows(folder / "a.parquet", x[::-1].copy(), kind[::-1].copy(), row_group_size=100)
+    refused = batchwright("update", plan, folder, "-o", tmp_path / "new")
+    assert refused.returncode == 3 and "--deal-holdout" in refused.stderr, refused.stderr
+    done = batchwright("update", plan, folder, "-o", tmp_path / "new", "--deal-holdout")
+    assert done.returncode == 0, done.stderr
+    assert "content" in table(tmp_path / "new", "holdout.arrow").column_names
+
+
+def older_format(plan, blake3):
+    """The plan without what format 1.1 added."""
+    j = json.loads((plan / "plan.json").read_text())
+    j["format"] = "1.0"
+    del j["seal"]
+    for name, new in (("sources.arrow", ["ordered", "types"]), ("holdout.arrow", ["content", "copies"])):
+        old = table(plan, name).drop_columns(new)
+        meta = {k: v for k, v in old.schema.metadata.items() if k != b"key"}
+        options = pa.ipc.IpcWriteOptions(metadata_version=pa.ipc.MetadataVersion.V5)
+        with pa.OSFile(str(plan / name), "wb") as f, pa.ipc.new_file(f, old.schema.with_metadata(meta), options=options) as w:
+            w.write_table(old)
+        entry = next(f for f in j["files"] if f["path"] == name)
+        data = (plan / name).read_bytes()
+        entry.update(bytes=len(data), blake3=blake3(data).hexdigest())
+    canonical = json.dumps(j["config"], sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+    text = f"format 1.0\nconfig {canonical}\n" + "".join(
+        f"file {f['path']} {f['blake3']}\n" for f in sorted(j["files"], key=lambda f: f["path"]) if f["path"] != "sources.arrow"
+    )
+    j["plan"] = blake3(text.encode()).hexdigest()
+    (plan / "plan.json").write_text(json.dumps(j, indent=2, ensure_ascii=False) + "\n")
+
+
+def test_the_same_bytes_under_another_type_and_forged_sums_are_other_rows(batchwright, tmp_path):
+    path = tmp_path / "a.parquet"
+    x, kind = holdout_data(tmp_path, 300)
+
+    def write(scale):
+        vectors = pa.FixedSizeListArray.from_arrays(pa.array(x.reshape(-1)), x.shape[1])
+        cents = pa.array(range(300), pa.int32()).cast(pa.decimal128(9, 0))
+        unscaled = pa.Array.from_buffers(pa.decimal128(9, scale), 300, cents.buffers())
+        pq.write_table(pa.table({"v": vectors, "price": unscaled}), path, store_decimal_as_integer=True, write_statistics=False, compression="none")
+
+    write(2)
+    assert batchwright("plan", path, "-o", tmp_path / "plan", "--features", "v,price", "--resolution", "200").returncode == 0
+    assert batchwright("check", tmp_path / "plan", path).returncode == 0
+    write(1)
+    other = batchwright("check", tmp_path / "plan", path)
+    assert other.returncode == 1, other.stdout + other.stderr

@@ -334,11 +334,14 @@ fn find_in_place(source: &Source, segments: &mut [Segment]) -> bool {
     let range = rows_of(source);
     let inside = |s: &&Segment| s.state.is_none() && range.start <= s.rows.start && s.rows.end <= range.end;
     let (rows, content) = sum(segments.iter().filter(inside));
+    if rows != source.rows {
+        return false;
+    }
     let all = segments.iter().filter(inside).map(|s| s.hashes.clone()).reduce(|mut all, next| {
         all.join(next);
         all
     });
-    let Some(all) = all.filter(|_| rows == source.rows) else { return false };
+    let all = all.unwrap_or_default();
     let proven = match source.ordered {
         Some(ordered) => all.ordered() == Some(ordered),
         None => content == source.content && source.sequence == Some(all.sequence),
