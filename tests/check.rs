@@ -41,6 +41,23 @@ fn write(path: &Path, rows: std::ops::Range<u64>, change: impl Fn(u64, &mut [f32
     writer.close().unwrap();
 }
 
+/// The same rows, cut or filled up with ones to a length of their own.
+fn write_points(path: &Path, rows: std::ops::Range<u64>, length: impl Fn(u64) -> usize) {
+    write(path, rows.clone(), as_it_is);
+    let file = File::open(path).unwrap();
+    let batches = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+    let batches: Vec<RecordBatch> = batches.build().unwrap().map(Result::unwrap).collect();
+    let batch = arrow_select::concat::concat_batches(&batches[0].schema(), &batches).unwrap();
+    let points = rows.map(|i| Some(vec![Some(1.0); length(i)]));
+    let points = ListArray::from_iter_primitive::<Float32Type, _, _>(points);
+    let mut columns = batch.columns().to_vec();
+    columns[0] = Arc::new(points);
+    let batch = RecordBatch::try_new(batch.schema(), columns).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
 fn as_it_is(_: u64, _: &mut [f32], _: &mut String) {}
 
 /// A folder with the data in `data/` and plans beside it.
@@ -230,6 +247,74 @@ fn bad_rows_and_bad_files_are_told() {
     write(&world.file("d"), 3000..3400, as_it_is);
     let error = check::check(&world.run.out, &world.data(), &limits, &world.run, &progress).unwrap_err();
     assert_eq!(error.exit_code(), 130);
+}
+
+/// Rows that cannot be used are no part of the comparison: their share is a finding of its own, with the reasons.
+#[test]
+fn invalid_rows_are_counted_against_those_of_the_plan() {
+    let world = World::new(|c| c.source.invalid = source::Invalid::Drop);
+    let found = |outcome: &Outcome| outcome.findings.iter().find(|f| f.id == "invalid-rows").cloned();
+    write(&world.file("c"), 3000..5000, |i, point, _| {
+        if i % 2 == 0 {
+            point[1] = f32::NAN;
+        }
+    });
+    let outcome = world.check("plan");
+    assert_eq!((outcome.exit_code(), outcome.compared, outcome.invalid), (1, 1000, 1000));
+    let invalid = found(&outcome).expect("half of the rows cannot be used");
+    let said = "invalid rows: 0.0 % -> 50.0 % (column `embedding` has NaN: 1000 rows)";
+    assert_eq!((invalid.answer, &invalid.message[..]), (Answer::Drifted, said));
+    assert_eq!(outcome.diagnosis[0].symptom, Symptom::Invalid);
+    assert!(outcome.failures().all(|f| f.id == "invalid-rows"), "{:?}", outcome.diagnosis);
+
+    // A plan of such data has its share of them.
+    let progress = Progress::default();
+    let config = world.open("plan").config().unwrap();
+    let run = Run { out: world.dir.path().join("used"), ..world.run.clone() };
+    pipeline::plan(&world.data(), &config, &run, &progress).unwrap();
+    write(&world.file("d"), 5000..6000, |i, point, _| {
+        if i % 5 == 0 {
+            point[1] = f32::INFINITY;
+        }
+    });
+    let outcome = world.check("used");
+    let invalid = found(&outcome).expect("both have invalid rows");
+    assert_eq!((invalid.answer, outcome.exit_code()), (Answer::Holds, 0), "{}", invalid.message);
+
+    std::fs::remove_file(world.file("d")).unwrap();
+    write_points(&world.file("c"), 3000..4000, |i| if i % 4 == 0 { 2 } else { 3 });
+    let outcome = world.check("plan");
+    let invalid = found(&outcome).expect("some are too short");
+    assert!(invalid.message.ends_with("(column `embedding` has 2 numbers, not 3: 250 rows)"), "{invalid:?}");
+}
+
+/// What lies far out in the plan's own data may do so in new data.
+#[test]
+fn outliers_of_the_plan_are_not_unlike_it() {
+    let world = World::new(|_| {});
+    let scattered = |i: u64, point: &mut [f32], _: &mut String| {
+        if key(9, &[i]) % 50 == 0 {
+            point.iter_mut().zip(0..).for_each(|(x, j)| *x = 60.0 * normal(key(10, &[i, j])) as f32);
+        }
+    };
+    write(&world.file("b"), 0..3000, scattered);
+    let config = world.open("plan").config().unwrap();
+    let run = Run { force: true, ..world.run.clone() };
+    pipeline::plan(&world.data(), &config, &run, &Progress::default()).unwrap();
+    write(&world.file("c"), 3000..6000, scattered);
+    let outcome = world.check("plan");
+    let far = outcome.findings.iter().find(|f| f.id == "far-rows").unwrap();
+    assert!(far.answer == Answer::Holds && far.effect < Some(0.006), "{far:?}");
+    // Three in a hundred farther out than all of them are.
+    write(&world.file("c"), 3000..4000, |i, point, kind| {
+        scattered(i, point, kind);
+        if i % 33 == 0 {
+            point.fill(500.0);
+        }
+    });
+    let outcome = world.check("plan");
+    let far = outcome.findings.iter().find(|f| f.id == "far-rows").unwrap();
+    assert_eq!((far.answer, outcome.diagnosis[0].symptom), (Answer::Drifted, Symptom::NewModality));
 }
 
 /// The answer is the same on any number of threads.

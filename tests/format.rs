@@ -156,6 +156,7 @@ fn small_prototypes() -> prototypes::Prototypes {
         stratum: vec![0, 1, 1],
         rows: vec![2, 1, 1],
         reach: vec![(0.5, 1.25), (1.0, 3.0)],
+        reach_rows: Some(9),
         centers: Matrix::from_vec(3, 2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
     }
 }

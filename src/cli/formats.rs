@@ -164,7 +164,14 @@ fn human(o: &Outcome, look: Look) -> Text {
         }
         facts.extend(style::listed("row groups", groups));
     }
-    facts.push(line("compared", format!("{} with the plan's statistics", style::plural(o.compared, "row"))));
+    let invalid = match o.invalid {
+        0 => String::new(),
+        n => format!("; {} not", style::plural(n, "invalid row")),
+    };
+    facts.push(line(
+        "compared",
+        format!("{} with the plan's statistics{invalid}", style::plural(o.compared, "row")),
+    ));
     facts.push(line("read", format!("{} in {}", style::bytes(o.bytes_read), style::seconds(o.seconds))));
     out += style::facts(&facts, look);
 
@@ -583,6 +590,7 @@ mod tests {
             findings: (0..findings).map(finding).collect(),
             coverage: Default::default(),
             compared: 2400,
+            invalid: 0,
             modalities: Vec::new(),
             limits: Default::default(),
             bytes_read: 1 << 20,

@@ -34,7 +34,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::kit::matrix::Matrix;
-use crate::source::Element;
+use crate::source::{Bad, Element};
 
 /// Which columns make a row's point, and how.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -111,6 +111,8 @@ pub struct Points {
     /// Hashes of the feature cells as they lie in the dataset, where they were asked for
     /// ([`PointsReader::with_contents`]).
     pub contents: Vec<[u8; 16]>,
+    /// Why rows are [`State::Invalid`], ascending.
+    pub bad: Vec<Bad>,
     /// The columns beside the features that the passes want (label, id, profile, strata); None if none.
     pub table: Option<RecordBatch>,
 }

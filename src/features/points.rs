@@ -56,14 +56,12 @@ impl<'a, R: Read<Item = RawRows>> PointsReader<'a, R> {
         let state = |&row| if (self.keep)(row) { State::Planned } else { State::Filtered };
         into.state.extend(into.rows.iter().map(state));
         // A row that the filter leaves out may hold anything.
-        for b in &bad {
-            if into.state[b.index] == State::Planned {
-                match self.invalid {
-                    Invalid::Error => return Err(self.unusable(into.rows[b.index], b)),
-                    Invalid::Drop => into.state[b.index] = State::Invalid,
-                }
-            }
+        bad.retain(|b| into.state[b.index] == State::Planned);
+        if let (Invalid::Error, Some(b)) = (self.invalid, bad.first()) {
+            return Err(self.unusable(into.rows[b.index], b));
         }
+        bad.iter().for_each(|b| into.state[b.index] = State::Invalid);
+        into.bad = bad;
         for (i, &state) in into.state.iter().enumerate() {
             if state != State::Planned {
                 into.points.row_mut(i).fill(0.0);

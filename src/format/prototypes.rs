@@ -38,13 +38,19 @@ pub const CONTRACT: Contract = Contract {
             "finite",
         ),
     ],
-    metadata: &[(
-        "reach",
-        "JSON list of [level, distance]: the shares `level` of the planned rows are no farther than `distance` from their nearest \
+    metadata: &[
+        (
+            "reach",
+            "JSON list of [level, distance]: the shares `level` of the planned rows are no farther than `distance` from their nearest \
          prototype, in feature space: sqrt(|z - center|^2 + max(0, d^2 - |z - m|^2)), d the row's distance to its modality's center \
-         and m that center projected; rows of the fit sample as if their prototype had been fitted without them. A row beyond \
-         the last but one is unlike anything in the plan",
-    )],
+         and m that center projected; rows of the fit sample as if their prototype had been fitted without them: min(|z - center| n / (n - 1), \
+         |z - next center|), n its sampled rows. A row beyond the last but one is unlike anything in the plan",
+        ),
+        (
+            "reach_rows",
+            "rows that `reach` tells of (since 1.1; without it, rows alone in their prototype were passed over)",
+        ),
+    ],
 };
 
 /// All prototypes, column by column.
@@ -58,16 +64,21 @@ pub struct Prototypes {
     pub centers: Matrix,
     /// (level, distance): see the contract; empty if the writer did not know it.
     pub reach: Vec<(f64, f64)>,
+    /// Rows that `reach` tells of; None before 1.1, where rows alone in their prototype were passed over.
+    pub reach_rows: Option<u64>,
 }
 
 pub fn encode(all: &Prototypes) -> Table {
     let n = all.modality.len();
     let stratum = (0..n).map(|i| all.stratum.get(i).copied());
+    let reach = serde_json::to_string(&all.reach).expect("numbers are JSON");
+    let mut metadata = Metadata::from([("reach".into(), reach)]);
+    metadata.extend(all.reach_rows.map(|rows| ("reach_rows".into(), rows.to_string())));
     Table::new(
         Kind::Prototypes,
         &Shape { projected: all.centers.cols(), ..Shape::default() },
         &[],
-        Metadata::from([("reach".into(), serde_json::to_string(&all.reach).expect("numbers are JSON"))]),
+        metadata,
         vec![
             Arc::new(UInt32Array::from_iter_values(0..n as u32)),
             Arc::new(UInt32Array::from(all.modality.clone())),
@@ -91,8 +102,11 @@ pub fn decode(table: &TableReader) -> Result<Prototypes> {
     }
     let reach = table.metadata("reach").map_or(Ok(Vec::new()), serde_json::from_str);
     let reach = reach.map_err(|e| table.damaged(format!("`reach` is no list of pairs: {e}")))?;
+    let reach_rows = table.metadata("reach_rows").map(str::parse).transpose();
+    let reach_rows = reach_rows.map_err(|e| table.damaged(format!("`reach_rows` is no number: {e}")))?;
     Ok(Prototypes {
         reach,
+        reach_rows,
         modality: table.numbers::<UInt32Type>("modality")?,
         stratum,
         rows: table.numbers::<UInt64Type>("rows")?,

@@ -22,7 +22,7 @@ use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{FullMoments, Moments};
 use crate::statistics::profile::{Profile, ProfileRow};
-use crate::statistics::reach::Reach;
+use crate::statistics::reach::{Reach, Reached};
 use crate::statistics::reference::{RandomFeature, Reference};
 
 /// One row in the working file, little endian: prototype, modality, stratum (`u32`, [`NONE`] out of the plan), distance
@@ -248,7 +248,7 @@ pub struct Passed {
     pub content: Vec<Hashes>,
     pub content_key: u64,
     /// How far rows are from their prototypes.
-    pub reach: Vec<(f64, f64)>,
+    pub reach: Reached,
 }
 
 /// Reads every row once. Besides what it found: one [`Row`] per row of the dataset, ids of the fit. `content_key`: that of an
@@ -305,7 +305,7 @@ pub fn assign(
         Gain::new(label, &mean, config.seed),
         (
             Reference::new(fitted.z(prepared), config.seed),
-            Reach::new(&fitted.model).fitted_on(&sample.rows, &fitted.sample),
+            Reach::new(&fitted.model).fitted_on(&sample.rows, fitted.z(prepared)),
         ),
         profile,
         Content::new(named, first_rows, Some(content_key)),

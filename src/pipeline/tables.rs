@@ -141,7 +141,8 @@ pub fn prototypes(fitted: &Fitted, pass: &Passed, census: &Census) -> format::pr
         modality: of(&model.modality, &census.modalities),
         stratum: if model.stratum.is_empty() { Vec::new() } else { of(&model.stratum, &census.strata) },
         rows: census.prototype_rows.clone(),
-        reach: pass.reach.clone(),
+        reach: pass.reach.levels.clone(),
+        reach_rows: Some(pass.reach.rows),
         centers: model.prototypes.gather(census.prototypes.iter().map(|&q| q as usize)),
     }
 }

@@ -194,6 +194,13 @@ pub struct Bad {
     pub reason: String,
 }
 
+impl Bad {
+    /// The reason without the place, by which rows are counted.
+    pub fn kind(&self) -> &str {
+        self.reason.split(" at place ").next().unwrap_or(&self.reason)
+    }
+}
+
 /// Rows `range` as a set of places, used all over this module.
 pub(crate) fn width(range: &Range<u64>) -> usize {
     (range.end - range.start) as usize

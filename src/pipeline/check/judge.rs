@@ -23,7 +23,7 @@ pub struct Judge<'a> {
     /// Rows that are compared.
     rows: f64,
     tests: Vec<Test>,
-    /// What could not be tested for want of rows.
+    /// What could not be tested.
     untested: Vec<Finding>,
 }
 
@@ -37,6 +37,21 @@ struct About {
     threshold: f64,
 }
 
+impl About {
+    fn finding(self) -> Finding {
+        Finding {
+            id: self.id.into(),
+            group: self.group,
+            subject: self.subject,
+            level: Level::Error,
+            formula: self.formula.into(),
+            setting: Some(format!("check.{}", self.setting)),
+            threshold: Some(self.threshold),
+            ..Finding::default()
+        }
+    }
+}
+
 impl<'a> Judge<'a> {
     pub fn new(limits: &'a Check, rows: f64) -> Self {
         Judge { limits, rows, tests: Vec::new(), untested: Vec::new() }
@@ -47,26 +62,16 @@ impl<'a> Judge<'a> {
     }
 
     fn add(&mut self, about: About, comparison: Option<Comparison>, text: String, named: Vec<Moved>) {
-        let finding = Finding {
-            id: about.id.into(),
-            group: about.group,
-            subject: about.subject,
-            level: Level::Error,
-            formula: about.formula.into(),
-            setting: Some(format!("check.{}", about.setting)),
-            threshold: Some(about.threshold),
-            message: text,
-            named,
-            ..Finding::default()
+        let Some(comparison) = comparison else {
+            return self.unknown(about, "too few rows to compare".into());
         };
-        match comparison {
-            Some(comparison) => self.tests.push(Test { finding, comparison }),
-            None => self.untested.push(Finding {
-                answer: Answer::CannotTell,
-                message: "too few rows to compare".into(),
-                ..finding
-            }),
-        }
+        let finding = Finding { message: text, named, ..about.finding() };
+        self.tests.push(Test { finding, comparison });
+    }
+
+    /// What cannot be told, and why.
+    fn unknown(&mut self, about: About, message: String) {
+        self.untested.push(Finding { answer: Answer::CannotTell, message, ..about.finding() });
     }
 
     /// Holm's correction over all tests; then each is drift if it is significant and large enough, unknown if something as
@@ -162,11 +167,33 @@ impl<'a> Judge<'a> {
 
     /// Everything that takes a look at the rows themselves.
     pub fn rows(&mut self, then: &Then, now: &Now) {
+        self.invalid(then, now);
         self.distances(then, now);
         self.features(then, now);
         for (column, counts) in then.columns.iter().zip(&now.columns) {
             self.column(then.planned(), column, counts);
         }
+    }
+
+    /// Rows whose features cannot be used, against those that the plan left out.
+    fn invalid(&mut self, then: &Then, now: &Now) {
+        let counts = ([then.invalid(), then.planned()], [now.rows.invalid, now.rows.count]);
+        if counts.0[0] + counts.1[0] == 0.0 {
+            return;
+        }
+        self.add(
+            About {
+                id: "invalid-rows",
+                group: Group::Features,
+                subject: String::new(),
+                formula: "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the share of rows whose features cannot be used",
+                setting: "share",
+                threshold: self.limits.share,
+            },
+            drift::shares(&counts.0, &counts.1, self.confidence()).map(|f| f.1),
+            format!("invalid rows: {}{}", from_to(&counts.0, &counts.1, 0), faults(&now.rows.faults)),
+            Vec::new(),
+        );
     }
 
     fn distances(&mut self, then: &Then, now: &Now) {
@@ -190,23 +217,28 @@ impl<'a> Judge<'a> {
                 Vec::new(),
             );
         }
-        if then.reach.len() >= 2 {
-            let (n, far) = (now.rows.compared as f64, now.rows.far as f64);
-            let share = far / n.max(1.0);
-            self.add(
-                About {
-                    id: "far-rows",
-                    group: Group::Modalities,
-                    subject: String::new(),
-                    formula: "share of rows farther from every prototype than 99.9 % of the plan's rows, Wilson's interval",
-                    setting: "far",
-                    threshold: limits.far,
-                },
-                drift::excess(far, n, limits.far, confidence),
-                format!("{} of the rows are unlike anything in the plan", percent(share)),
-                Vec::new(),
-            );
+        if then.reach.len() < 2 {
+            return;
         }
+        let (n, far) = (now.rows.compared as f64, now.rows.far as f64);
+        let about = About {
+            id: "far-rows",
+            group: Group::Modalities,
+            subject: String::new(),
+            formula: "share of rows farther from every prototype than 99.9 % of the plan's rows, Wilson's interval, binomial test",
+            setting: "far",
+            threshold: limits.far,
+        };
+        if then.reach_lacks > 0.001 * then.sampled {
+            let text = format!(
+                "this plan passed over about {} of {} rows when it measured how far rows may be: make it anew (`update --refit`)",
+                then.reach_lacks, then.sampled
+            );
+            self.unknown(about, text);
+            return;
+        }
+        let text = format!("{} of the rows are unlike anything in the plan", percent(far / n.max(1.0)));
+        self.add(about, drift::excess(far, n, limits.far, confidence), text, Vec::new());
     }
 
     fn features(&mut self, then: &Then, now: &Now) {
@@ -563,6 +595,9 @@ pub fn diagnose(findings: &[Finding], then: Option<(&Then, &Now)>, limits: &Chec
             say(Symptom::OtherFeatures, "features", text);
         }
     }
+    if let Some(f) = drifted("invalid-rows") {
+        say(Symptom::Invalid, "features", f.message.clone());
+    }
     if !space && let Some(f) = drifted("far-rows") {
         let text = format!("{}: possibly a new modality", f.message);
         say(Symptom::NewModality, "modalities", text);
@@ -617,6 +652,23 @@ pub fn lost_columns(then: &Then, dataset: &Dataset) -> Vec<Finding> {
 
 pub fn modality_name(m: usize, name: &str) -> String {
     if name.is_empty() { format!("modality {m}") } else { format!("modality {m} ({name})") }
+}
+
+/// Kinds of unusable rows that are named.
+const FAULTS_NAMED: usize = 4;
+
+/// Why rows cannot be used, the most frequent reasons: " (column `v` has NaN: 200 rows)".
+pub fn faults(of: &BTreeMap<(String, String), u64>) -> String {
+    let mut by_size: Vec<_> = of.iter().collect();
+    by_size.sort_by_key(|(_, n)| std::cmp::Reverse(**n));
+    let one = |((column, reason), n): &(&(String, String), &u64)| {
+        format!("column `{column}` {reason}: {n} row{}", if **n == 1 { "" } else { "s" })
+    };
+    let mut named: Vec<String> = by_size.iter().take(FAULTS_NAMED).map(one).collect();
+    if by_size.len() > FAULTS_NAMED {
+        named.push(format!("and {} more reasons", by_size.len() - FAULTS_NAMED));
+    }
+    if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) }
 }
 
 fn from_to(then: &[f64], now: &[f64], i: usize) -> String {

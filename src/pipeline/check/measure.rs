@@ -7,12 +7,13 @@ use arrow_array::cast::AsArray;
 use arrow_schema::DataType;
 
 use super::coverage::Fresh;
-use crate::features::{State, column, numbers};
+use crate::features::{column, numbers};
 use crate::format::profile::ProfileRow;
 use crate::format::statistics::Statistic;
 use crate::kit::error::Result;
 use crate::kit::ids::NONE;
 use crate::modalities::Assigned;
+use crate::modalities::sample::BLOCKS;
 use crate::parts::{Local, Pass};
 use crate::plan::{Assigner, Plan};
 use crate::source::{Dataset, Kind, Selection, text_value};
@@ -34,6 +35,10 @@ pub struct Then {
     pub statistics: Vec<Statistic>,
     pub reference: Option<crate::format::reference::Reference>,
     pub reach: Vec<(f64, f64)>,
+    /// Rows of the fit sample that `reach` passed over, at a guess.
+    pub reach_lacks: f64,
+    /// Rows of the fit sample.
+    pub sampled: f64,
     pub columns: Vec<Column>,
 }
 
@@ -60,12 +65,23 @@ impl Then {
     pub fn read(plan: &Plan) -> Result<Then> {
         let modalities = plan.modalities()?;
         let offsets = plan.strata()?.offsets();
+        let prototypes = plan.prototypes()?.unwrap_or_default();
+        let planned = plan.manifest().rows_planned as f64;
+        let sampled = planned.min(BLOCKS as f64 * f64::from(plan.config()?.modalities.resolution));
+        // A sampled row alone in its prototype. Only the planned rows of a prototype are known.
+        let alone = |rows: u64| rows as f64 * (sampled / planned.max(1.0)) < 2.0;
+        let reach_lacks = match prototypes.reach_rows {
+            Some(_) => 0.0,
+            None => prototypes.rows.iter().filter(|&&rows| alone(rows)).count() as f64,
+        };
         Ok(Then {
             modality_rows: modalities.iter().map(|m| m.rows as f64).collect(),
             stratum_rows: offsets.windows(2).map(|o| (o[1] - o[0]) as f64).collect(),
             statistics: plan.statistics()?.into_iter().filter(|s| s.modality.is_none()).collect(),
             reference: plan.reference()?,
-            reach: plan.prototypes()?.unwrap_or_default().reach,
+            reach: prototypes.reach,
+            reach_lacks,
+            sampled,
             columns: columns(&plan.profile()?.unwrap_or_default()),
             modalities,
         })
@@ -73,6 +89,11 @@ impl Then {
 
     pub fn planned(&self) -> f64 {
         self.stratum_rows.iter().sum()
+    }
+
+    /// Rows that the plan left out because their features cannot be used.
+    pub fn invalid(&self) -> f64 {
+        self.statistics.first().map_or(0.0, |s| s.nulls as f64)
     }
 }
 
@@ -185,6 +206,8 @@ pub fn readable(dataset: &Dataset, column: &Column) -> bool {
 pub struct Rows {
     pub count: f64,
     pub invalid: f64,
+    /// Invalid rows by column and reason.
+    pub faults: BTreeMap<(String, String), u64>,
     pub modality: BTreeMap<u32, u64>,
     pub stratum: BTreeMap<u32, u64>,
     /// Rows by decile of the distance to the centre, among the plan's rows of the same modality (large ones only).
@@ -214,10 +237,13 @@ impl Pass for Distances<'_> {
     fn partial(&self, item: &Assigned) -> Result<Rows> {
         let mut rows = Rows::default();
         let limit = self.then.reach.len().checked_sub(2).map(|i| self.then.reach[i].1);
+        for bad in &item.points.bad {
+            rows.invalid += 1.0;
+            *rows.faults.entry((bad.column.clone(), bad.kind().into())).or_default() += 1;
+        }
         for (i, x) in item.points.points.iter_rows().enumerate() {
             let m = item.modality[i];
             if m == NONE {
-                rows.invalid += f64::from(u8::from(item.points.state[i] == State::Invalid));
                 continue;
             }
             rows.count += 1.0;
@@ -246,6 +272,9 @@ impl Pass for Distances<'_> {
             for (id, n) in from {
                 *into.entry(id).or_default() += n;
             }
+        }
+        for (fault, n) in right.faults {
+            *left.faults.entry(fault).or_default() += n;
         }
         left.deciles.iter_mut().zip(right.deciles).for_each(|(a, b)| *a += b);
         Rows {

@@ -29,7 +29,7 @@ use crate::modalities::model::UNKNOWN_VALUE;
 use crate::parts::Local;
 use crate::plan::{Assigner, Plan};
 use crate::source::Dataset;
-use coverage::{Coverage, Fresh, Matched};
+use coverage::{Coverage, Matched};
 use judge::Judge;
 pub use judge::{modality_name, number, percent};
 use measure::{Now, Then};
@@ -139,6 +139,8 @@ pub enum Symptom {
     /// Features of the same length that point elsewhere: another model.
     Rotated,
     OtherFeatures,
+    /// Rows whose features cannot be used.
+    Invalid,
     /// Rows far from every prototype.
     NewModality,
     New,
@@ -183,8 +185,11 @@ pub struct Outcome {
     /// In the order of the groups.
     pub findings: Vec<Finding>,
     pub coverage: Coverage,
-    /// Rows whose distribution was compared with the plan's.
+    /// New rows whose distribution was compared with the plan's.
     pub compared: u64,
+    /// New rows that were not: their features are null, NaN, infinite or of another length.
+    #[serde(default)]
+    pub invalid: u64,
     pub modalities: Vec<ModalityShare>,
     pub limits: config::Check,
     pub bytes_read: u64,
@@ -295,6 +300,7 @@ pub fn compare(
             ..Coverage::default()
         },
         compared: 0,
+        invalid: 0,
         modalities: Vec::new(),
         limits: limits.clone(),
         bytes_read: 0,
@@ -348,7 +354,7 @@ pub fn compare(
     let matched = coverage::match_groups(plan, dataset, limits.quick, engine)?;
     findings.extend(judge::lost_columns(&then, dataset));
     let read = look(plan, dataset, &matched, &assigner, &then, engine);
-    let (coverage, fresh, now) = match read {
+    let (coverage, now) = match read {
         Ok(read) => read,
         // A row that no modality or stratum takes.
         Err(Error::Input { column, reason, .. }) if reason.contains(UNKNOWN_VALUE) => {
@@ -368,15 +374,16 @@ pub fn compare(
     };
     findings.push(in_place(&coverage, &contract));
     findings.push(new_rows(&coverage));
-    if let Some(now) = &now
-        && now.rows.invalid > 0.0
-    {
-        let total = now.rows.invalid + now.rows.count;
-        let strict = plan.config()?.source.invalid == crate::source::Invalid::Error;
-        let message = format!("{} of {total} new rows have null, NaN or infinite features", now.rows.invalid);
-        findings.push(contract("unusable-rows", "", strict, message, "rows whose features cannot be used"));
+    if let Some(now) = &now {
+        (outcome.compared, outcome.invalid) = (now.rows.count as u64, now.rows.invalid as u64);
+        // A plan that drops such rows has some of its own: `judge` compares their share.
+        if outcome.invalid > 0 && plan.config()?.source.invalid == crate::source::Invalid::Error {
+            let total = outcome.invalid + outcome.compared;
+            let why = judge::faults(&now.rows.faults);
+            let message = format!("{} of {total} new rows are invalid{why}", outcome.invalid);
+            findings.push(contract("unusable-rows", "", true, message, "rows whose features cannot be used"));
+        }
     }
-    outcome.compared = fresh.iter().map(|r| r.end - r.start).sum();
 
     let mut comparable = None;
     if let Some(now) = &now {
@@ -458,13 +465,13 @@ fn look(
     assigner: &Assigner,
     then: &Then,
     engine: &Local,
-) -> Result<(Coverage, Fresh, Option<Now>)> {
+) -> Result<(Coverage, Option<Now>)> {
     let (coverage, fresh) = coverage::cover(plan, dataset, matched, assigner, engine)?;
     let now = match fresh.is_empty() {
         true => None,
         false => Some(measure::measure(plan, then, assigner, dataset, &fresh, engine)?),
     };
-    Ok((coverage, fresh, now))
+    Ok((coverage, now))
 }
 
 fn by_place(counts: &std::collections::BTreeMap<u32, u64>, places: usize) -> Vec<f64> {

@@ -227,8 +227,8 @@ pub fn embedding(
     })
 }
 
-/// A share that should not exceed `expected`: the effect is the share, its interval Wilson's (1927), p one-sided against
-/// `expected`.
+/// A share that should not exceed `expected`: the effect is the share, its interval Wilson's (1927), p binomial and one-sided
+/// against `expected`.
 pub fn excess(count: f64, n: f64, expected: f64, confidence: f64) -> Option<Comparison> {
     if n <= 0.0 {
         return None;
@@ -236,7 +236,7 @@ pub fn excess(count: f64, n: f64, expected: f64, confidence: f64) -> Option<Comp
     let (share, z) = (count / n, normal_point((1.0 - confidence) / 2.0));
     let middle = (share + z * z / (2.0 * n)) / (1.0 + z * z / n);
     let half = z / (1.0 + z * z / n) * (share * (1.0 - share) / n + z * z / (4.0 * n * n)).sqrt();
-    let p = normal_tail((share - expected) / (expected * (1.0 - expected) / n).sqrt());
+    let p = binomial_tail(count, n, expected);
     Some(Comparison { effect: share, interval: ((middle - half).max(0.0), (middle + half).min(1.0)), p })
 }
 
@@ -394,5 +394,7 @@ mod tests {
         assert!(excess(0.0, 1000.0, 0.01, 0.95).unwrap().p > 0.99);
         let many = excess(50.0, 1000.0, 0.01, 0.95).unwrap();
         assert!(many.p < 1e-9 && many.interval.0 > 0.035 && many.interval.1 < 0.07);
+        // scipy.stats.binom.sf(19, 1000, .01): a normal tail would say .0007.
+        assert!((excess(20.0, 1000.0, 0.01, 0.95).unwrap().p - 0.003_288_4).abs() < 1e-6);
     }
 }
