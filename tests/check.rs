@@ -317,6 +317,73 @@ fn outliers_of_the_plan_are_not_unlike_it() {
     assert_eq!((far.answer, outcome.diagnosis[0].symptom), (Answer::Drifted, Symptom::NewModality));
 }
 
+/// A table of three columns of numbers.
+fn write_numbers(path: &Path, rows: std::ops::Range<u64>, number: impl Fn(u64, u64) -> f64) {
+    let column =
+        |j: u64| -> ArrayRef { Arc::new(Float64Array::from_iter_values(rows.clone().map(|i| number(i, j)))) };
+    let batch = RecordBatch::try_from_iter((0..3).map(|j| (format!("c{j}"), column(j)))).unwrap();
+    let mut writer = ArrowWriter::try_new(File::create(path).unwrap(), batch.schema(), None).unwrap();
+    writer.write(&batch).unwrap();
+    writer.close().unwrap();
+}
+
+/// Rows of one distribution are no drift, whether it has moments or not, and however often its numbers repeat.
+#[test]
+fn heavy_tails_and_ties_are_no_drift() {
+    type Number = fn(f64) -> f64;
+    let kinds: [(&str, Number); 5] = [
+        ("lognormal", |x| (2.0 * x).exp()),
+        ("Cauchy-like", |x| x / (0.001 + (1.0 - x.abs()).abs())),
+        ("ratings", |x| (2.0 + 1.5 * x).round().clamp(0.0, 5.0)),
+        ("mostly one number", |x| if x.abs() < 1.645 { 7.0 } else { x }),
+        ("all one number", |_| 7.0),
+    ];
+    for (name, number) in kinds {
+        for draw in 0..3 {
+            let dir = tempfile::tempdir().unwrap();
+            let (a, b) = (dir.path().join("a.parquet"), dir.path().join("b.parquet"));
+            let of = |i: u64, j: u64| number(normal(key(20 + draw, &[i, j])));
+            write_numbers(&a, 0..1500, of);
+            write_numbers(&b, 1500..3000, of);
+            let run = Run { out: dir.path().join("plan"), ..Run::default() };
+            let mut config = Config::default();
+            config.modalities.resolution = 500;
+            let data = |paths: &[&PathBuf]| paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>();
+            pipeline::plan(&data(&[&a]), &config, &run, &Progress::default()).unwrap();
+            let limits = Check::default();
+            let outcome =
+                check::check(&run.out, &data(&[&a, &b]), &limits, &run, &Progress::default()).unwrap();
+            assert_ne!(outcome.exit_code(), 1, "{name}, draw {draw}: {:?}", outcome.diagnosis);
+            // Half a standard deviation is seen, and where.
+            if name == "lognormal" {
+                write_numbers(&b, 1500..3000, |i, j| if j == 1 { of(i, j) * 2.7 } else { of(i, j) });
+                let outcome =
+                    check::check(&run.out, &data(&[&a, &b]), &limits, &run, &Progress::default()).unwrap();
+                let found = outcome.findings.iter().find(|f| f.id == "feature-means").unwrap();
+                assert_eq!(found.answer, Answer::Drifted, "draw {draw}");
+                assert!(found.message.starts_with("c1[0] moved most: median"), "{}", found.message);
+                assert!((found.effect.unwrap() - 0.5).abs() < 0.1, "{found:?}");
+            }
+        }
+    }
+}
+
+/// What a plan of format 1.0 does not know is not compared, and said.
+#[test]
+fn an_old_plan_is_compared_by_what_it_has() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures");
+    let limits = Check { quick: true, ..Check::default() };
+    let data = vec![root.join("worked-example.parquet").display().to_string()];
+    let dir = tempfile::tempdir().unwrap();
+    let more = dir.path().join("more.parquet");
+    std::fs::copy(root.join("worked-example.parquet"), &more).unwrap();
+    let data = [data, vec![more.display().to_string()]].concat();
+    let run = Run { out: dir.path().join("plan"), ..Run::default() };
+    let outcome = check::check(&root.join("plans/v1"), &data, &limits, &run, &Progress::default()).unwrap();
+    let spread = outcome.findings.iter().find(|f| f.id == "spread").expect("it is told");
+    assert!(spread.answer == Answer::CannotTell && spread.message.contains("format 1.1"), "{spread:?}");
+}
+
 /// The answer is the same on any number of threads.
 #[test]
 fn threads_do_not_change_an_answer() {

@@ -31,7 +31,7 @@ pub fn write_plan(staging: &Staging) -> Manifest {
         projection::encode(&small_projection()).write(root).unwrap(),
         prototypes::encode(&small_prototypes()).write(root).unwrap(),
         weights::encode(&small_knots(), "beta(u) = 1 - 2 u").write(root).unwrap(),
-        statistics::encode(small_statistics().into_iter()).write(root).unwrap(),
+        statistics::encode(small_statistics().into_iter(), Some(&small_spread())).write(root).unwrap(),
         reference::encode(&small_reference()).write(root).unwrap(),
         profile::encode(&small_profile()).write(root).unwrap(),
         sample::encode(&small_sample(), RowType::U32).write(root).unwrap(),
@@ -127,6 +127,7 @@ fn small_modalities() -> Vec<modalities::Modality> {
         distance_quantiles: std::array::from_fn(|i| i as f32),
         prominence,
         name: name.into(),
+        distance_cells: (0..23).collect(),
     };
     vec![modality("cats", 3.5), modality("", 2.5)]
 }
@@ -155,6 +156,7 @@ fn small_prototypes() -> prototypes::Prototypes {
         modality: vec![0, 1, 1],
         stratum: vec![0, 1, 1],
         rows: vec![2, 1, 1],
+        unseen_rows: vec![2, 0, 2],
         reach: vec![(0.5, 1.25), (1.0, 3.0)],
         reach_rows: Some(9),
         centers: Matrix::from_vec(3, 2, vec![0.0, 1.0, 2.0, 3.0, 4.0, 5.0]),
@@ -184,8 +186,13 @@ fn small_statistics() -> Vec<statistics::Statistic> {
         min: -1.0,
         max: 1.0,
         quantiles: std::array::from_fn(|i| i as f64 / 10.0),
+        cells: if modality.is_none() { (0..23).collect() } else { Vec::new() },
     };
     vec![statistic(None, 0), statistic(None, 1), statistic(Some(1), 0)]
+}
+
+fn small_spread() -> statistics::Spread {
+    statistics::Spread { edges: vec![0.1, 1.0 / 3.0], rows: vec![1, 2, 3, 0, 1] }
 }
 
 fn small_reference() -> reference::Reference {
@@ -205,6 +212,8 @@ fn small_profile() -> Vec<profile::ProfileRow> {
         count: 2,
         share: 0.5,
         lift: 1.0,
+        edges: if modality.is_none() { vec![0.5] } else { Vec::new() },
+        cells: if modality.is_none() { vec![1, 0, 1] } else { Vec::new() },
     };
     vec![row(None, "cat"), row(Some(0), "täg"), row(Some(1), "")]
 }
@@ -271,6 +280,7 @@ fn every_table_comes_back_as_it_was_written() {
     assert_eq!(plan.prototypes().unwrap().unwrap(), small_prototypes());
     assert_eq!(plan.weights().unwrap(), small_knots());
     assert_eq!(plan.statistics().unwrap(), small_statistics());
+    assert_eq!(plan.spread().unwrap(), Some(small_spread()));
     assert_eq!(plan.reference().unwrap().unwrap(), small_reference());
     assert_eq!(plan.profile().unwrap().unwrap(), small_profile());
     assert_eq!(plan.sample().unwrap().unwrap(), small_sample());

@@ -39,6 +39,10 @@ pub enum Type {
     Rows,
     /// List of Float32.
     F32List,
+    /// List of Float64.
+    F64List,
+    /// List of UInt64.
+    U64List,
     /// FixedSizeList of Float32.
     F32s(Width),
     /// FixedSizeList of Float64.
@@ -147,6 +151,8 @@ impl Type {
             Type::Row => row_type(shape.row),
             Type::Rows => DataType::List(item(row_type(shape.row))),
             Type::F32List => DataType::List(item(DataType::Float32)),
+            Type::F64List => DataType::List(item(DataType::Float64)),
+            Type::U64List => DataType::List(item(DataType::UInt64)),
             Type::F32s(w) => fixed(DataType::Float32, w),
             Type::F64s(w) => fixed(DataType::Float64, w),
         }
@@ -164,12 +170,14 @@ impl Type {
             }
             _ => false,
         };
+        let list =
+            |want: DataType| matches!(found, DataType::List(f) if *f.data_type() == want && !f.is_nullable());
         match self {
             Type::Row => rows(found),
             Type::Rows => matches!(found, DataType::List(f) if rows(f.data_type()) && !f.is_nullable()),
-            Type::F32List => {
-                matches!(found, DataType::List(f) if *f.data_type() == DataType::Float32 && !f.is_nullable())
-            }
+            Type::F32List => list(DataType::Float32),
+            Type::F64List => list(DataType::Float64),
+            Type::U64List => list(DataType::UInt64),
             Type::F32s(w) => fixed(DataType::Float32, w),
             Type::F64s(w) => fixed(DataType::Float64, w),
             plain => *found == plain.arrow(&Shape::default()),
@@ -189,6 +197,8 @@ impl Type {
             Type::Row => "<row>".to_string(),
             Type::Rows => "List<<row>>".to_string(),
             Type::F32List => "List<Float32>".to_string(),
+            Type::F64List => "List<Float64>".to_string(),
+            Type::U64List => "List<UInt64>".to_string(),
             Type::F32s(w) => format!("FixedSizeList<Float32, {}>", width(w)),
             Type::F64s(w) => format!("FixedSizeList<Float64, {}>", width(w)),
             plain => plain.arrow(&Shape::default()).to_string(),

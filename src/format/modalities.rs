@@ -8,7 +8,7 @@ use arrow_array::{Float32Array, Float64Array, StringArray, UInt32Array, UInt64Ar
 use crate::kit::error::Result;
 
 use super::columns::{Column, Contract, Shape, Type, Width};
-use super::table::fixed_f32;
+use super::table::{fixed_f32, lists};
 use super::{Kind, Metadata, Table, TableReader};
 
 pub const CONTRACT: Contract = Contract {
@@ -56,6 +56,15 @@ pub const CONTRACT: Contract = Contract {
             ">= 0 or NaN",
         ),
         Column::new("name", Type::Text, "what sets it apart in the user's own columns; may be empty", "", ""),
+        Column::new(
+            "distance_cells",
+            Type::U64List,
+            "its rows below the first of the distinct `distance_quantiles`, at it, between it and the second, at that, .., beyond \
+             the last (since 1.1)",
+            "rows",
+            ">= 0",
+        )
+        .optional(),
     ],
     metadata: &[],
 };
@@ -72,6 +81,8 @@ pub struct Modality {
     pub distance_quantiles: [f32; 11],
     pub prominence: f32,
     pub name: String,
+    /// Rows at and between the distinct distance quantiles; empty before 1.1.
+    pub distance_cells: Vec<u64>,
 }
 
 pub fn encode(rows: &[Modality], dims: usize) -> Table {
@@ -80,7 +91,7 @@ pub fn encode(rows: &[Modality], dims: usize) -> Table {
     Table::new(
         Kind::Modalities,
         &Shape { dims, ..Shape::default() },
-        &[],
+        &["distance_cells"],
         Metadata::new(),
         vec![
             Arc::new(UInt32Array::from_iter_values(0..rows.len() as u32)),
@@ -92,6 +103,7 @@ pub fn encode(rows: &[Modality], dims: usize) -> Table {
             fixed_f32(quantiles, 11, rows.len()),
             Arc::new(Float32Array::from_iter_values(rows.iter().map(|r| r.prominence))),
             Arc::new(StringArray::from_iter_values(rows.iter().map(|r| &r.name))),
+            lists::<UInt64Type>(rows.iter().map(|r| &r.distance_cells[..])),
         ],
         rows.len(),
     )
@@ -107,6 +119,7 @@ pub fn decode(table: &TableReader) -> Result<Vec<Modality>> {
     let quantiles = table.matrix("distance_quantiles")?;
     let prominence = table.numbers::<Float32Type>("prominence")?;
     let name = table.texts("name")?;
+    let mut cells = table.lists::<UInt64Type>("distance_cells")?;
     if number.iter().enumerate().any(|(i, &m)| i != m as usize) {
         return Err(table.damaged("modalities are not numbered 0, 1, 2, ..."));
     }
@@ -123,6 +136,7 @@ pub fn decode(table: &TableReader) -> Result<Vec<Modality>> {
             distance_quantiles: quantiles.row(i).try_into().expect("the contract fixes 11 quantiles"),
             prominence: prominence[i],
             name,
+            distance_cells: std::mem::take(&mut cells[i]),
         })
         .collect())
 }

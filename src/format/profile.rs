@@ -8,6 +8,7 @@ use arrow_array::{Float64Array, StringArray, UInt32Array, UInt64Array};
 use crate::kit::error::Result;
 
 use super::columns::{Column, Contract, Shape, Type};
+use super::table::lists;
 use super::{Kind, Metadata, Table, TableReader};
 
 pub const CONTRACT: Contract = Contract {
@@ -34,6 +35,23 @@ pub const CONTRACT: Contract = Contract {
             "[0, 1]; numbers: any",
         ),
         Column::new("lift", Type::F64, "share over the share of all planned rows", "", ">= 0 or NaN"),
+        Column::new(
+            "edges",
+            Type::F64List,
+            "with the `mean` of numbers and the `length` of texts, of all planned rows: the distinct 0, 10, .. 100 % quantiles of the \
+             sampled rows (since 1.1)",
+            "",
+            "finite, ascending",
+        )
+        .optional(),
+        Column::new(
+            "cells",
+            Type::U64List,
+            "sampled rows below the first of `edges`, at it, between it and the second, at that, .., beyond the last (since 1.1)",
+            "rows",
+            ">= 0",
+        )
+        .optional(),
     ],
     metadata: &[],
 };
@@ -47,13 +65,16 @@ pub struct ProfileRow {
     pub count: u64,
     pub share: f64,
     pub lift: f64,
+    /// Distinct quantiles of the sampled rows, and rows at and between them; empty where there are none, and before 1.1.
+    pub edges: Vec<f64>,
+    pub cells: Vec<u64>,
 }
 
 pub fn encode(rows: &[ProfileRow]) -> Table {
     Table::new(
         Kind::Profile,
         &Shape::default(),
-        &[],
+        &["edges", "cells"],
         Metadata::new(),
         vec![
             Arc::new(rows.iter().map(|r| r.modality).collect::<UInt32Array>()),
@@ -62,6 +83,8 @@ pub fn encode(rows: &[ProfileRow]) -> Table {
             Arc::new(UInt64Array::from_iter_values(rows.iter().map(|r| r.count))),
             Arc::new(Float64Array::from_iter_values(rows.iter().map(|r| r.share))),
             Arc::new(Float64Array::from_iter_values(rows.iter().map(|r| r.lift))),
+            lists::<Float64Type>(rows.iter().map(|r| &r.edges[..])),
+            lists::<UInt64Type>(rows.iter().map(|r| &r.cells[..])),
         ],
         rows.len(),
     )
@@ -74,6 +97,8 @@ pub fn decode(table: &TableReader) -> Result<Vec<ProfileRow>> {
     let count = table.numbers::<UInt64Type>("count")?;
     let share = table.numbers::<Float64Type>("share")?;
     let lift = table.numbers::<Float64Type>("lift")?;
+    let mut edges = table.lists::<Float64Type>("edges")?;
+    let mut cells = table.lists::<UInt64Type>("cells")?;
     Ok(column
         .into_iter()
         .zip(value)
@@ -85,6 +110,8 @@ pub fn decode(table: &TableReader) -> Result<Vec<ProfileRow>> {
             count: count[i],
             share: share[i],
             lift: lift[i],
+            edges: std::mem::take(&mut edges[i]),
+            cells: std::mem::take(&mut cells[i]),
         })
         .collect())
 }

@@ -4,7 +4,7 @@
 use std::sync::Arc;
 
 use arrow_array::types::{UInt32Type, UInt64Type};
-use arrow_array::{UInt32Array, UInt64Array};
+use arrow_array::{ArrayRef, UInt32Array, UInt64Array};
 
 use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
@@ -37,6 +37,15 @@ pub const CONTRACT: Contract = Contract {
             "",
             "finite",
         ),
+        Column::new(
+            "unseen_rows",
+            Type::U64,
+            "planned rows nearest to it if each row of the fit sample is assigned as if the prototypes had been fitted without it: \
+             the shares that new rows are compared with (since 1.1)",
+            "rows",
+            ">= 0",
+        )
+        .optional(),
     ],
     metadata: &[
         (
@@ -60,6 +69,8 @@ pub struct Prototypes {
     /// Empty where a column stratifies.
     pub stratum: Vec<u32>,
     pub rows: Vec<u64>,
+    /// Rows if each of the fit sample is assigned as if the prototypes had not seen it; empty before 1.1.
+    pub unseen_rows: Vec<u64>,
     /// One row per prototype.
     pub centers: Matrix,
     /// (level, distance): see the contract; empty if the writer did not know it.
@@ -74,18 +85,22 @@ pub fn encode(all: &Prototypes) -> Table {
     let reach = serde_json::to_string(&all.reach).expect("numbers are JSON");
     let mut metadata = Metadata::from([("reach".into(), reach)]);
     metadata.extend(all.reach_rows.map(|rows| ("reach_rows".into(), rows.to_string())));
+    let mut columns: Vec<ArrayRef> = vec![
+        Arc::new(UInt32Array::from_iter_values(0..n as u32)),
+        Arc::new(UInt32Array::from(all.modality.clone())),
+        Arc::new(UInt32Array::from_iter(stratum)),
+        Arc::new(UInt64Array::from(all.rows.clone())),
+        fixed_f32(all.centers.as_slice().to_vec(), all.centers.cols(), n),
+    ];
+    if !all.unseen_rows.is_empty() {
+        columns.push(Arc::new(UInt64Array::from(all.unseen_rows.clone())));
+    }
     Table::new(
         Kind::Prototypes,
         &Shape { projected: all.centers.cols(), ..Shape::default() },
-        &[],
+        if all.unseen_rows.is_empty() { &[] } else { &["unseen_rows"] },
         metadata,
-        vec![
-            Arc::new(UInt32Array::from_iter_values(0..n as u32)),
-            Arc::new(UInt32Array::from(all.modality.clone())),
-            Arc::new(UInt32Array::from_iter(stratum)),
-            Arc::new(UInt64Array::from(all.rows.clone())),
-            fixed_f32(all.centers.as_slice().to_vec(), all.centers.cols(), n),
-        ],
+        columns,
         n,
     )
 }
@@ -110,6 +125,10 @@ pub fn decode(table: &TableReader) -> Result<Prototypes> {
         modality: table.numbers::<UInt32Type>("modality")?,
         stratum,
         rows: table.numbers::<UInt64Type>("rows")?,
+        unseen_rows: match table.has("unseen_rows") {
+            true => table.numbers::<UInt64Type>("unseen_rows")?,
+            false => Vec::new(),
+        },
         centers: table.matrix("center")?,
     })
 }

@@ -7,10 +7,12 @@ use arrow_array::builder::{StringBuilder, UInt32Builder};
 use arrow_array::types::{Float64Type, UInt32Type, UInt64Type};
 use arrow_array::{ArrayRef, Float64Array, UInt32Array, UInt64Array};
 
+use serde::{Deserialize, Serialize};
+
 use crate::kit::error::Result;
 
 use super::columns::{Column, Contract, Shape, Type, Width};
-use super::table::{BATCH_ROWS, TableWriter, fixed_f64};
+use super::table::{BATCH_ROWS, TableWriter, fixed_f64, lists};
 use super::{FileEntry, Kind, Metadata, Table, TableReader};
 
 pub const CONTRACT: Contract = Contract {
@@ -35,8 +37,21 @@ pub const CONTRACT: Contract = Contract {
             "features",
             "ascending, or NaN without sampled rows",
         ),
+        Column::new(
+            "cells",
+            Type::U64List,
+            "of all planned rows: rows of the fit sample below the first of the distinct `quantiles`, at it, between it and the \
+             second, at that, .., beyond the last; empty for a modality (since 1.1)",
+            "rows",
+            ">= 0",
+        )
+        .optional(),
     ],
-    metadata: &[],
+    metadata: &[(
+        "spread",
+        "JSON object {edges, rows}: the distinct 5, 10, .. 95 % quantiles of the distance of sampled rows to the median of every \
+         feature, and rows below, at and between them as in `cells` (since 1.1)",
+    )],
 };
 
 /// One feature of one modality, or of all rows.
@@ -52,24 +67,38 @@ pub struct Statistic {
     pub min: f64,
     pub max: f64,
     pub quantiles: [f64; 11],
+    /// Sampled rows at and between the distinct quantiles; empty for a modality, and before 1.1.
+    pub cells: Vec<u64>,
+}
+
+/// Edges and the rows at and between them.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Spread {
+    pub edges: Vec<f64>,
+    pub rows: Vec<u64>,
 }
 
 /// Writes the table, a record batch of it in memory at a time.
-pub fn write(root: &Path, mut rows: impl Iterator<Item = Statistic>) -> Result<FileEntry> {
-    let mut next = encode(rows.by_ref().take(BATCH_ROWS));
+pub fn write(
+    root: &Path,
+    mut rows: impl Iterator<Item = Statistic>,
+    spread: Option<&Spread>,
+) -> Result<FileEntry> {
+    let mut next = encode(rows.by_ref().take(BATCH_ROWS), spread);
     let schema = next.batch.schema().as_ref().clone();
     let mut writer = TableWriter::create(root, next.kind.path(), next.kind, schema)?;
     while next.batch.num_rows() > 0 {
         writer.push(&next.batch)?;
-        next = encode(rows.by_ref().take(BATCH_ROWS));
+        next = encode(rows.by_ref().take(BATCH_ROWS), spread);
     }
     writer.finish()
 }
 
-pub fn encode(rows: impl Iterator<Item = Statistic>) -> Table {
+pub fn encode(rows: impl Iterator<Item = Statistic>, spread: Option<&Spread>) -> Table {
     let (mut modality, mut column) = (UInt32Builder::new(), StringBuilder::new());
     let (mut index, mut count, mut nulls) = (Vec::new(), Vec::new(), Vec::new());
     let (mut moments, mut quantiles) = ([const { Vec::new() }; 4], Vec::new());
+    let mut cells = Vec::new();
     for row in rows {
         modality.append_option(row.modality);
         column.append_value(row.column);
@@ -80,6 +109,7 @@ pub fn encode(rows: impl Iterator<Item = Statistic>) -> Table {
             to.push(x);
         }
         quantiles.extend(row.quantiles);
+        cells.push(row.cells);
     }
     let rows = index.len();
     let mut columns: Vec<ArrayRef> = vec![
@@ -91,7 +121,10 @@ pub fn encode(rows: impl Iterator<Item = Statistic>) -> Table {
     ];
     columns.extend(moments.map(|x| Arc::new(Float64Array::from(x)) as ArrayRef));
     columns.push(fixed_f64(quantiles, 11, rows));
-    Table::new(Kind::Statistics, &Shape::default(), &[], Metadata::new(), columns, rows)
+    columns.push(lists::<UInt64Type>(cells.iter().map(|c| &c[..])));
+    let spread = spread.map(|s| serde_json::to_string(s).expect("finite numbers are JSON"));
+    let metadata = Metadata::from_iter(spread.map(|s| ("spread".to_string(), s)));
+    Table::new(Kind::Statistics, &Shape::default(), &["cells"], metadata, columns, rows)
 }
 
 pub fn decode(table: &TableReader) -> Result<Vec<Statistic>> {
@@ -105,6 +138,7 @@ pub fn decode(table: &TableReader) -> Result<Vec<Statistic>> {
     let min = table.numbers::<Float64Type>("min")?;
     let max = table.numbers::<Float64Type>("max")?;
     let quantiles = table.f64s("quantiles")?;
+    let mut cells = table.lists::<UInt64Type>("cells")?;
     Ok(column
         .into_iter()
         .enumerate()
@@ -119,6 +153,13 @@ pub fn decode(table: &TableReader) -> Result<Vec<Statistic>> {
             min: min[i],
             max: max[i],
             quantiles: quantiles[11 * i..11 * (i + 1)].try_into().expect("eleven numbers were sliced"),
+            cells: std::mem::take(&mut cells[i]),
         })
         .collect())
+}
+
+/// How far sampled rows are from the middle of them; None before 1.1.
+pub fn spread(table: &TableReader) -> Result<Option<Spread>> {
+    let spread = table.metadata("spread").map(serde_json::from_str).transpose();
+    spread.map_err(|e| table.damaged(format!("`spread` cannot be read: {e}")))
 }

@@ -16,10 +16,10 @@ use std::sync::Arc;
 use arrow_array::cast::AsArray;
 use arrow_array::types::{ArrowPrimitiveType, Float32Type, Float64Type, UInt32Type, UInt64Type};
 use arrow_array::{
-    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, RecordBatch,
-    RecordBatchOptions, UInt32Array, UInt64Array, make_array,
+    Array, ArrayRef, BooleanArray, FixedSizeListArray, Float32Array, Float64Array, ListArray, PrimitiveArray,
+    RecordBatch, RecordBatchOptions, UInt32Array, UInt64Array, make_array,
 };
-use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer};
+use arrow_buffer::{BooleanBuffer, Buffer, NullBuffer, OffsetBuffer};
 use arrow_ipc::convert::try_fb_to_schema;
 use arrow_ipc::reader::FileDecoder;
 use arrow_ipc::writer::{FileWriter, IpcWriteOptions};
@@ -214,6 +214,18 @@ fn fixed(values: ArrayRef, width: usize, rows: usize) -> ArrayRef {
         rows,
     );
     Arc::new(list.unwrap_or_else(|e| panic!("every row must have {width} numbers: {e}")))
+}
+
+/// A List column of numbers, one list a row.
+pub(super) fn lists<'a, T: ArrowPrimitiveType>(rows: impl Iterator<Item = &'a [T::Native]>) -> ArrayRef {
+    let (mut values, mut lengths) = (Vec::new(), Vec::new());
+    for row in rows {
+        values.extend_from_slice(row);
+        lengths.push(row.len());
+    }
+    let values = PrimitiveArray::<T>::from_iter_values(values);
+    let offsets = OffsetBuffer::from_lengths(lengths);
+    Arc::new(ListArray::new(item(T::DATA_TYPE), offsets, Arc::new(values), None))
 }
 
 /// A column of row numbers.
@@ -464,6 +476,20 @@ impl TableReader {
             out.extend_from_slice(a.as_fixed_size_list().values().as_primitive::<Float32Type>().values())
         })?;
         Ok(Matrix::from_vec(self.rows() as usize, self.width(name), out))
+    }
+
+    /// A List column of numbers, one list a row; empty ones where the file has no such column.
+    pub fn lists<T: ArrowPrimitiveType>(&self, name: &str) -> Result<Vec<Vec<T::Native>>> {
+        let mut out = Vec::new();
+        if !self.has(name) {
+            out.resize(self.rows() as usize, Vec::new());
+            return Ok(out);
+        }
+        self.each(name, |a| {
+            let lists = a.as_list::<i32>();
+            out.extend((0..lists.len()).map(|i| lists.value(i).as_primitive::<T>().values().to_vec()));
+        })?;
+        Ok(out)
     }
 
     /// A FixedSizeList<Float64> column, row after row.

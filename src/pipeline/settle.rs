@@ -16,6 +16,7 @@ use crate::kit::ids::{NONE, RowType};
 use crate::kit::progress::Progress;
 use crate::kit::rng::{Permutation, Stream};
 use crate::kit::scratch::{RowFile, Scatter, Sorted};
+use crate::statistics::cells::Cells;
 
 /// Rows read from a working file at a time, and rows of a record batch of `samples.arrow`.
 pub const CHUNK: u64 = 1 << 20;
@@ -139,6 +140,8 @@ pub struct Settled {
     pub held_out: Vec<HeldOut>,
     /// The ranked value at 0, 10, .. 100 % of every modality's rows (the lower neighbour where none is exact).
     pub ranked_quantiles: Vec<[f32; 11]>,
+    /// Rows of every modality at and between these.
+    pub ranked_cells: Vec<Cells>,
     row_type: RowType,
 }
 
@@ -220,6 +223,8 @@ pub fn settle(
     let mut centrality = Scatter::create(&scratch.join("centrality"), 8, &chunks, SCATTER_BYTES)?;
     let (mut modality, mut below) = (0, 0);
     let mut ranked_quantiles = vec![[0.0; 11]; census.modalities.len()];
+    // Rows less than each of these, and less or equal.
+    let mut around = vec![[(0, 0); 11]; census.modalities.len()];
     for some in cut.together() {
         for (bucket, ranked) in some.clone().zip(ranked(&values, some)?) {
             if cut.modality[bucket] != modality {
@@ -237,6 +242,12 @@ pub fn settle(
                 let rank = (of - 1) * q as u64 / 10;
                 if let Some(&i) = rank.checked_sub(below).and_then(|i| ranked.order.get(i as usize)) {
                     *value = ranked.value(i);
+                    // Equal values are in one bucket.
+                    let rows = |of: &dyn Fn(f32) -> bool| {
+                        ranked.order.partition_point(|&i| of(ranked.value(i))) as u64
+                    };
+                    around[modality as usize][q] =
+                        (below + rows(&|x| x < *value), below + rows(&|x| x <= *value));
                 }
             }
             below += ranked.order.len() as u64;
@@ -244,7 +255,10 @@ pub fn settle(
         }
     }
     let centrality = centrality.finish()?;
-    Ok(Settled { census, rows, members, centrality, held_out, ranked_quantiles, row_type })
+    let ranked_cells = (ranked_quantiles.iter().zip(&around).zip(&census.modality_rows))
+        .map(|((quantiles, around), &rows)| Cells::around(&quantiles.map(f64::from), around, rows))
+        .collect();
+    Ok(Settled { census, rows, members, centrality, held_out, ranked_quantiles, ranked_cells, row_type })
 }
 
 /// A row that is about to be held out.

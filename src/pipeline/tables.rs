@@ -7,12 +7,14 @@ use super::settle::{Census, Settled};
 use crate::batches::strata;
 use crate::batches::weights::Centrality;
 use crate::config::Config;
+use crate::features::quantile;
 use crate::format;
 use crate::kit::error::Result;
 use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
 use crate::kit::rng::Stream;
 use crate::source::Dataset;
+use crate::statistics::cells::{Cells, distance};
 use crate::statistics::moments::FullMoments;
 use crate::statistics::profile::ProfileRow;
 use crate::statistics::quantiles::SampleQuantiles;
@@ -107,26 +109,31 @@ pub fn modalities(
             Some(by)
         }
     };
-    let quantiles = |new: usize, old: usize| match &of_sample {
-        None => settled.ranked_quantiles[new],
-        Some(by) => std::array::from_fn(|q| {
-            let sorted = &by[old];
+    let quantiles = |new: usize, old: usize| -> ([f32; 11], Cells) {
+        let Some(by) = &of_sample else {
+            return (settled.ranked_quantiles[new], settled.ranked_cells[new].clone());
+        };
+        let sorted = &by[old];
+        let found = std::array::from_fn(|q| {
             if sorted.is_empty() { f32::NAN } else { sorted[(sorted.len() - 1) * q / 10] }
-        }),
+        });
+        (found, Cells::count(&found.map(f64::from), sorted.iter().map(|&d| f64::from(d))))
     };
     (census.modalities.iter().enumerate())
         .map(|(new, &old)| {
             let m = old as usize;
             let assigned = pass.tally.modalities[&old] as f64;
+            let (distance_quantiles, distance_cells) = quantiles(new, m);
             format::modalities::Modality {
                 kind: fitted.fit.kind[m].clone(),
                 rows: census.modality_rows[new],
                 share: census.modality_rows[new] as f64 / planned,
                 center: fitted.model.centers.row(m).to_vec(),
                 rms_radius: (pass.tally.squares[&old] / assigned).sqrt() as f32,
-                distance_quantiles: quantiles(new, m),
+                distance_quantiles,
                 prominence: fitted.fit.prominence[m],
                 name: names[new].clone(),
+                distance_cells: distance_cells.rows,
             }
         })
         .collect()
@@ -141,6 +148,9 @@ pub fn prototypes(fitted: &Fitted, pass: &Passed, census: &Census) -> format::pr
         modality: of(&model.modality, &census.modalities),
         stratum: if model.stratum.is_empty() { Vec::new() } else { of(&model.stratum, &census.strata) },
         rows: census.prototype_rows.clone(),
+        unseen_rows: (census.prototypes.iter())
+            .map(|q| pass.reach.prototypes.get(q).copied().unwrap_or(0))
+            .collect(),
         reach: pass.reach.levels.clone(),
         reach_rows: Some(pass.reach.rows),
         centers: model.prototypes.gather(census.prototypes.iter().map(|&q| q as usize)),
@@ -222,8 +232,20 @@ pub fn statistics(
             min: m.min,
             max: m.max,
             quantiles: quantiles.of(group, feature),
+            cells: if group.is_none() { quantiles.cells(feature).rows.clone() } else { Vec::new() },
         })
     })
+}
+
+/// Distances of the sampled rows to the medians of their features.
+pub fn spread(prepared: &Prepared, quantiles: &SampleQuantiles) -> format::statistics::Spread {
+    let points = &prepared.sample.points;
+    let middle: Vec<f64> = (0..points.cols()).map(|j| quantiles.of(None, j)[5]).collect();
+    let mut distances: Vec<f64> = points.iter_rows().map(|row| distance(row, &middle)).collect();
+    distances.sort_unstable_by(f64::total_cmp);
+    let edges: Vec<f64> = (1..20).map(|q| quantile(&distances, f64::from(q) / 20.0)).collect();
+    let Cells { edges, rows } = Cells::count(&edges, distances);
+    format::statistics::Spread { edges, rows }
 }
 
 /// New id of an id of the fit that has rows.
@@ -252,6 +274,8 @@ pub fn profile_rows(rows: Vec<ProfileRow>, census: &Census) -> Vec<format::profi
             count: row.count,
             share: row.share,
             lift: row.lift,
+            edges: row.cells.edges.clone(),
+            cells: row.cells.rows.clone(),
         })
         .collect()
 }

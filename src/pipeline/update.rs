@@ -483,11 +483,16 @@ fn merge(
         x.rows = census.modality_rows[m];
         x.share = x.rows as f64 / planned;
         x.distance_quantiles = settled.ranked_quantiles[m];
+        x.distance_cells.clone_from(&settled.ranked_cells[m].rows);
         x.name = name(&profile, id);
     }
     let mut prototypes = plan.prototypes()?;
     if let Some(p) = &mut prototypes {
         p.rows.clone_from(&census.prototype_rows);
+        // The prototypes have seen none of the new rows.
+        for (q, rows) in p.unseen_rows.iter_mut().enumerate() {
+            *rows += passed.tally.prototypes.get(&(q as u32)).copied().unwrap_or(0);
+        }
     }
     let mut shown = plan.sample()?.unwrap_or_default();
     shown.iter_mut().for_each(|row| row.row = place(row.row));
@@ -512,6 +517,7 @@ fn merge(
         projection: plan.projection()?,
         prototypes,
         statistics,
+        spread: plan.spread()?,
         reference: merge_reference(plan, &passed.reference, then, now)?,
         profile,
         shown,
@@ -667,7 +673,16 @@ fn merge_profile(plan: &Plan, new: &[profile::ProfileRow], rows: &[u64]) -> Resu
             for (value, count) in more {
                 let share = count as f64 / of(key.0);
                 let (modality, column) = (key.0, key.1.to_string());
-                here.push(ProfileRow { modality, column, value, count, share, lift: f64::NAN });
+                let row = ProfileRow {
+                    modality,
+                    column,
+                    value,
+                    count,
+                    share,
+                    lift: f64::NAN,
+                    ..Default::default()
+                };
+                here.push(row);
             }
         }
         let (statistics, mut values): (Vec<_>, Vec<_>) =
@@ -702,6 +717,7 @@ fn name(rows: &[ProfileRow], modality: u32) -> String {
             count: r.count,
             share: r.share,
             lift: r.lift,
+            cells: Default::default(),
         })
         .collect();
     profile::name(&rows, modality)

@@ -49,6 +49,7 @@ pub struct Contents {
     pub projection: Option<Projection>,
     pub prototypes: Option<format::prototypes::Prototypes>,
     pub statistics: Box<dyn Iterator<Item = format::statistics::Statistic>>,
+    pub spread: Option<format::statistics::Spread>,
     pub reference: format::reference::Reference,
     pub profile: Vec<format::profile::ProfileRow>,
     pub shown: Vec<format::sample::SampleRow>,
@@ -121,6 +122,7 @@ pub fn contents(
         features,
         projection: fitted.model.projection.clone(),
         prototypes: has_prototypes.then(|| tables::prototypes(fitted, pass, census)),
+        spread: Some(tables::spread(prepared, &quantiles)),
         statistics: Box::new(tables::statistics(
             prepared.features.names(),
             quantiles,
@@ -214,7 +216,7 @@ pub fn write(
         files.push(format::prototypes::encode(prototypes).write(root)?);
     }
     files.push(format::weights::encode(&tables::knots(config), &config.weights.formula()).write(root)?);
-    files.push(format::statistics::write(root, &mut contents.statistics)?);
+    files.push(format::statistics::write(root, &mut contents.statistics, contents.spread.as_ref())?);
     files.push(format::reference::encode(&contents.reference).write(root)?);
     files.push(format::profile::encode(&std::mem::take(&mut contents.profile)).write(root)?);
     files.push(format::sample::encode(&contents.shown, row_type).write(root)?);

@@ -32,7 +32,7 @@ use crate::format::reference::Reference;
 use crate::format::sample::SampleRow;
 use crate::format::samples::Samples;
 use crate::format::sources::Source;
-use crate::format::statistics::Statistic;
+use crate::format::statistics::{Spread, Statistic};
 use crate::format::strata::Members;
 use crate::format::weights::Knot;
 use crate::format::{Kind, TableReader, batches};
@@ -483,6 +483,11 @@ impl Plan {
 
     pub fn statistics(&self) -> Result<Vec<Statistic>> {
         crate::format::statistics::decode(&self.need(Kind::Statistics)?)
+    }
+
+    /// How far sampled rows are from the middle of them; None in plans before format 1.1.
+    pub fn spread(&self) -> Result<Option<Spread>> {
+        crate::format::statistics::spread(&self.need(Kind::Statistics)?)
     }
 
     pub fn reference(&self) -> Result<Option<Reference>> {

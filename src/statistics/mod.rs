@@ -2,6 +2,7 @@
 //! [`Assigned`](crate::modalities::Assigned) whose partial results merge along the one tree; rows out of the plan are
 //! passed over unless a summary says otherwise.
 //!
+//! - [`cells`]: a distribution as rows at and between some of its quantiles: what ranks are compared by
 //! - [`moments`]: mean, variance and range of every feature in every modality (`statistics.arrow`)
 //! - [`quantiles`]: of every feature over the sample (`statistics.arrow`)
 //! - [`profile`]: what each modality holds in the user's own columns (`profile.arrow`), and names for modalities
@@ -11,6 +12,7 @@
 //! - [`content`]: hashes of row groups that do not depend on the order of rows (`sources.arrow`)
 //! - [`drift`]: effect, interval and p-value of the difference between two sets of rows
 
+pub mod cells;
 pub mod moments;
 pub mod quantiles;
 pub mod profile;
@@ -82,6 +84,7 @@ mod fixtures {
                 points: Points {
                     rows: part.range().collect(),
                     points: self.points.gather(range.clone()),
+                    bad: Vec::new(),
                     state: self.modality[range.clone()].iter().map(state).collect(),
                     table: self.table.as_ref().map(|t| t.slice(range.start, range.len())),
                     contents: Vec::new(),

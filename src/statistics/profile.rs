@@ -13,6 +13,8 @@
 //! Texts of more than 1024 bytes on average (over the first 256 sampled rows) are documents, not values: the pipeline does not
 //! hand them over, so they are neither told nor read.
 //!
+//! With the `mean=` and the `length=` of all rows stand the sampled rows at and between their quantiles ([`Cells`]).
+//!
 //! All three have a row `nulls` where there are nulls (of the sample for lengths; NaN and infinite numbers count as nulls).
 //! So a row's `value` is a value, or the name of a statistic with its number after `=`. `count` is then the number of
 //! rows the statistic is of; `share` is always `count` over the modality's rows (of the sample where the statistic is)
@@ -33,6 +35,7 @@ use crate::kit::ids::NONE;
 use crate::modalities::Assigned;
 use crate::parts::Pass;
 use crate::source::text_value;
+use crate::statistics::cells::Cells;
 
 /// Values listed of a column in a modality.
 const LISTED: usize = 32;
@@ -60,6 +63,8 @@ pub struct ProfileRow {
     pub share: f64,
     /// Share in the modality over the share in all rows; 1 for all rows.
     pub lift: f64,
+    /// With the mean of numbers or lengths, of all rows: the sampled ones at and between their quantiles.
+    pub cells: Cells,
 }
 
 /// The pass.
@@ -74,6 +79,8 @@ struct Column {
     told: Told,
     /// Rows made from the sample: group (None: all rows), then (value, count, share).
     sampled: BTreeMap<Option<u32>, Vec<(String, u64, f64)>>,
+    /// Sampled numbers or lengths at and between their quantiles.
+    cells: Cells,
 }
 
 enum Told {
@@ -125,7 +132,7 @@ impl Profile {
         let column = |(name, values): (String, Option<BTreeSet<String>>)| {
             let told =
                 values.map_or(Told::Numbers { shift: 0.0 }, |values| Told::Values(Values::new(values)));
-            Column { name, told, sampled: BTreeMap::new() }
+            Column { name, told, sampled: BTreeMap::new(), cells: Cells::default() }
         };
         Profile { columns: columns.into_iter().map(column).collect(), whole: true }
     }
@@ -153,9 +160,9 @@ impl Column {
                 }
             }
         }
-        let column = |told, sampled| Column { name: name.into(), told, sampled };
+        let column = |told, sampled, cells| Column { name: name.into(), told, sampled, cells };
         if !is_float && texts.len() <= most {
-            return Ok(column(Told::Values(Values::new(texts)), BTreeMap::new()));
+            return Ok(column(Told::Values(Values::new(texts)), BTreeMap::new(), Cells::default()));
         }
         // Numbers, or lengths of texts, of each modality of the sample and of all; NaN where there is none.
         let x = if is_number {
@@ -170,7 +177,7 @@ impl Column {
             groups.entry(Some(m)).or_default().push(x);
         }
         let mut shift = 0.0;
-        let mut sampled = BTreeMap::new();
+        let (mut sampled, mut cells) = (BTreeMap::new(), Cells::default());
         for (group, mut x) in groups {
             let rows = x.len() as f64;
             x.retain(|x| x.is_finite());
@@ -180,12 +187,17 @@ impl Column {
                 shift = mean;
             }
             let mut told = Vec::new();
+            x.sort_unstable_by(f64::total_cmp);
+            let quantiles: Vec<f64> = match n {
+                0 => Vec::new(),
+                _ => (0..=10).map(|q| quantile(&x, f64::from(q) / 10.0)).collect(),
+            };
+            if group.is_none() {
+                cells = Cells::count(&quantiles, x.iter().copied());
+            }
             if n > 0 && is_number {
-                x.sort_unstable_by(f64::total_cmp);
-                let row = |q: u32| {
-                    format!("quantile {}={}", f64::from(q) / 10.0, quantile(&x, f64::from(q) / 10.0))
-                };
-                told.extend((0..=10).map(|q| (row(q), n, n as f64 / rows)));
+                let row = |(q, x): (u32, &f64)| format!("quantile {}={x}", f64::from(q) / 10.0);
+                told.extend((0..).zip(&quantiles).map(|q| (row(q), n, n as f64 / rows)));
             } else if n > 0 {
                 told.push((format!("length={mean}"), n, n as f64 / rows));
             }
@@ -194,7 +206,7 @@ impl Column {
             }
             sampled.insert(group, told);
         }
-        Ok(column(if is_number { Told::Numbers { shift } } else { Told::Lengths }, sampled))
+        Ok(column(if is_number { Told::Numbers { shift } } else { Told::Lengths }, sampled, cells))
     }
 }
 
@@ -372,7 +384,10 @@ impl Column {
             told[0].iter().map(|t| (label(&t.0, t.1), t.3)).collect();
         let row = |m: Option<u32>, (value, statistic, count, share): Line| {
             let lift = share / overall[&label(&value, statistic)];
-            ProfileRow { modality: m, column: self.name.clone(), value, statistic, count, share, lift }
+            let told =
+                m.is_none() && statistic && (value.starts_with("mean=") || value.starts_with("length="));
+            let cells = if told { self.cells.clone() } else { Cells::default() };
+            ProfileRow { modality: m, column: self.name.clone(), value, statistic, count, share, lift, cells }
         };
         let group = |(told, (m, _)): (Vec<Line>, &(Option<u32>, u64))| {
             let (statistics, mut values): (Vec<_>, Vec<_>) = told.into_iter().partition(|t| t.1);

@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use crate::features::quantile_of;
 use crate::kit::matrix::Matrix;
+use crate::statistics::cells::Cells;
 
 /// 0, 10, .. 100 %.
 pub type Quantiles = [f64; 11];
@@ -22,6 +23,8 @@ pub struct SampleQuantiles {
     features: Vec<Vec<Quantiles>>,
     /// Place of a modality.
     places: BTreeMap<u32, usize>,
+    /// Of all rows, at and between their quantiles.
+    cells: Vec<Cells>,
 }
 
 impl SampleQuantiles {
@@ -46,14 +49,22 @@ impl SampleQuantiles {
                 row.iter().enumerate().for_each(|(j, &x)| columns[j * n + at] = ordered(x));
             }
             // Of all rows last: it moves rows from range to range.
-            let of = |j: usize, columns: &mut [u32]| -> Vec<Quantiles> {
+            let of = |j: usize, columns: &mut [u32]| -> (Vec<Quantiles>, Cells) {
                 let column = &mut columns[j * n..(j + 1) * n];
-                groups.iter().map(|(_, group)| group).chain([&all]).map(|g| g.quantiles(column)).collect()
+                let found: Vec<Quantiles> = groups
+                    .iter()
+                    .map(|(_, group)| group)
+                    .chain([&all])
+                    .map(|g| g.quantiles(column))
+                    .collect();
+                let cells = Cells::count(&found[groups.len()], column.iter().map(|&x| f64::from(number(x))));
+                (found, cells)
             };
             (0..width).map(|j| of(j, &mut columns)).collect::<Vec<_>>()
         };
-        let features = firsts.par_iter().flat_map_iter(some).collect();
-        SampleQuantiles { features, places: groups.iter().map(|group| group.0).zip(0..).collect() }
+        let (features, cells) = firsts.par_iter().flat_map_iter(some).unzip();
+        let places = groups.iter().map(|group| group.0).zip(0..).collect();
+        SampleQuantiles { features, places, cells }
     }
 
     /// Those of a feature over the rows of a modality (None: over all); NaN where the sample has none.
@@ -61,6 +72,11 @@ impl SampleQuantiles {
         let groups = &self.features[feature];
         let place = modality.map_or(Some(self.places.len()), |m| self.places.get(&m).copied());
         place.map_or([f64::NAN; 11], |place| groups[place])
+    }
+
+    /// Rows of the sample at and between the quantiles of a feature.
+    pub fn cells(&self, feature: usize) -> &Cells {
+        &self.cells[feature]
     }
 }
 
@@ -133,6 +149,9 @@ mod tests {
                     x.sort_by(f64::total_cmp);
                     let sorted: Quantiles = std::array::from_fn(|q| quantile(&x, q as f64 / 10.0));
                     assert_eq!(found.of(m, j).map(f64::to_bits), sorted.map(f64::to_bits), "{m:?} {j}");
+                    if m.is_none() {
+                        assert_eq!(*found.cells(j), Cells::count(&sorted, x.iter().copied()), "{j}");
+                    }
                 }
             }
         }

@@ -32,9 +32,10 @@ pub struct Reach {
     prototypes: Matrix,
     /// Centres of the modalities, projected.
     centers: Matrix,
-    /// The fit sample, ascending, and how far each of its rows is from the nearest prototype of the others; NaN without.
+    /// The fit sample, ascending, and the nearest prototype of each of its rows as fitted to the others, with its distance
+    /// (NaN without).
     sample: Vec<u64>,
-    left_out: Vec<f64>,
+    left_out: Vec<(u32, f64)>,
 }
 
 /// How far the rows of a plan are from their nearest prototype.
@@ -44,6 +45,8 @@ pub struct Reached {
     pub rows: u64,
     /// (level, distance) for [`LEVELS`]; none if no row has a distance.
     pub levels: Vec<(f64, f64)>,
+    /// Rows by the prototype that is nearest without them.
+    pub prototypes: BTreeMap<u32, u64>,
 }
 
 impl Reach {
@@ -67,62 +70,72 @@ impl Reach {
         found.index.iter().step_by(nearest).for_each(|&q| members[q as usize] += 1);
         self.left_out = (found.index.chunks_exact(nearest))
             .zip(found.distance.chunks_exact(nearest))
-            .map(|(q, d)| left_out(members[q[0] as usize], d[0], d.get(1).copied()))
+            .map(|(q, d)| left_out(members[q[0] as usize], q, d))
             .collect();
         self.sample = rows.to_vec();
         self
     }
 
+    /// The prototype of a planned row, and the distance to it in the projected space (NaN where the only one is that row);
+    /// None without prototypes.
+    fn nearest(&self, item: &Assigned, i: usize) -> Option<(u32, f64)> {
+        let q = *item.prototype.get(i).filter(|&&q| q != NONE)?;
+        Some(match self.sample.binary_search(&item.points.rows[i]) {
+            Ok(place) => self.left_out[place],
+            Err(_) => (q, squared(item.z().row(i), self.prototypes.row(q as usize)).sqrt()),
+        })
+    }
+
     /// Distance of a planned row to its nearest prototype; None without prototypes, or where the only one is that row.
     pub fn distance(&self, item: &Assigned, i: usize) -> Option<f32> {
-        let q = *item.prototype.get(i).filter(|&&q| q != NONE)? as usize;
-        let z = item.z().row(i);
-        let near = match self.sample.binary_search(&item.points.rows[i]) {
-            Ok(place) => self.left_out[place],
-            Err(_) => squared(z, self.prototypes.row(q)).sqrt(),
-        };
-        if near.is_nan() {
-            return None;
-        }
+        let (_, near) = self.nearest(item, i).filter(|(_, near)| !near.is_nan())?;
         let distance = f64::from(item.distance[i]);
-        let outside = distance * distance - squared(z, self.centers.row(item.modality[i] as usize));
+        let center = self.centers.row(item.modality[i] as usize);
+        let outside = distance * distance - squared(item.z().row(i), center);
         Some((near * near + outside.max(0.0)).sqrt() as f32)
     }
 }
 
-/// Distance to the nearest prototype without a row that is `near` its own, which is the mean of `n` rows, and `second` from
-/// the next.
-fn left_out(n: u64, near: f64, second: Option<f64>) -> f64 {
-    let own = if n > 1 { near * (n as f64 / (n - 1) as f64) } else { f64::NAN };
-    // `min` passes over a NaN.
-    own.min(second.unwrap_or(f64::NAN))
+/// The nearest prototype, and its distance, without a row whose nearest ones (one or two) are `q` at distances `d`; the first
+/// is the mean of `n` rows, that one among them.
+fn left_out(n: u64, q: &[u32], d: &[f64]) -> (u32, f64) {
+    let own = if n > 1 { d[0] * (n as f64 / (n - 1) as f64) } else { f64::NAN };
+    match d.get(1) {
+        Some(&second) if own.is_nan() || second < own => (q[1], second),
+        _ => (q[0], own),
+    }
 }
 
 impl Pass for Reach {
     type Item = Assigned;
-    /// Rows by the upper bits of their distance.
-    type Partial = BTreeMap<u32, u64>;
+    /// Rows by the upper bits of their distance, and by prototype.
+    type Partial = [BTreeMap<u32, u64>; 2];
     type Output = Reached;
 
     fn partial(&self, item: &Assigned) -> Result<Self::Partial> {
-        let mut counts = BTreeMap::new();
+        let [mut distances, mut prototypes] = Self::Partial::default();
         for i in (0..item.modality.len()).filter(|&i| item.modality[i] != NONE) {
             if let Some(distance) = self.distance(item, i) {
-                *counts.entry(distance.to_bits() >> DROPPED).or_default() += 1;
+                *distances.entry(distance.to_bits() >> DROPPED).or_default() += 1;
+            }
+            if let Some((q, _)) = self.nearest(item, i) {
+                *prototypes.entry(q).or_default() += 1;
             }
         }
-        Ok(counts)
+        Ok([distances, prototypes])
     }
 
     fn merge(&self, mut left: Self::Partial, right: Self::Partial) -> Self::Partial {
-        for (bits, count) in right {
-            *left.entry(bits).or_default() += count;
+        for (left, right) in left.iter_mut().zip(right) {
+            for (key, count) in right {
+                *left.entry(key).or_default() += count;
+            }
         }
         left
     }
 
     fn finish(&self, all: Option<Self::Partial>) -> Result<Self::Output> {
-        let all = all.unwrap_or_default();
+        let [all, prototypes] = all.unwrap_or_default();
         let total: u64 = all.values().sum();
         let at = |level: f64| {
             let wanted = ((level * total as f64).ceil() as u64).clamp(1, total);
@@ -136,7 +149,7 @@ impl Pass for Reach {
             (level, f64::from(f32::from_bits(bits)))
         };
         let levels = if total == 0 { Vec::new() } else { LEVELS.into_iter().map(at).collect() };
-        Ok(Reached { rows: total, levels })
+        Ok(Reached { rows: total, levels, prototypes })
     }
 }
 
@@ -179,9 +192,16 @@ mod tests {
         // Two rows around 0, three around 10, one alone at 30, two that are equal at 50.
         let z = Matrix::from_vec(8, 1, vec![-3.0, 3.0, 6.0, 12.0, 12.0, 30.0, 50.0, 50.0]);
         let rows: Vec<u64> = (0..8).collect();
-        assert_eq!(reach.fitted_on(&rows, &z).left_out, [6.0, 6.0, 6.0, 3.0, 3.0, 20.0, 0.0, 0.0]);
-        assert_eq!((left_out(2, 4.0, Some(5.0)), left_out(1, 0.0, Some(7.0))), (5.0, 7.0));
-        assert!(left_out(1, 0.0, None).is_nan());
+        let fitted = reach.fitted_on(&rows, &z);
+        let distances: Vec<f64> = fitted.left_out.iter().map(|l| l.1).collect();
+        assert_eq!(distances, [6.0, 6.0, 6.0, 3.0, 3.0, 20.0, 0.0, 0.0]);
+        assert_eq!(fitted.left_out[5].0, 1);
+        assert_eq!(
+            (left_out(2, &[8, 9], &[4.0, 5.0]), left_out(1, &[8, 9], &[0.0, 7.0])),
+            ((9, 5.0), (9, 7.0))
+        );
+        assert_eq!(left_out(3, &[8, 9], &[2.0, 5.0]), (8, 3.0));
+        assert!(left_out(1, &[8], &[0.0]).1.is_nan());
     }
 
     #[test]
@@ -200,7 +220,7 @@ mod tests {
                 all
             },
         );
-        let reached = reach.finish(Some(counts)).unwrap();
+        let reached = reach.finish(Some([counts, BTreeMap::new()])).unwrap();
         assert_eq!(reached.rows, 1000);
         for (level, distance) in reached.levels {
             assert!((distance / (1000.0 * level) - 1.0).abs() < 0.003, "{level} {distance}");

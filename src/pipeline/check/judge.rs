@@ -8,6 +8,7 @@ use super::{Answer, Diagnosis, Finding, Group, Moved, Symptom};
 use crate::config::{Check, Level};
 use crate::format::Manifest;
 use crate::source::Dataset;
+use crate::statistics::cells::Cells;
 use crate::statistics::drift::{self, Comparison, distributions};
 use crate::statistics::gain::corrected;
 
@@ -27,7 +28,14 @@ pub struct Judge<'a> {
     untested: Vec<Finding>,
 }
 
+const SHARE: &str = "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the value that moved most";
+const RANKS: &str = "Cohen's d by ranks = sqrt(2) z of the chance that a number now exceeds one then, of the feature that moved most; Wilcoxon's test over the plan's deciles";
+
+/// Share of a modality's rows that must be in it also where each sampled row is assigned by prototypes that have not seen it.
+const LASTING: f64 = 0.9;
+
 /// What a finding is about, before it has an answer.
+#[derive(Clone)]
 struct About {
     id: &'static str,
     group: Group,
@@ -67,6 +75,19 @@ impl<'a> Judge<'a> {
         };
         let finding = Finding { message: text, named, ..about.finding() };
         self.tests.push(Test { finding, comparison });
+    }
+
+    /// What a plan of an older format does not know: said, and no reason to fail.
+    fn lacking(&mut self, about: About) {
+        let message =
+            "not compared: this plan was made before format 1.1 and does not know enough; make it anew"
+                .into();
+        self.untested.push(Finding {
+            answer: Answer::CannotTell,
+            level: Level::Note,
+            message,
+            ..about.finding()
+        });
     }
 
     /// What cannot be told, and why.
@@ -109,41 +130,41 @@ impl<'a> Judge<'a> {
         out
     }
 
-    /// Modalities and groups of strata, from counts then and now.
-    pub fn shares(&mut self, then: &Then, manifest: &Manifest, modality: &[f64], stratum: &[f64]) {
+    /// Modalities and groups of strata, from counts then and now. `new`: of rows that the plan does not know.
+    pub fn shares(&mut self, then: &Then, manifest: &Manifest, modality: &[f64], stratum: &[f64], new: bool) {
+        let (was_modality, was_stratum) =
+            if new { (&then.unseen.0, &then.unseen.1) } else { (&then.modality_rows, &then.stratum_rows) };
         let limits = self.limits;
-        let names: Vec<String> =
-            then.modalities.iter().enumerate().map(|(m, x)| modality_name(m, &x.name)).collect();
-        if then.modality_rows.len() > 1 {
-            let found = drift::shares(&then.modality_rows, modality, self.confidence());
-            let named = moved(&then.modality_rows, modality, &names, limits);
-            let text = match found {
-                Some((m, _)) => {
-                    format!(
-                        "the share of {} moved most: {}",
-                        names[m],
-                        from_to(&then.modality_rows, modality, m)
-                    )
-                }
-                None => String::new(),
+        // What is a modality mostly by the sampled rows that made it has another share among any other rows.
+        let lasts = |m: &usize| !new || was_modality[*m] >= LASTING * then.modality_rows[*m];
+        let kept: Vec<usize> = (0..was_modality.len()).filter(lasts).collect();
+        if was_modality.len() > 1 {
+            let only = |of: &[f64]| -> Vec<f64> { kept.iter().map(|&m| of[m]).collect() };
+            let (was, is) = (only(was_modality), only(modality));
+            let names: Vec<String> =
+                kept.iter().map(|&m| modality_name(m, &then.modalities[m].name)).collect();
+            let found = drift::shares(&was, &is, self.confidence());
+            let named = moved(&was, &is, &names, limits);
+            let mut text = found.map_or(String::new(), |(m, _)| {
+                format!("the share of {} moved most: {}", names[m], from_to(&was, &is, m))
+            });
+            if kept.len() < was_modality.len() {
+                let n = was_modality.len() - kept.len();
+                text += &format!("; {n} of {} modalities are too uncertain to compare", was_modality.len());
+            }
+            let about = About {
+                id: "modality-shares",
+                group: Group::Modalities,
+                subject: String::new(),
+                formula: "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the modality that moved most",
+                setting: "share",
+                threshold: limits.share,
             };
-            self.add(
-                About {
-                    id: "modality-shares",
-                    group: Group::Modalities,
-                    subject: String::new(),
-                    formula: "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the modality that moved most",
-                    setting: "share",
-                    threshold: limits.share,
-                },
-                found.map(|f| f.1),
-                text,
-                named,
-            );
+            self.add(about, found.map(|f| f.1), text, named);
         }
         let mut groups = (BTreeMap::new(), BTreeMap::new());
         for (h, &g) in manifest.score_groups.iter().enumerate() {
-            *groups.0.entry(g).or_insert(0.0) += then.stratum_rows[h];
+            *groups.0.entry(g).or_insert(0.0) += was_stratum[h];
             *groups.1.entry(g).or_insert(0.0) += stratum[h];
         }
         let (a, b): (Vec<f64>, Vec<f64>) =
@@ -198,22 +219,26 @@ impl<'a> Judge<'a> {
 
     fn distances(&mut self, then: &Then, now: &Now) {
         let (limits, confidence) = (self.limits, self.confidence());
-        let planned: f64 =
-            then.modalities.iter().filter(|m| m.rows >= 100).map(|m| m.rows as f64 / 10.0).sum();
-        let deciles = now.rows.deciles.map(|n| n as f64);
-        if planned > 0.0 {
-            let farther = deciles[5..].iter().sum::<f64>() / deciles.iter().sum::<f64>().max(1.0);
+        let mut planned = [0; 10];
+        for cells in then.distances.iter().flatten() {
+            cells.tenths_of().iter().zip(&cells.rows).for_each(|(&tenth, n)| planned[tenth] += n);
+        }
+        let (planned, tenths) = (planned.map(|n| n as f64), now.rows.tenths.map(|n| n as f64));
+        // Distances that are all equal have one tenth: nothing to compare.
+        if planned.iter().filter(|&&n| n > 0.0).count() > 1 {
+            let farther =
+                |of: &[f64; 10]| percent(of[5..].iter().sum::<f64>() / of.iter().sum::<f64>().max(1.0));
             self.add(
                 About {
                     id: "distances",
                     group: Group::Modalities,
                     subject: String::new(),
-                    formula: "Cohen's w over the deciles of the distance to the modality's centre, chi-squared test",
+                    formula: "Cohen's w over the deciles of the distance to the modality's centre (equal distances together), chi-squared test",
                     setting: "composition",
                     threshold: limits.composition,
                 },
-                drift::composition(&[planned; 10], &deciles, confidence),
-                format!("{} of the rows are farther from their centre than its median row was", percent(farther)),
+                drift::composition(&planned, &tenths, confidence),
+                format!("rows in the farther half of the plan's distances to their centre: {} -> {}", farther(&planned), farther(&tenths)),
                 Vec::new(),
             );
         }
@@ -270,51 +295,60 @@ impl<'a> Judge<'a> {
                 Vec::new(),
             );
         }
-        let (a, b) = moments(then, now);
-        let found = drift::means((planned, &a), (now.rows.count, &b), confidence);
-        let text = found.map_or(String::new(), |(j, _)| {
-            let s = &then.statistics[j];
-            let place = if a.len() > 1 { format!("{}[{}]", s.column, s.index) } else { s.column.clone() };
-            format!("the mean of {place} moved most: {} -> {}", number(a[j].mean), number(b[j].mean))
-        });
-        self.add(
-            About {
-                id: "feature-means",
-                group: Group::Features,
-                subject: String::new(),
-                formula: "Cohen's d = (mean now - then) / standard deviation, the largest of all features",
-                setting: "mean",
-                threshold: limits.mean,
-            },
-            found.map(|f| f.1),
-            text,
-            Vec::new(),
-        );
-        let n = now.rows.count.max(1.0);
-        let (square, variance) = (
-            now.rows.square / n,
-            (now.rows.fourth / n - (now.rows.square / n) * (now.rows.square / n)).max(0.0),
-        );
-        let total: f64 = a.iter().map(|m| m.variance).sum();
-        if total > 0.0 {
-            self.add(
-                About {
-                    id: "spread",
-                    group: Group::Features,
-                    subject: String::new(),
-                    formula: "ln of the root mean square distance to the plan's mean, now over then",
-                    setting: "spread",
-                    threshold: limits.spread,
-                },
-                drift::spread((planned, total), (now.rows.count, square), variance, confidence),
-                format!(
-                    "root mean square distance to the mean: {} -> {}",
-                    number(total.sqrt()),
-                    number(square.sqrt())
-                ),
-                Vec::new(),
+        self.locations(then, now);
+        let about = About {
+            id: "spread",
+            group: Group::Features,
+            subject: String::new(),
+            formula: "ln of the median distance to the plan's medians, now over then; Wilcoxon's test over its 5 % quantiles",
+            setting: "spread",
+            threshold: limits.spread,
+        };
+        let Some(cells) = &then.spread else { return self.lacking(about) };
+        // Distances that are all equal have nothing to compare.
+        if cells.edges.len() > 1 {
+            let median = |rows: &[u64]| number(cells.quantile(rows, 0.5));
+            let text = format!(
+                "median distance to the plan's medians: {} -> {}",
+                median(&cells.rows),
+                median(&now.rows.spread)
             );
+            self.add(about, drift::scale(cells, &now.rows.spread, confidence), text, Vec::new());
         }
+    }
+
+    /// Whether the numbers of any feature are larger or smaller than they were.
+    fn locations(&mut self, then: &Then, now: &Now) {
+        let known: Vec<usize> = (0..then.features.len()).filter(|&j| then.features[j].is_some()).collect();
+        let about = About {
+            id: "feature-means",
+            group: Group::Features,
+            subject: String::new(),
+            formula: RANKS,
+            setting: "mean",
+            threshold: self.limits.mean,
+        };
+        if known.len() < then.features.len() {
+            let lacking =
+                About { subject: format!("{} features", then.features.len() - known.len()), ..about.clone() };
+            self.lacking(lacking);
+        }
+        if known.is_empty() {
+            return;
+        }
+        let counts = now.rows.features(then);
+        let a: Vec<&[u64]> =
+            known.iter().filter_map(|&j| Some(&then.features[j].as_ref()?.rows[..])).collect();
+        let b: Vec<&[u64]> = known.iter().map(|&j| counts[j]).collect();
+        let found = drift::locations(&a, &b, self.confidence());
+        let text = found.map_or(String::new(), |(place, _)| {
+            let j = known[place];
+            let s = &then.statistics[j];
+            let name =
+                if then.features.len() > 1 { format!("{}[{}]", s.column, s.index) } else { s.column.clone() };
+            format!("{name} moved most: {}", medians(then.features[j].as_ref(), counts[j]))
+        });
+        self.add(about, found.map(|f| f.1), text, Vec::new());
     }
 
     fn column(&mut self, planned: f64, column: &Column, counts: &Counts) {
@@ -330,7 +364,6 @@ impl<'a> Judge<'a> {
             setting,
             threshold,
         };
-        const SHARE: &str = "Cohen's h = 2 asin sqrt(now) - 2 asin sqrt(then), of the value that moved most";
         match &column.told {
             Told::Values(_) => {
                 let table = Table::new(planned, column, counts, limits);
@@ -346,53 +379,46 @@ impl<'a> Judge<'a> {
                     named,
                 );
             }
-            Told::Numbers { count, mean, deciles } => {
-                let now = counts.moment(*mean);
-                let then = drift::Moment { mean: *mean, variance: now.variance };
-                let found = drift::means((*count, &[then]), (counts.count, &[now]), confidence);
+            Told::Numbers { cells, .. } | Told::Lengths { cells, .. } => {
+                let lengths = matches!(column.told, Told::Lengths { .. });
+                let id = if lengths { "column-length" } else { "column-mean" };
+                let about_ranks = about(id, RANKS, "mean", limits.mean);
+                let Some(known) = cells else {
+                    self.lacking(about_ranks);
+                    return self.nulls(planned, column, counts);
+                };
+                let what = if lengths { "length in characters: " } else { "" };
+                let text = format!("{what}{}", medians(cells.as_ref(), &counts.cells));
                 self.add(
-                    about(
-                        "column-mean",
-                        "Cohen's d = (mean now - then) / standard deviation now",
-                        "mean",
-                        limits.mean,
-                    ),
-                    found.map(|f| f.1),
-                    format!("mean {} -> {}", number(*mean), number(now.mean)),
+                    about_ranks,
+                    drift::ranks(&known.rows, &counts.cells, 1, confidence),
+                    text,
                     Vec::new(),
                 );
-                if let Some((_, sampled)) = deciles {
-                    let now = counts.deciles.map(|n| n as f64);
+                let groups = known.groups();
+                let rows = |of: &[u64]| -> Vec<f64> {
+                    groups.iter().map(|g| g.iter().map(|&i| of[i] as f64).sum()).collect()
+                };
+                let (then, now) = (rows(&known.rows), rows(&counts.cells));
+                if !lengths && then.iter().filter(|&&n| n > 0.0).count() > 1 {
                     self.add(
                         about(
                             "column-deciles",
-                            "Cohen's w over the deciles of the plan's sample, chi-squared test",
+                            "Cohen's w over the deciles of the plan's sample (equal numbers together), chi-squared test",
                             "composition",
                             limits.composition,
                         ),
-                        drift::composition(&[sampled / 10.0; 10], &now, confidence),
+                        drift::composition(&then, &now, confidence),
                         "numbers over the plan's deciles".into(),
                         Vec::new(),
                     );
                 }
             }
-            Told::Lengths { count, mean } => {
-                let now = counts.moment(*mean);
-                let then = drift::Moment { mean: *mean, variance: now.variance };
-                let found = drift::means((*count, &[then]), (counts.count, &[now]), confidence);
-                self.add(
-                    about(
-                        "column-length",
-                        "Cohen's d = (mean length now - then) / standard deviation now",
-                        "mean",
-                        limits.mean,
-                    ),
-                    found.map(|f| f.1),
-                    format!("mean length {} -> {} characters", number(*mean), number(now.mean)),
-                    Vec::new(),
-                );
-            }
         }
+        self.nulls(planned, column, counts);
+    }
+
+    fn nulls(&mut self, planned: f64, column: &Column, counts: &Counts) {
         let nulls = (column.nulls, counts.nulls);
         if !matches!(column.told, Told::Values(_)) && nulls.0 + nulls.1 > 0.0 {
             let count = match column.told {
@@ -400,9 +426,16 @@ impl<'a> Judge<'a> {
                 Told::Values(_) => planned,
             };
             let (then, now) = ([nulls.0, count], [nulls.1, counts.count]);
-            let found = drift::shares(&then, &now, confidence).map(|f| f.1);
+            let found = drift::shares(&then, &now, self.confidence()).map(|f| f.1);
             self.add(
-                about("column-nulls", SHARE, "share", limits.share),
+                About {
+                    id: "column-nulls",
+                    group: Group::Columns,
+                    subject: column.name.clone(),
+                    formula: SHARE,
+                    setting: "share",
+                    threshold: self.limits.share,
+                },
                 found,
                 format!("nulls: {}", from_to(&then, &now, 0)),
                 Vec::new(),
@@ -441,7 +474,8 @@ impl<'a> Judge<'a> {
             id: "gain".into(),
             group: Group::Gain,
             answer,
-            level: Level::Warning,
+            // Its interval assumes what gradients of far rows do not keep: told, never a reason to fail.
+            level: Level::Note,
             message,
             formula: "rise of 1 - share of the early gradient's variance between strata, both corrected for their number".into(),
             effect: Some(rise),
@@ -669,6 +703,12 @@ pub fn faults(of: &BTreeMap<(String, String), u64>) -> String {
         named.push(format!("and {} more reasons", by_size.len() - FAULTS_NAMED));
     }
     if named.is_empty() { String::new() } else { format!(" ({})", named.join(", ")) }
+}
+
+/// "median 3.1 -> 3.4", of counts in the same cells.
+fn medians(cells: Option<&Cells>, now: &[u64]) -> String {
+    let Some(cells) = cells else { return String::new() };
+    format!("median {} -> {}", number(cells.quantile(&cells.rows, 0.5)), number(cells.quantile(now, 0.5)))
 }
 
 fn from_to(then: &[f64], now: &[f64], i: usize) -> String {

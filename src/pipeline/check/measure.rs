@@ -8,6 +8,7 @@ use arrow_schema::DataType;
 
 use super::coverage::Fresh;
 use crate::features::{column, numbers};
+use crate::format::modalities::Modality;
 use crate::format::profile::ProfileRow;
 use crate::format::statistics::Statistic;
 use crate::kit::error::Result;
@@ -17,6 +18,7 @@ use crate::modalities::sample::BLOCKS;
 use crate::parts::{Local, Pass};
 use crate::plan::{Assigner, Plan};
 use crate::source::{Dataset, Kind, Selection, text_value};
+use crate::statistics::cells::{Cells, distance, place};
 use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{FullMoments, Moments};
 use crate::statistics::reach::Reach;
@@ -30,9 +32,18 @@ pub struct Then {
     /// Rows of every modality and of every stratum.
     pub modality_rows: Vec<f64>,
     pub stratum_rows: Vec<f64>,
-    pub modalities: Vec<crate::format::modalities::Modality>,
+    /// The same as if the prototypes had not seen the rows that they were fitted to: what rows that they never saw are
+    /// compared with.
+    pub unseen: (Vec<f64>, Vec<f64>),
+    pub modalities: Vec<Modality>,
     /// Of all planned rows, one entry a feature.
     pub statistics: Vec<Statistic>,
+    /// Sampled rows at and between the deciles of every feature; None: not known.
+    pub features: Vec<Option<Cells>>,
+    /// Sampled rows at and between the quantiles of the distance to the medians of the features.
+    pub spread: Option<Cells>,
+    /// Rows of every modality at and between the deciles of their distance to its centre, those of few rows left out.
+    pub distances: Vec<Option<Cells>>,
     pub reference: Option<crate::format::reference::Reference>,
     pub reach: Vec<(f64, f64)>,
     /// Rows of the fit sample that `reach` passed over, at a guess.
@@ -55,10 +66,10 @@ pub struct Column {
 pub enum Told {
     /// Rows of the most frequent values.
     Values(Vec<(String, f64)>),
-    /// Rows with a number, their mean; deciles of a sample of that many rows.
-    Numbers { count: f64, mean: f64, deciles: Option<([f64; 11], f64)> },
-    /// Sampled rows with a text, and the mean of its length in characters.
-    Lengths { count: f64, mean: f64 },
+    /// Rows with a number, and sampled ones at and between their deciles (None: not known).
+    Numbers { count: f64, cells: Option<Cells> },
+    /// The same of the lengths of texts, in characters.
+    Lengths { count: f64, cells: Option<Cells> },
 }
 
 impl Then {
@@ -74,10 +85,32 @@ impl Then {
             Some(_) => 0.0,
             None => prototypes.rows.iter().filter(|&&rows| alone(rows)).count() as f64,
         };
+        let statistics: Vec<Statistic> =
+            plan.statistics()?.into_iter().filter(|s| s.modality.is_none()).collect();
+        let modality_rows: Vec<f64> = modalities.iter().map(|m| m.rows as f64).collect();
+        let stratum_rows: Vec<f64> = offsets.windows(2).map(|o| (o[1] - o[0]) as f64).collect();
+        let by = |of: &[u32], actual: &[f64]| {
+            let mut rows = vec![0.0; actual.len()];
+            for (&id, &n) in of.iter().zip(&prototypes.unseen_rows) {
+                rows.get_mut(id as usize).into_iter().for_each(|rows| *rows += n as f64);
+            }
+            // Another column tells, or the plan does not know.
+            if rows.iter().all(|&n| n == 0.0) { actual.to_vec() } else { rows }
+        };
+        let unseen = (by(&prototypes.modality, &modality_rows), by(&prototypes.stratum, &stratum_rows));
         Ok(Then {
-            modality_rows: modalities.iter().map(|m| m.rows as f64).collect(),
-            stratum_rows: offsets.windows(2).map(|o| (o[1] - o[0]) as f64).collect(),
-            statistics: plan.statistics()?.into_iter().filter(|s| s.modality.is_none()).collect(),
+            // A plan before format 1.1 did not count; without ties there is a tenth between each two.
+            features: (statistics.iter())
+                .map(|s| {
+                    Cells::new(&s.quantiles, s.cells.clone()).or_else(|| Cells::tenths(&s.quantiles, sampled))
+                })
+                .collect(),
+            spread: plan.spread()?.and_then(|s| Cells::new(&s.edges, s.rows)),
+            distances: modalities.iter().map(distances).collect(),
+            modality_rows,
+            stratum_rows,
+            unseen,
+            statistics,
             reference: plan.reference()?,
             reach: prototypes.reach,
             reach_lacks,
@@ -95,6 +128,13 @@ impl Then {
     pub fn invalid(&self) -> f64 {
         self.statistics.first().map_or(0.0, |s| s.nulls as f64)
     }
+}
+
+fn distances(modality: &Modality) -> Option<Cells> {
+    let quantiles = modality.distance_quantiles.map(f64::from);
+    let rows = modality.rows as f64;
+    let cells = Cells::new(&quantiles, modality.distance_cells.clone());
+    cells.or_else(|| Cells::tenths(&quantiles, rows)).filter(|_| modality.rows >= DECILES_FROM)
 }
 
 /// The profile of all rows, column by column.
@@ -118,15 +158,18 @@ fn told(name: &str, rows: &[&ProfileRow]) -> Column {
         Some((row.value[prefix.len()..].parse::<f64>().ok()?, row.count as f64))
     };
     let nulls = rows.iter().find(|r| r.value == "nulls").map_or(0.0, |r| r.count as f64);
-    let deciles: Vec<(f64, f64)> =
-        (0..=10).filter_map(|q| statistic(&format!("quantile {}=", f64::from(q) / 10.0))).collect();
-    let told = if let Some((mean, count)) = statistic("mean=") {
-        // Deciles that coincide do not say how many rows lie between them.
-        let apart = deciles.len() == 11 && deciles.windows(2).all(|d| d[0].0 < d[1].0);
-        let deciles = apart.then(|| (std::array::from_fn(|q| deciles[q].0), deciles[0].1));
-        Told::Numbers { count, mean, deciles }
-    } else if let Some((mean, count)) = statistic("length=") {
-        Told::Lengths { count, mean }
+    let cells = |prefix: &str| {
+        let row = rows.iter().find(|r| r.value.starts_with(prefix))?;
+        Cells::new(&row.edges, row.cells.clone())
+    };
+    let told = if let Some((_, count)) = statistic("mean=") {
+        let deciles: Vec<(f64, f64)> =
+            (0..=10).filter_map(|q| statistic(&format!("quantile {}=", f64::from(q) / 10.0))).collect();
+        let tenths =
+            || Cells::tenths(&deciles.iter().map(|d| d.0).collect::<Vec<_>>().try_into().ok()?, deciles[0].1);
+        Told::Numbers { count, cells: cells("mean=").or_else(tenths) }
+    } else if let Some((_, count)) = statistic("length=") {
+        Told::Lengths { count, cells: cells("length=") }
     } else {
         let values = rows.iter().filter(|r| r.value != "nulls");
         Told::Values(values.map(|r| (r.value.clone(), r.count as f64)).collect())
@@ -180,7 +223,7 @@ pub fn measure(
     let reference = then.reference.as_ref().filter(|r| r.frequency.rows() == R);
     let reference = reference.map(|r| Reference::again(r.frequency.clone(), r.phase.clone()));
     let pass = (
-        Distances { then, mean: &shift, reach: Reach::new(assigner.model()) },
+        Distances::new(then, Reach::new(assigner.model())),
         Moments::new(shift.clone()),
         Gain::new(label, &shift, config.seed),
         reference,
@@ -210,14 +253,15 @@ pub struct Rows {
     pub faults: BTreeMap<(String, String), u64>,
     pub modality: BTreeMap<u32, u64>,
     pub stratum: BTreeMap<u32, u64>,
-    /// Rows by decile of the distance to the centre, among the plan's rows of the same modality (large ones only).
-    pub deciles: [u64; 10],
+    /// Rows by tenth of the distance to the centre, among the plan's rows of the same modality (large ones only).
+    pub tenths: [u64; 10],
     /// Rows whose distance to the nearest prototype could be compared, and those beyond the plan's 99.9 %.
     pub compared: u64,
     pub far: u64,
-    /// Sums of |x - mean|^2 and of its square, over the plan's mean.
-    pub square: f64,
-    pub fourth: f64,
+    /// Rows at and between the edges of every feature, one feature after the other.
+    pub features: Vec<u64>,
+    /// Rows at and between the plan's quantiles of the distance to the medians of its features.
+    pub spread: Vec<u64>,
 }
 
 /// Rows of a modality below which its deciles are too coarse to compare with.
@@ -225,8 +269,65 @@ const DECILES_FROM: u64 = 100;
 
 struct Distances<'a> {
     then: &'a Then,
-    mean: &'a [f64],
+    /// Medians of the plan's features.
+    middle: Vec<f64>,
+    /// Where each feature's cells begin in [`Rows::features`].
+    first: Vec<usize>,
+    /// The tenth that each cell of a modality's distances belongs to.
+    tenths: Vec<Option<Vec<usize>>>,
     reach: Reach,
+}
+
+impl<'a> Distances<'a> {
+    fn new(then: &'a Then, reach: Reach) -> Self {
+        let mut first = vec![0];
+        for cells in &then.features {
+            first.push(first[first.len() - 1] + cells.as_ref().map_or(0, |c| c.rows.len()));
+        }
+        Distances {
+            then,
+            middle: then.statistics.iter().map(|s| s.quantiles[5]).collect(),
+            first,
+            tenths: then.distances.iter().map(|cells| cells.as_ref().map(Cells::tenths_of)).collect(),
+            reach,
+        }
+    }
+
+    fn add(&self, rows: &mut Rows, item: &Assigned, i: usize) {
+        let (m, x) = (item.modality[i], item.points.points.row(i));
+        rows.count += 1.0;
+        *rows.modality.entry(m).or_default() += 1;
+        *rows.stratum.entry(item.stratum[i]).or_default() += 1;
+        if let (Some(cells), Some(tenths)) = (&self.then.distances[m as usize], &self.tenths[m as usize]) {
+            rows.tenths[tenths[place(&cells.edges, f64::from(item.distance[i]))]] += 1;
+        }
+        let limit = self.then.reach.len().checked_sub(2).map(|i| self.then.reach[i].1);
+        if let Some((distance, limit)) = self.reach.distance(item, i).map(f64::from).zip(limit) {
+            rows.compared += 1;
+            rows.far += u64::from(distance > limit);
+        }
+        for ((cells, &first), &x) in self.then.features.iter().zip(&self.first).zip(x) {
+            if let Some(cells) = cells {
+                rows.features[first + place(&cells.edges, f64::from(x))] += 1;
+            }
+        }
+        if let Some(cells) = &self.then.spread {
+            rows.spread[place(&cells.edges, distance(x, &self.middle))] += 1;
+        }
+    }
+}
+
+impl Rows {
+    /// Rows at and between the edges of every feature.
+    pub fn features(&self, then: &Then) -> Vec<&[u64]> {
+        let mut rest = &self.features[..];
+        let mut take = |n: usize| {
+            let (these, others) = rest.split_at(n.min(rest.len()));
+            rest = others;
+            these
+        };
+        then.features.iter().map(|cells| take(cells.as_ref().map_or(0, |c| c.rows.len()))).collect()
+    }
 }
 
 impl Pass for Distances<'_> {
@@ -235,35 +336,17 @@ impl Pass for Distances<'_> {
     type Output = Rows;
 
     fn partial(&self, item: &Assigned) -> Result<Rows> {
-        let mut rows = Rows::default();
-        let limit = self.then.reach.len().checked_sub(2).map(|i| self.then.reach[i].1);
+        let mut rows = Rows {
+            features: vec![0; self.first[self.first.len() - 1]],
+            spread: vec![0; self.then.spread.as_ref().map_or(0, |c| c.rows.len())],
+            ..Rows::default()
+        };
         for bad in &item.points.bad {
             rows.invalid += 1.0;
             *rows.faults.entry((bad.column.clone(), bad.kind().into())).or_default() += 1;
         }
-        for (i, x) in item.points.points.iter_rows().enumerate() {
-            let m = item.modality[i];
-            if m == NONE {
-                continue;
-            }
-            rows.count += 1.0;
-            *rows.modality.entry(m).or_default() += 1;
-            *rows.stratum.entry(item.stratum[i]).or_default() += 1;
-            let modality = &self.then.modalities[m as usize];
-            if modality.rows >= DECILES_FROM {
-                let inner = &modality.distance_quantiles[1..10];
-                rows.deciles[inner.partition_point(|&q| q < item.distance[i])] += 1;
-            }
-            let distance = self.reach.distance(item, i).map(f64::from);
-            if let Some((distance, limit)) = distance.zip(limit) {
-                rows.compared += 1;
-                rows.far += u64::from(distance > limit);
-            }
-            let square: f64 =
-                x.iter().zip(self.mean).map(|(&x, m)| (f64::from(x) - m) * (f64::from(x) - m)).sum();
-            rows.square += square;
-            rows.fourth += square * square;
-        }
+        let planned = (0..item.modality.len()).filter(|&i| item.modality[i] != NONE);
+        planned.for_each(|i| self.add(&mut rows, item, i));
         Ok(rows)
     }
 
@@ -276,14 +359,14 @@ impl Pass for Distances<'_> {
         for (fault, n) in right.faults {
             *left.faults.entry(fault).or_default() += n;
         }
-        left.deciles.iter_mut().zip(right.deciles).for_each(|(a, b)| *a += b);
+        add(&mut left.tenths, &right.tenths);
+        add(&mut left.features, &right.features);
+        add(&mut left.spread, &right.spread);
         Rows {
             count: left.count + right.count,
             invalid: left.invalid + right.invalid,
             compared: left.compared + right.compared,
             far: left.far + right.far,
-            square: left.square + right.square,
-            fourth: left.fourth + right.fourth,
             ..left
         }
     }
@@ -303,28 +386,29 @@ pub struct Counts {
     pub values: BTreeMap<String, u64>,
     /// Rows with a value beyond the [`MOST_VALUES`] that are counted.
     pub other: u64,
-    /// Sums of number (or length) less the plan's mean, and of its square.
-    pub sum: f64,
-    pub square: f64,
-    /// Rows between the plan's deciles.
-    pub deciles: [u64; 10],
+    /// Rows at and between the plan's deciles of numbers or lengths.
+    pub cells: Vec<u64>,
+}
+
+/// Counts of the same cells.
+fn add(into: &mut [u64], from: &[u64]) {
+    into.iter_mut().zip(from).for_each(|(a, b)| *a += b);
 }
 
 impl Counts {
-    fn number(&mut self, x: f64, mean: f64, deciles: Option<&[f64; 11]>) {
-        self.count += 1.0;
-        self.sum += x - mean;
-        self.square += (x - mean) * (x - mean);
-        if let Some(edges) = deciles {
-            self.deciles[edges[1..10].partition_point(|&e| e < x)] += 1;
-        }
+    fn of(told: &Told) -> Counts {
+        let cells = match told {
+            Told::Numbers { cells, .. } | Told::Lengths { cells, .. } => cells.as_ref(),
+            Told::Values(_) => None,
+        };
+        Counts { cells: vec![0; cells.map_or(0, |c| c.rows.len())], ..Counts::default() }
     }
 
-    /// Mean and variance, given the plan's mean.
-    pub fn moment(&self, then: f64) -> crate::statistics::drift::Moment {
-        let shift = self.sum / self.count.max(1.0);
-        let variance = (self.square / self.count.max(1.0) - shift * shift).max(0.0);
-        crate::statistics::drift::Moment { mean: then + shift, variance }
+    fn number(&mut self, x: f64, cells: Option<&Cells>) {
+        self.count += 1.0;
+        if let Some(cells) = cells {
+            self.cells[place(&cells.edges, x)] += 1;
+        }
     }
 }
 
@@ -341,22 +425,22 @@ impl Pass for Columns<'_> {
         let planned = || (0..item.modality.len()).filter(|&i| item.modality[i] != NONE);
         let count = |c: &Column| {
             let cells = column(item.points.table.as_ref(), &c.name)?;
-            let mut counts = Counts::default();
+            let mut counts = Counts::of(&c.told);
             match &c.told {
-                Told::Numbers { mean, deciles, .. } => {
+                Told::Numbers { cells: edges, .. } => {
                     let x = numbers(cells)?;
                     for i in planned() {
                         if x[i].is_finite() {
-                            counts.number(x[i], *mean, deciles.as_ref().map(|d| &d.0));
+                            counts.number(x[i], edges.as_ref());
                         } else {
                             counts.nulls += 1.0;
                         }
                     }
                 }
-                Told::Lengths { mean, .. } => {
+                Told::Lengths { cells: edges, .. } => {
                     for i in planned() {
                         match text_value(cells, i) {
-                            Some(text) => counts.number(text.chars().count() as f64, *mean, None),
+                            Some(text) => counts.number(text.chars().count() as f64, edges.as_ref()),
                             None => counts.nulls += 1.0,
                         }
                     }
@@ -373,9 +457,7 @@ impl Pass for Columns<'_> {
             left.count += right.count;
             left.nulls += right.nulls;
             left.other += right.other;
-            left.sum += right.sum;
-            left.square += right.square;
-            left.deciles.iter_mut().zip(right.deciles).for_each(|(a, b)| *a += b);
+            add(&mut left.cells, &right.cells);
             for (value, n) in right.values {
                 left.add(value, n);
             }
@@ -384,7 +466,7 @@ impl Pass for Columns<'_> {
     }
 
     fn finish(&self, all: Option<Vec<Counts>>) -> Result<Vec<Counts>> {
-        Ok(all.unwrap_or_else(|| vec![Counts::default(); self.columns.len()]))
+        Ok(all.unwrap_or_else(|| self.columns.iter().map(|c| Counts::of(&c.told)).collect()))
     }
 }
 

@@ -400,7 +400,7 @@ pub fn compare(
     }
     if let Some((modality, stratum, rows)) = comparable {
         let mut judge = Judge::new(limits, rows);
-        judge.shares(&then, plan.manifest(), &modality, &stratum);
+        judge.shares(&then, plan.manifest(), &modality, &stratum, now.is_some());
         if let Some(now) = &now {
             judge.rows(&then, now);
             findings.extend(judge.gain(plan.manifest(), now));

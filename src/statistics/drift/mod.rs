@@ -5,17 +5,20 @@
 //! |---|---|---|
 //! | [`shares`] of categories, one by one | Cohen's h = 2 asin sqrt(q) - 2 asin sqrt(p) | h over its standard error sqrt(1/m + 1/n), normal; exact (binomial, given both counts' sum) where fewer than 30 rows are expected; times the number of categories (Bonferroni) |
 //! | [`composition`] over all categories | Cohen's w = sqrt(sum (q - p)^2 / p), less what chance adds | chi-squared |
-//! | [`means`] of features | Cohen's d = difference of means over the standard deviation | normal, the largest of k times k |
-//! | [`spread`] around a centre | logarithm of the ratio of root mean squares | normal |
+//! | [`locations`] of features | Cohen's d by ranks: sqrt(2) z of the chance that a number now exceeds one then | Wilcoxon, Mann & Whitney with midranks, the least likely of k times k |
+//! | [`scale`] of distances from the middle | logarithm of the medians' ratio | the same |
 //! | [`embedding`]: mean random features | MMD over the root of the total variance in feature space | weighted sum of chi-squared, the covariance's eigenvalues (Gretton et al. 2012) |
 //!
-//! References: Cohen, Statistical Power Analysis, 1988. Effects do not grow with n, p-values do: something is drift only if both
+//! References: Cohen, Statistical Power Analysis, 1988; Mann & Whitney 1947; Ruscio, A probability-based measure of effect size, 2008. Effects do not grow with n, p-values do: something is drift only if both
 //! say so, so that large data does not cry wolf and small data is not believed too soon.
 
 pub mod distributions;
 
+use std::f64::consts::SQRT_2;
+
 use crate::kernels::eigen;
 use crate::kit::progress::Progress;
+use crate::statistics::cells::Cells;
 use distributions::{binomial_tail, chi2_tail, normal_point, normal_tail, weighted_chi2_tail};
 
 /// What a comparison found.
@@ -149,44 +152,91 @@ pub struct Moment {
     pub variance: f64,
 }
 
-/// The feature whose mean moved most, as (place, comparison), of sets of `m` and `n` rows. The standard deviation is the
-/// pooled one; features that never vary are compared by whether they are equal.
-pub fn means(
-    (m, then): (f64, &[Moment]),
-    (n, now): (f64, &[Moment]),
-    confidence: f64,
-) -> Option<(usize, Comparison)> {
-    let d = |i: usize| {
-        let difference = now[i].mean - then[i].mean;
-        let variance = (m * then[i].variance + n * now[i].variance) / (m + n);
-        match difference {
-            0.0 => 0.0,
-            x if variance > 0.0 => x / variance.sqrt(),
-            x => x.signum() * f64::MAX.sqrt(),
-        }
-    };
-    if m < 2.0 || n < 2.0 {
+/// Rows outside the most frequent number that a normal tail needs on the smaller side.
+const ENOUGH: f64 = 30.0;
+
+/// Whether numbers are larger or smaller than they were, told by rows in ordered cells then and now ([`Cells`]): the test of
+/// Wilcoxon, Mann and Whitney with midranks. The effect is sqrt(2) z of the chance A that a number now exceeds one then
+/// (ties count half): for normal numbers that is Cohen's d, for others it is what d would be if some transformation made
+/// them normal (Ruscio 2008), so that neither ties nor far rows can make it large. None without rows; `k` tests like it
+/// are made at once.
+///
+/// [`Cells`]: crate::statistics::cells::Cells
+pub fn ranks(then: &[u64], now: &[u64], k: usize, confidence: f64) -> Option<Comparison> {
+    let total = |of: &[u64]| of.iter().sum::<u64>() as f64;
+    let (m, n) = (total(then), total(now));
+    if m < 2.0 || n < 2.0 || then.len() != now.len() {
         return None;
     }
-    let place = (0..then.len()).max_by(|&a, &b| d(a).abs().total_cmp(&d(b).abs()).then(b.cmp(&a)))?;
-    Some((place, largest(d(place), noise(m, n).sqrt(), then.len(), confidence)))
+    let all = m + n;
+    let (mut wins, mut ties, mut below) = (0.0, 0.0, 0.0);
+    // (rows of the most frequent cell, its place)
+    let mut most = (0.0, 0);
+    for (i, (&a, &b)) in then.iter().zip(now).enumerate() {
+        let (a, b) = (a as f64, b as f64);
+        wins += b * (below + 0.5 * a);
+        below += a;
+        ties += (a + b) * ((a + b) * (a + b) - 1.0);
+        if a + b > most.0 {
+            most = (a + b, i);
+        }
+    }
+    let chance = wins / (m * n);
+    let variance = (all + 1.0) / (12.0 * m * n) * (1.0 - ties / (all * (all * all - 1.0)));
+    // Numbers that are all equal leave only what rounding adds.
+    let error = if most.0 == all { 0.0 } else { variance.max(0.0).sqrt() };
+    let k = k.max(1) as f64;
+    let p = match () {
+        () if error == 0.0 => 1.0,
+        () if (all - most.0) * m.min(n) / all < ENOUGH => {
+            // Few rows are anywhere else: counts above and below, exactly.
+            let side = |of: &[u64]| total(&of[most.1 + 1..]);
+            let other = |of: &[u64]| total(&of[..most.1]);
+            2.0 * same_share(side(then), m, side(now), n).min(same_share(other(then), m, other(now), n))
+        }
+        () => 2.0 * normal_tail((chance - 0.5).abs() / error),
+    };
+    let half = normal_point((1.0 - confidence) / (2.0 * k)) * error;
+    // Nothing is more certain than the rows there are.
+    let least = 0.5 / (m * n);
+    let effect = |chance: f64| SQRT_2 * -normal_point(chance.clamp(least, 1.0 - least));
+    let at = |chance| if chance == 0.5 { 0.0 } else { effect(chance) };
+    Some(Comparison {
+        effect: at(chance),
+        interval: (at(chance - half), at(chance + half)),
+        p: (k * p).min(1.0),
+    })
 }
 
-/// Whether rows are as far from a centre as they were: mean squared distances of `m` and `n` rows, and the variance of the
-/// squared distance (delta method).
-pub fn spread(
-    (m, then): (f64, f64),
-    (n, now): (f64, f64),
-    variance: f64,
-    confidence: f64,
-) -> Option<Comparison> {
-    if m < 2.0 || n < 2.0 || then <= 0.0 || now <= 0.0 {
-        return None;
-    }
-    let effect = 0.5 * libm::log(now / then);
-    let error = 0.5 * (variance * noise(m, n)).sqrt() / now;
-    // Distances that are all equal leave only what rounding adds.
-    Some(largest(effect, error.max(1e-9), 1, confidence))
+/// The feature whose numbers moved most ([`ranks`]), as (place, comparison): rows in cells then and now. Of those that moved
+/// significantly the one of the largest effect, else the least likely one.
+pub fn locations(then: &[&[u64]], now: &[&[u64]], confidence: f64) -> Option<(usize, Comparison)> {
+    let found: Vec<(usize, Comparison)> = (then.iter().zip(now).enumerate())
+        .filter_map(|(i, (a, b))| Some((i, ranks(a, b, then.len(), confidence)?)))
+        .collect();
+    let significant = |c: &&(usize, Comparison)| c.1.p <= 1.0 - confidence;
+    let by_effect = |a: &&(usize, Comparison), b: &&(usize, Comparison)| {
+        a.1.effect.abs().total_cmp(&b.1.effect.abs()).then(b.0.cmp(&a.0))
+    };
+    let by_chance = |a: &&(usize, Comparison), b: &&(usize, Comparison)| {
+        a.1.p.total_cmp(&b.1.p).then_with(|| by_effect(b, a))
+    };
+    found.iter().filter(significant).max_by(by_effect).or_else(|| found.iter().min_by(by_chance)).copied()
+}
+
+/// Whether positive numbers (distances) are as large as they were: [`ranks`] for the p-value; the effect is the logarithm of
+/// the medians' ratio, its interval that of the median by its order statistics. None without rows or with one cell.
+pub fn scale(cells: &Cells, now: &[u64], confidence: f64) -> Option<Comparison> {
+    let found = ranks(&cells.rows, now, 1, confidence)?;
+    let (m, n) = (cells.total(), now.iter().sum::<u64>() as f64);
+    let half = 0.5 * normal_point((1.0 - confidence) / 2.0) * noise(m, n).sqrt();
+    let then = cells.quantile(&cells.rows, 0.5);
+    let log = |q: f64| match cells.quantile(now, q.clamp(0.0, 1.0)) {
+        now if now == then => 0.0,
+        now if now > 0.0 && then > 0.0 => libm::log(now / then),
+        now => (now - then).signum() * f64::MAX.sqrt(),
+    };
+    Some(Comparison { effect: log(0.5), interval: (log(0.5 - half), log(0.5 + half)), ..found })
 }
 
 /// Mean random features of `m` rows with their covariance (R x R) against those of `n` other rows: the squared distance of
@@ -369,24 +419,103 @@ mod tests {
     }
 
     #[test]
-    fn means_and_spread() {
-        let of = |n: u64, side: u64, scale: f64, shift: f64| -> (f64, Vec<Moment>, f64, f64) {
-            let x: Vec<f64> = (0..n).map(|i| scale * normal(key(3, &[side, i])) + shift).collect();
-            let mean = x.iter().sum::<f64>() / n as f64;
-            let variance = x.iter().map(|x| (x - mean) * (x - mean)).sum::<f64>() / n as f64;
-            let square = x.iter().map(|x| x * x).sum::<f64>() / n as f64;
-            let of_squares = x.iter().map(|x| (x * x - square) * (x * x - square)).sum::<f64>() / n as f64;
-            (n as f64, vec![Moment { mean, variance }], square, of_squares)
+    fn ranks_are_those_of_mann_and_whitney() {
+        let (a, b) = ([1., 2., 2., 3., 5., 7., 7., 7., 9., 10.], [2., 3., 7., 7., 8., 11., 11.]);
+        let cells = Cells::count(&a, a);
+        let now = Cells::count(&a, b).rows;
+        let c = ranks(&cells.rows, &now, 1, 0.99).unwrap();
+        // scipy.stats.mannwhitneyu(b, a): U = 46.5 of 70; sqrt(2) norm.ppf(46.5 / 70)
+        assert!((c.effect - 0.599_892_694).abs() < 1e-8, "{c:?}");
+        assert!(c.interval.0 < 0.0 && c.interval.1 > 1.0);
+        // The same numbers a hundred times: mannwhitneyu(use_continuity=False, method="asymptotic")
+        let many = |of: &[u64]| of.iter().map(|n| 30 * n).collect::<Vec<_>>();
+        let c = ranks(&many(&cells.rows), &many(&now), 1, 0.99).unwrap();
+        assert!((c.p / 1.248_650_459_9e-10 - 1.0).abs() < 1e-6, "{}", c.p);
+        assert_eq!(ranks(&many(&cells.rows), &many(&now), 3, 0.99).unwrap().p, 3.0 * c.p);
+        assert_eq!(
+            ranks(&[0, 9, 0], &[0, 7, 0], 1, 0.99).unwrap(),
+            Comparison { p: 1.0, ..Comparison::default() }
+        );
+        assert!(ranks(&[0, 9, 0], &[0, 1, 0], 1, 0.99).is_none());
+        // One in a thousand rows is not zero, four in a hundred of a hundred: by counts, not by a normal tail.
+        let rare = ranks(&[0, 9990, 10], &[0, 96, 4], 1, 0.99).unwrap();
+        assert!(
+            (rare.p / (2.0 * same_share(10.0, 10_000.0, 4.0, 100.0)) - 1.0).abs() < 1e-12 && rare.p > 1e-6
+        );
+    }
+
+    /// Numbers of `n` rows by side.
+    fn draws(t: u64, side: u64, n: u64, make: impl Fn(f64) -> f64) -> Vec<f64> {
+        (0..n).map(|i| make(normal(key(t, &[side, i])))).collect()
+    }
+
+    fn quantiles(x: &[f64], parts: usize) -> Vec<f64> {
+        let mut sorted = x.to_vec();
+        sorted.sort_by(f64::total_cmp);
+        (0..=parts).map(|q| sorted[(sorted.len() - 1) * q / parts]).collect()
+    }
+
+    #[test]
+    fn ranks_keep_their_promise_where_there_are_no_moments() {
+        // Cauchy-like, a few ties, nine in ten equal.
+        let makes: [fn(f64) -> f64; 4] = [
+            |x| x,
+            |x| x / (0.01 + (1.0 - x.abs()).abs()),
+            |x| x.round(),
+            |x| if x.abs() < 1.645 { 0.0 } else { x },
+        ];
+        for make in makes {
+            let p = |t: u64, shift: f64| {
+                let (a, b) = (draws(t, 0, 900, make), draws(t, 1, 300, make));
+                let cells = Cells::count(&quantiles(&a, 10), a.iter().copied());
+                let now = Cells::count(&quantiles(&a, 10), b.iter().map(|x| x + shift)).rows;
+                ranks(&cells.rows, &now, 1, 0.99).unwrap()
+            };
+            for alpha in [0.1, 0.02] {
+                let share = rejected(600, alpha, |t| p(t, 0.0).p);
+                assert!(share <= alpha + 3.0 * (alpha / 600.0).sqrt(), "{alpha}: {share}");
+            }
+        }
+        let shifted = |t| {
+            let (a, b) = (draws(t, 0, 9000, |x| x), draws(t, 1, 3000, |x| x + 0.3));
+            let cells = Cells::count(&quantiles(&a, 10), a.iter().copied());
+            ranks(&cells.rows, &Cells::count(&quantiles(&a, 10), b).rows, 1, 0.99).unwrap()
         };
-        let (a, same, moved, wide) =
-            (of(5000, 0, 1.0, 0.0), of(900, 1, 1.0, 0.0), of(900, 2, 1.0, 0.4), of(900, 3, 1.3, 0.0));
-        let d = |b: &(f64, Vec<Moment>, f64, f64)| means((a.0, &a.1), (b.0, &b.1), 0.99).unwrap().1;
-        assert!(d(&same).p > 0.01 && (d(&moved).effect - 0.4).abs() < 0.1 && d(&moved).p < 1e-9);
-        let s = |b: &(f64, Vec<Moment>, f64, f64)| spread((a.0, a.2), (b.0, b.2), b.3, 0.99).unwrap();
-        assert!(s(&same).p > 0.01 && (s(&wide).effect - 1.3f64.ln()).abs() < 0.06 && s(&wide).p < 1e-6);
-        let constant = |mean| [Moment { mean, variance: 0.0 }];
-        assert_eq!(means((9.0, &constant(1.0)), (9.0, &constant(1.0)), 0.9).unwrap().1.p, 1.0);
-        assert_eq!(means((9.0, &constant(1.0)), (9.0, &constant(2.0)), 0.9).unwrap().1.p, 0.0);
+        let c = shifted(1);
+        assert!(
+            (c.effect - 0.3).abs() < 0.07 && c.interval.0 < 0.3 && c.interval.1 > 0.3 && c.p < 1e-9,
+            "{c:?}"
+        );
+    }
+
+    #[test]
+    fn the_feature_that_moved_is_found() {
+        let (same, more): (&[u64], &[u64]) = (&[0, 0, 500, 0, 500, 0, 0], &[0, 0, 300, 0, 700, 0, 0]);
+        let (place, c) = locations(&[same, same, same], &[same, more, same], 0.99).unwrap();
+        assert!(place == 1 && c.p < 1e-9 && c.effect > 0.3);
+        let (place, c) = locations(&[same, same], &[same, same], 0.99).unwrap();
+        assert_eq!((place, c.effect, c.p), (0, 0.0, 1.0));
+        assert!(locations(&[], &[], 0.99).is_none());
+    }
+
+    #[test]
+    fn scales() {
+        let run = |factor: f64| {
+            let (a, b) =
+                (draws(1, 0, 5000, |x| x.abs() + 1.0), draws(1, 1, 2000, |x| factor * (x.abs() + 1.0)));
+            let edges = &quantiles(&a, 20)[1..20];
+            scale(&Cells::count(edges, a.iter().copied()), &Cells::count(edges, b).rows, 0.99).unwrap()
+        };
+        let (same, wider) = (run(1.0), run(1.1));
+        assert!(same.p > 0.01 && same.interval.0 < 0.0 && same.interval.1 > 0.0, "{same:?}");
+        assert!(
+            wider.p < 1e-9 && (wider.effect - 1.1f64.ln()).abs() < 0.03 && wider.interval.0 > 0.05,
+            "{wider:?}"
+        );
+        // Distances of 0 before: no ratio says how much more they are now.
+        let cells = Cells { edges: vec![0.0, 2.0], rows: vec![0, 90, 0, 10, 0] };
+        assert_eq!(scale(&cells, &cells.rows, 0.99).unwrap().effect, 0.0);
+        assert!(scale(&cells, &[0, 10, 0, 90, 0], 0.99).unwrap().effect > 1e100);
     }
 
     #[test]
