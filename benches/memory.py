@@ -3,7 +3,7 @@
 
     python benches/memory.py [--batchwright target/release/batchwright] [NAME ...]    # NAME: only settings that begin with it
 
-The forecast is what the command says with `--memory 1MiB`; the peak is the process' largest resident set. A forecast is an
+The forecast is what the command says with `--memory 1MiB`; the peak is the process' largest resident set (Linux). A forecast is an
 upper bound (the line ends with LOW where it is not), at most twice the peak in the median of peaks of 128 MiB and more;
 below that it is at most 128 MiB above. Needs numpy and pyarrow; about 6 GB of disk for a moment.
 """
@@ -16,6 +16,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
 import numpy as np
 import pyarrow as pa
@@ -69,10 +70,18 @@ def run(*command):
     """Exit code, what it said, peak in bytes."""
     with tempfile.TemporaryFile("w+") as said:
         process = subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT)
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
+        peak = 0
+        # Not `ru_maxrss`, which begins with what this process held when it forked.
+        while process.poll() is None:
+            try:
+                with open(f"/proc/{process.pid}/status") as status:
+                    found = re.search(r"VmHWM:\s*(\d+) kB", status.read())
+                peak = max(peak, int(found[1]) * 1024 if found else 0)
+            except OSError:
+                pass
+            time.sleep(0.002)
         said.seek(0)
-        return process.returncode, said.read(), usage.ru_maxrss * 1024
+        return process.returncode, said.read(), peak
 
 
 def measure(name, verb, command, ok, results):
