@@ -59,7 +59,10 @@ impl Drop for Scratch {
 fn read(bytes: &[u8]) {
     let file = Scratch::new("fuzz", bytes);
     // As with `--memory 256MiB`, so that what is refused is refused by its size and not by the fuzzer.
-    let Ok(dataset) = Dataset::open_within(&[file.0.display().to_string()], 256 << 20, &Progress::default()) else { return };
+    let Ok(dataset) = Dataset::open_within(&[file.0.display().to_string()], 256 << 20, &Progress::default())
+    else {
+        return;
+    };
     let rows: Vec<u64> = (0..dataset.rows().min(ROWS)).collect();
     let some: Vec<u64> = rows.iter().copied().filter(|row| row % 7 == 3).collect();
     let mut names = Vec::new();

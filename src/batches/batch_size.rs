@@ -378,7 +378,7 @@ mod tests {
         assert_eq!(choose(&params, &NOTE).unwrap().size, 48);
         let fixed = Params { size: Size::Fixed(100), ..params };
         let error = choose(&fixed, &NOTE).unwrap_err();
-        assert!(error.help().contains("96 or 120"), "{}", error.help());
+        assert!(error.help().contains("96 or 108"), "{}", error.help());
         let small = Params { size: Size::Fixed(3), multiple: Some(8), ..Params::default() };
         assert!(small.check().unwrap_err().help().contains("use 8,"));
         let vast = Params { size: Size::Fixed(u64::MAX), ..Params::default() };

@@ -3,11 +3,11 @@
 //! [`run`] does everything but end the process and listen to signals, so that another front end (Python's entry point)
 //! shares it.
 
-mod completions;
 mod flags;
-mod config;
 mod settings;
 mod style;
+mod completions;
+mod config;
 mod bars;
 mod diff;
 mod encode;

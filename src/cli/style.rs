@@ -338,7 +338,7 @@ mod tests {
         assert_eq!(wrapped.lines().last(), Some("   \\::error::x"), "{wrapped}");
         let rows = [vec!["::a\x07".to_string(), "1".into()]];
         let table = table(&["x", "n"], &[false, true], &rows, Look::plain());
-        assert_eq!(&*table, "x           n\n\\::a\\u{7}  1\n");
-        assert_eq!(table_width(&["x", "n"], &rows), 13);
+        assert_eq!(&*table, "x          n\n\\::a\\u{7}  1\n");
+        assert_eq!(table_width(&["x", "n"], &rows), 12);
     }
 }

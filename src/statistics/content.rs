@@ -339,7 +339,7 @@ mod tests {
             let table = data.table.as_ref().unwrap();
             let mut all = Vec::new();
             for i in range {
-                let mut bytes = vec![0];
+                let mut bytes = vec![if data.modality[i] == NONE { 2 } else { 0 }];
                 data.points.row(i).iter().for_each(|x| bytes.extend(x.to_le_bytes()));
                 columns().iter().for_each(|c| push_cell(&mut bytes, table.column_by_name(c).unwrap(), i));
                 all.push(bytes);
