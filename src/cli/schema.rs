@@ -23,11 +23,13 @@ pub fn run(flags: Flags) -> Result<Text> {
     let documents = documents();
     if let Some(dir) = flags.write {
         std::fs::create_dir_all(&dir).map_err(Error::io("create", &dir))?;
-        for (kind, text) in &documents {
-            let own = |text: &str| text.contains("\"$schema\"") || text.contains("\"one_row_per\"");
-            let replace = Replace::Own { kind: "a batchwright schema", is: own, force: false };
-            let path = dir.join(format!("{kind}.json"));
-            Output::file("--write", &path, replace, &[])?.write(text.as_bytes())?;
+        let own = |text: &str| text.contains("\"$schema\"") || text.contains("\"one_row_per\"");
+        let replace = Replace::Own { kind: "a batchwright schema", is: own, force: false };
+        let begin = |kind: &String| Output::file("--write", &dir.join(format!("{kind}.json")), replace, &[]);
+        // All are begun before the first is written: where one may not be, none is.
+        let outputs = documents.keys().map(begin).collect::<Result<Vec<_>>>()?;
+        for (output, text) in outputs.into_iter().zip(documents.values()) {
+            output.write(text.as_bytes())?;
         }
         let said =
             format!("{} written to {}", style::plural(documents.len() as u64, "schema"), dir.display());

@@ -40,7 +40,8 @@ impl Place {
         Error::input(&self.file, reason, "write or download it again").column(&self.column)
     }
 
-    pub fn too_large(&self, what: &str, bytes: u64, limit: u64) -> Error {
+    /// `limit` is the `share`-th part of the memory that the run has.
+    pub fn too_large(&self, what: &str, bytes: u64, limit: u64, share: u64) -> Error {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let reason = format!(
             "row group {}, {what} takes {} MiB of memory, where {} are allowed",
@@ -50,7 +51,7 @@ impl Place {
         );
         let help = format!(
             "write the file with smaller pages and row groups, or use --memory {}MiB",
-            mib(bytes.saturating_mul(SHARE))
+            mib(bytes.saturating_mul(share))
         );
         Error::input(&self.file, reason, help).column(&self.column)
     }
@@ -58,12 +59,16 @@ impl Place {
 
 /// A page may take this part of the memory that a run has.
 pub(super) const SHARE: u64 = 8;
+/// Its texts may take this one, once decoded: a dictionary repeats long texts, and the forecast of a run has counted them.
+const TEXTS_SHARE: u64 = 2;
 
 /// What is wrong with a page.
 enum Wrong {
     Damaged(String),
     /// It takes so many bytes.
     TooLarge(u64),
+    /// Its texts do, once decoded.
+    TextsTooLarge(u64),
     Unread(ParquetError),
 }
 
@@ -154,7 +159,10 @@ impl Pages {
         let error = match wrong {
             Wrong::Unread(error) => return error,
             Wrong::Damaged(reason) => self.place.damaged(format!("page {page}: {reason}")),
-            Wrong::TooLarge(bytes) => self.place.too_large(&format!("page {page}"), bytes, self.limit),
+            Wrong::TooLarge(bytes) => self.place.too_large(&format!("page {page}"), bytes, self.limit, SHARE),
+            Wrong::TextsTooLarge(bytes) => {
+                self.place.too_large(&format!("page {page}"), bytes, self.texts_limit(), TEXTS_SHARE)
+            }
         };
         let text = error.to_string();
         *self.fault.lock().expect("no panic while holding") = Some(error);
@@ -318,7 +326,7 @@ impl Pages {
         }
         match self.values(header, found.full, &body[values..]) {
             Some(0) => {}
-            Some(bytes) => return Err(Wrong::TooLarge(bytes)),
+            Some(bytes) => return Err(Wrong::TextsTooLarge(bytes)),
             None => return damaged(format!("its values ({name}) are fewer than its levels say")),
         }
         let num_values = header.values as u32;
@@ -379,8 +387,12 @@ impl Pages {
         Some((Tally { full: definition.full, ..repetition }, values))
     }
 
+    fn texts_limit(&self) -> u64 {
+        self.limit.saturating_mul(SHARE / TEXTS_SHARE)
+    }
+
     /// Looks at the values of a page, of which `count` are there: None if there are fewer; the bytes that they take once
-    /// decoded if these are more than the limit, else 0.
+    /// decoded if these are more than the limit of texts, else 0.
     fn values(&self, header: &Header, count: usize, values: &[u8]) -> Option<u64> {
         if count == 0 && values.is_empty() {
             return Some(0);
@@ -396,9 +408,10 @@ impl Pages {
             encoding::RLE_DICTIONARY | encoding::PLAIN_DICTIONARY => {
                 let (&width, block) = values.split_first()?;
                 let longest = self.lengths.iter().max().copied().unwrap_or(0);
-                let exact = u64::from(longest) * count as u64 > self.limit;
+                let limit = self.texts_limit();
+                let exact = u64::from(longest) * count as u64 > limit;
                 let taken = (width <= 32).then(|| self.places(block, width.into(), count, exact))??;
-                Some(if taken > self.limit { taken } else { 0 })
+                Some(if taken > limit { taken } else { 0 })
             }
             encoding::RLE if physical == Physical::BOOLEAN => {
                 let length = u32::from_le_bytes(*values.first_chunk::<4>()?) as usize;
@@ -411,7 +424,7 @@ impl Pages {
                 let (shared, rest) = delta::lengths(values, count, header.values)?;
                 let (own, _) = delta::lengths(rest, count, header.values)?;
                 let taken = shared.checked_add(own)?;
-                Some(if taken > self.limit { taken } else { 0 })
+                Some(if taken > self.texts_limit() { taken } else { 0 })
             }
             // The crate counts these itself.
             _ => Some(0),

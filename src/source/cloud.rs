@@ -188,8 +188,8 @@ impl Store {
 pub(super) fn list(input: &str, options: &BTreeMap<String, String>, progress: &Progress) -> Result<Remote> {
     let (store, path) = Store::open(input, options, progress)?;
     let failed = |e: object_store::Error| {
-        let help = "check the name, the region and the credentials (for S3: AWS_ACCESS_KEY_ID, \
-                    AWS_SECRET_ACCESS_KEY, AWS_REGION)";
+        let help = "check the name, the region and the credentials (for S3: AWS_ACCESS_KEY_ID \
+                    with its key, and AWS_REGION)";
         Error::input(input, format!("cannot be listed: {}", told(&e)), help)
     };
     let pattern = is_pattern(path.as_ref());

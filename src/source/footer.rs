@@ -232,9 +232,16 @@ impl Footer {
         if of(6)? < 0 {
             return Err(format!("it is {} bytes long", of(6)?));
         }
-        self.inside(of(9)?, 0, start)?;
-        let first = chunk.column[11].unwrap_or(of(9)?);
-        self.inside(first, of(7)?, start)?;
+        // Where there are no values there is no data page, and writers say that it begins at byte 0.
+        let first_data = of(9)?;
+        let absent = values == 0 && first_data == 0;
+        if !absent {
+            self.inside(first_data, 0, start)?;
+        }
+        match chunk.column[11] {
+            None if absent && of(7)? == 0 => {}
+            first => self.inside(first.unwrap_or(first_data), of(7)?, start)?,
+        }
         let pairs = [(chunk.own[4], chunk.own[5]), (chunk.own[6], chunk.own[7])];
         for (offset, length) in pairs.into_iter().chain([(chunk.column[14], chunk.column[15])]) {
             if let Some(offset) = offset {
