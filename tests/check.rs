@@ -293,7 +293,7 @@ fn invalid_rows_are_counted_against_those_of_the_plan() {
 fn outliers_of_the_plan_are_not_unlike_it() {
     let world = World::new(|_| {});
     let scattered = |i: u64, point: &mut [f32], _: &mut String| {
-        if key(9, &[i]) % 50 == 0 {
+        if key(9, &[i]).is_multiple_of(50) {
             point.iter_mut().zip(0..).for_each(|(x, j)| *x = 60.0 * normal(key(10, &[i, j])) as f32);
         }
     };

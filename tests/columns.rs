@@ -391,7 +391,8 @@ fn files_may_disagree_about_what_nobody_uses() {
     let x = || named("x", floats(1));
     let mut config = config();
     config.features.columns = vec!["x".into()];
-    let others: [(&str, Vec<(Field, ArrayRef)>, Option<&str>); 5] = [
+    type Other<'a> = (&'a str, Vec<(Field, ArrayRef)>, Option<&'a str>);
+    let others: [Other<'_>; 5] = [
         ("missing", vec![x()], Some("`note` is missing")),
         ("new", vec![word(), x(), named("more", floats(2))], Some("`more` is missing")),
         ("type", vec![named("note", floats(2)), x()], Some("`note` is Float64 here but Utf8")),

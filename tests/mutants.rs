@@ -68,7 +68,7 @@ fn what_was_found_is_mended() {
 #[test]
 fn mutants_come_back() {
     batchwright::kit::guard::quiet();
-    let more = std::env::var("BATCHWRIGHT_MUTANTS").ok().and_then(|n| n.parse().ok());
+    let more = std::env::var_os("BATCHWRIGHT_MUTANTS").and_then(|n| n.to_str()?.parse().ok());
     let each = more.unwrap_or(MUTANTS) / ALL.len() as u64;
     for (t, (name, target)) in ALL.iter().enumerate() {
         let corpus = corpus(name);

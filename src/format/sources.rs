@@ -99,10 +99,10 @@ pub fn key<'a>(fingerprints: impl Iterator<Item = &'a str>) -> u64 {
 }
 
 /// A column of bytes, if every row group has them.
-fn optional<'a, const N: usize>(
-    name: &'a str,
+fn optional<const N: usize>(
+    name: &str,
     all: impl Iterator<Item = Option<[u8; N]>>,
-) -> Option<(&'a str, ArrayRef)> {
+) -> Option<(&str, ArrayRef)> {
     let all: Vec<[u8; N]> = all.collect::<Option<_>>()?;
     let bytes = all.into_iter().flatten().collect::<Vec<u8>>();
     Some((name, Arc::new(FixedSizeBinaryArray::new(N as i32, bytes.into(), None)) as ArrayRef))

@@ -182,7 +182,7 @@ impl Older<'_> {
                 }
             }
             // Where rows of the plan are gone, a row group with one of its held-out rows may hold others of its rows, too.
-            open[g] = new(group.file, group.row_group) && !(found && !self.matched.lost.is_empty());
+            open[g] = new(group.file, group.row_group) && (!found || self.matched.lost.is_empty());
         }
         Ok(Kept { rows: rows.into_iter().collect(), open })
     }

@@ -52,8 +52,9 @@ impl Cells {
     /// What eleven quantiles say alone of `rows` rows: a tenth between each two. None where some coincide.
     pub fn tenths(quantiles: &[f64; 11], rows: f64) -> Option<Cells> {
         let edges = distinct(quantiles);
-        let count =
-            |i: usize| if i % 2 == 0 && (1..=10).contains(&(i / 2)) { (rows / 10.0) as u64 } else { 0 };
+        let count = |i: usize| {
+            if i.is_multiple_of(2) && (1..=10).contains(&(i / 2)) { (rows / 10.0) as u64 } else { 0 }
+        };
         (edges.len() == 11).then(|| Cells { edges, rows: (0..23).map(count).collect() })
     }
 
