@@ -165,7 +165,7 @@ pub fn match_groups(plan: &Plan, dataset: &Dataset, trust: bool, engine: &Local)
 }
 
 /// Files that are as run.json remembers them.
-fn trusted_files(plan: &Plan, dataset: &Dataset) -> Result<BTreeSet<usize>> {
+pub(super) fn trusted_files(plan: &Plan, dataset: &Dataset) -> Result<BTreeSet<usize>> {
     let known = plan.run_info()?.map(|run| run.files).unwrap_or_default();
     if known.is_empty() {
         return Ok(BTreeSet::new());
