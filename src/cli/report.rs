@@ -38,6 +38,8 @@ pub struct Flags {
 }
 
 pub fn run(flags: Flags, quiet: bool) -> Result<Text> {
+    let plan = Plan::open(&flags.plan)?;
+    let drift = flags.drift.as_deref().map(|path| read_drift(path, &plan.manifest().plan)).transpose()?;
     let out = &flags.out;
     let replace = match flags.force {
         true => Replace::Any { own: |_| false },
@@ -51,8 +53,6 @@ pub fn run(flags: Flags, quiet: bool) -> Result<Text> {
         true => None,
         false => Some(Output::file("--out", out, replace, &keep)?),
     };
-    let plan = Plan::open(&flags.plan)?;
-    let drift = flags.drift.as_deref().map(|path| read_drift(path, &plan.manifest().plan)).transpose()?;
     let page =
         report::render(&report::Input { command: Some(command(plan.manifest())), plan: &plan, drift })?;
     let Some(output) = output else { return Ok(Text::document(&page)) };

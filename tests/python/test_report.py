@@ -199,9 +199,9 @@ def test_only_reports_are_replaced(reports, batchwright, plan, tmp_path):
     assert batchwright("report", where, "-o", other, "-q").stdout == "", "a report is replaced by a newer one"
     for bad, code, word in [
         ([tmp_path, "-o", tmp_path / "x.html"], 3, "is not a plan"),
-        ([where, "-o", tmp_path], 2, "is no"),
-        ([where, "-o", tmp_path / "none" / "x.html"], 3, "cannot write"),
-        ([where, "-o", tmp_path / "y.html", "--drift", other], 3, "no outcome of a check"),
+        ([where, "-o", tmp_path], 2, "is a directory"),
+        ([where, "-o", tmp_path / "none" / "x.html"], 2, "does not exist"),
+        ([where, "-o", tmp_path / "y.html", "--drift", other], 3, "is not the JSON output of `check`"),
         ([where, "-o", tmp_path / "y.html", "--drift", reports["digits"].parent / "drift.json"], 3, "another plan"),
     ]:
         done = batchwright("report", *bad)

@@ -270,8 +270,7 @@ pub fn check(
         let dataset = plan.open_dataset(inputs, run.memory, progress)?;
         let encoder = run.open_encoder(&plan.config()?)?;
         // Of files that are as they were no row is read, and the forecast would read page headers.
-        let unread =
-            limits.quick && coverage::trusted_files(&plan, &dataset)?.len() == dataset.files().len();
+        let unread = limits.quick && coverage::trusted_files(&plan, &dataset)?.len() == dataset.files().len();
         if !unread {
             estimate::refuse_check(&dataset, &plan, run, engine.threads())?;
         }
