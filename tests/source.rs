@@ -623,7 +623,7 @@ fn conditions_select_rows() {
         ("n + 1", "not true or false"),
         ("sum(n) > 1", "more than one row"),
         ("split > 1", "cannot be evaluated"),
-        ("v > 1", "cannot be used"),
+        ("v > 1", "a condition cannot use"),
     ] {
         let error = select(sql).unwrap_err();
         assert!(error.to_string().contains(text), "{sql}: {error}");

@@ -343,7 +343,7 @@ def test_wrong_dataset(digits, tmp_path):
 def test_newer_format(digits, tmp_path):
     shutil.copytree(digits, tmp_path / "plan")
     text = (tmp_path / "plan/plan.json").read_text()
-    (tmp_path / "plan/plan.json").write_text(text.replace('"format": "1.0"', '"format": "2.0"'))
+    (tmp_path / "plan/plan.json").write_text(text.replace('"format": "1.1"', '"format": "2.0"'))
     with pytest.raises(bw.PlanError, match="2.0"):
         bw.Plan.open(tmp_path / "plan")
 

@@ -91,6 +91,8 @@ pub(super) struct Pages {
     fault: Fault,
     reader: Reader,
     chunk: ColumnChunkMetaData,
+    /// The bytes that the last header was found in, from where on: they often hold its page as well.
+    head: (u64, Bytes),
     /// The most bytes that one page may take.
     limit: u64,
     codec: Codec,
@@ -142,6 +144,7 @@ impl Pages {
             fault,
             reader,
             chunk,
+            head: (0, Bytes::new()),
             limit,
             codec: Codec::default(),
             rest,
@@ -176,7 +179,8 @@ impl Pages {
             let left = self.rest.end - start;
             let mut length = if self.reader.is_remote() { REMOTE_HEAD } else { HEAD }.min(left);
             let header = loop {
-                match Header::parse(&self.reader.get_bytes(start, length as usize)?) {
+                self.head = (start, self.reader.get_bytes(start, length as usize)?);
+                match Header::parse(&self.head.1) {
                     Some(header) => break header,
                     None if length == left => return damaged("its header is damaged"),
                     None => length = (4 * length).min(left),
@@ -240,7 +244,11 @@ impl Pages {
     }
 
     fn read(&mut self, at: Range<u64>, rows: Option<usize>) -> Result<Page, Wrong> {
-        let bytes = self.reader.get_bytes(at.start, (at.end - at.start) as usize)?;
+        let length = (at.end - at.start) as usize;
+        let bytes = match &self.head {
+            (start, head) if *start == at.start && head.len() >= length => head.slice(..length),
+            _ => self.reader.get_bytes(at.start, length)?,
+        };
         let Some(header) = Header::parse(&bytes) else { return damaged("its header is damaged") };
         if header.length + header.stored != bytes.len() {
             return damaged("it is not where the offset index says");
