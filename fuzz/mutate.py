@@ -5,7 +5,8 @@
 
 An answer is right if the plan of the mutant is that of the cells that pyarrow reads from it with page checksums on, written anew;
 or if the program refuses it with exit code 2 or 3. All else is printed and kept: another plan, a plan where pyarrow reads nothing, a panic,
-a hang. Needs numpy and pyarrow; polars, duckdb and fastparquet where they are installed.
+a hang. Needs numpy and pyarrow; polars, duckdb, fastparquet and chdb (ClickHouse)
+where they are installed; the program's own `synth` is a sixth writer.
 """
 import argparse
 import collections
@@ -43,7 +44,7 @@ def tables():
     return pa.table({"v": fixed, "kind": kind}), pa.table({"v": lists, "kind": kind}), pa.table(scalars)
 
 
-def originals(where):
+def originals(where, program):
     fixed, lists, scalars = tables()
     out = []
 
@@ -73,6 +74,15 @@ def originals(where):
         fastparquet.write(name("fastparquet"), scalars.to_pandas(), compression="GZIP")
     except ImportError:
         pass
+    try:
+        import chdb  # ClickHouse's own writer
+        for i, table in enumerate((lists, scalars)):
+            chdb.query(f"INSERT INTO FUNCTION file('{name(f'clickhouse-{i}')}', Parquet) SELECT * FROM file('{where}/pyarrow-{i + 1}.parquet')")
+    except ImportError:
+        pass
+    # The writer of the parquet crate.
+    synth = [program, "synth", "-o", name("arrow-rs"), "--rows", str(ROWS), "--dims", "4", "--modalities", "3", "-q"]
+    subprocess.run(synth, check=True, capture_output=True)
     return out
 
 
@@ -149,7 +159,7 @@ def main():
     program = os.path.abspath(args.program)
     counts, wrong = collections.Counter(), 0
     with tempfile.TemporaryDirectory() as place:
-        files = [(name, open(name, "rb").read()) for name in originals(place)]
+        files = [(name, open(name, "rb").read()) for name in originals(place, program)]
         for name, _ in files:
             reason, answer = judge(program, name, place)
             assert reason is None and answer == "equal", f"{name} as it is: {reason or answer}"

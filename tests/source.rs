@@ -539,6 +539,12 @@ fn unusable_inputs_are_named() {
     says(path("cut.parquet"), "is cut off");
     write(&path("none.parquet"), &numbered(0, 0), small_groups());
     says(path("none.parquet"), "has no rows");
+    // A list of no row groups that says nothing of what they would be, as fastparquet writes it.
+    let none = fs::read(path("none.parquet")).unwrap();
+    let list = none.windows(2).rposition(|two| two == [0x19, 0x0c]).expect("field 4, an empty list") + 1;
+    let untyped = [&none[..list], &[0], &none[list + 1..]].concat();
+    fs::write(path("untyped.parquet"), untyped).unwrap();
+    says(path("untyped.parquet"), "has no rows");
 
     // No single damaged byte of the footer makes it panic.
     let footer = whole.len() - 400;

@@ -177,7 +177,13 @@ impl Pages {
         while self.next.is_none() && !self.rest.is_empty() {
             let start = self.rest.start;
             let left = self.rest.end - start;
-            let mut length = if self.reader.is_remote() { REMOTE_HEAD } else { HEAD }.min(left);
+            let mut length = match (self.reader.is_remote(), &self.listed) {
+                (false, _) => HEAD,
+                (true, None) => REMOTE_HEAD,
+                // All that is left is a dictionary, which is read whole.
+                (true, Some(_)) => self.limit,
+            }
+            .min(left);
             let header = loop {
                 self.head = (start, self.reader.get_bytes(start, length as usize)?);
                 match Header::parse(&self.head.1) {

@@ -126,6 +126,11 @@ impl Dataset {
             ));
         }
         let (columns, types) = unite(&all, None)?;
+        let keys = all.iter().flat_map(|file| &file.partition).map(|(key, _)| key.as_str());
+        let is_column = |key: &&str| all.iter().any(|file| file.root(key).is_some());
+        for key in keys.filter(is_column).collect::<BTreeSet<_>>() {
+            progress.warn(&format!("`{key}` is a column and a key of the folders: the column is used"));
+        }
         let inner = Inner {
             files,
             row_groups,

@@ -125,7 +125,13 @@ pub(super) struct Footer {
     pub used: Option<Range<u64>>,
     /// The same of the offset indexes alone.
     pub indexes: Option<Range<u64>>,
+    /// Where the list of row groups begins, if it is empty and says of no type: fastparquet writes it so, the parquet
+    /// crate wants [`STRUCTS`].
+    pub untyped: Option<usize>,
 }
+
+/// The head of an empty list of structures.
+pub(super) const STRUCTS: u8 = kind::STRUCT;
 
 /// A column that stores values.
 struct Leaf {
@@ -160,11 +166,12 @@ impl Footer {
             .ok_or_else(cut)?;
         let leaves = leaves?;
         let mut groups = groups.ok_or("it has no row groups, not even a list of none")?;
-        let (count, _) = groups.list().ok_or_else(cut)?;
+        let list = bytes.len() - groups.rest.len();
+        let (count, element) = groups.list().ok_or_else(cut)?;
         if count.checked_mul(leaves.len()).is_none_or(|chunks| chunks > bytes.len() / CHUNK) {
             return Err(format!("{count} row groups of {} columns in {} bytes", leaves.len(), bytes.len()));
         }
-        let mut footer = Footer::default();
+        let mut footer = Footer { untyped: (count == 0 && element == 0).then_some(list), ..Footer::default() };
         let mut sum = 0i64;
         for group in 0..count {
             let more = footer

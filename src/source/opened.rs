@@ -21,7 +21,7 @@ use super::blob::{Blob, Reader};
 use super::chunk::{Fault, Pages, Place, Single};
 use super::codec;
 use super::files::Found;
-use super::footer::Footer;
+use super::footer::{Footer, STRUCTS};
 use super::index::{self, Location};
 use super::magic;
 use crate::kit::error::{Error, Result};
@@ -234,7 +234,7 @@ const BLOCK: u64 = 4 << 20;
 pub(super) fn open(found: Found, limit: u64) -> Result<(String, Opened)> {
     let Found { blob, path, partition } = found;
     let reader = blob.open()?;
-    let footer = footer(&blob, &reader)?;
+    let mut footer = footer(&blob, &reader)?;
     let start = blob.length - footer.len() as u64;
     let thrift = &footer[..footer.len() - END as usize];
     let wrong = |reason: String| {
@@ -248,6 +248,11 @@ pub(super) fn open(found: Found, limit: u64) -> Result<(String, Opened)> {
             None => wrong(reason),
         })?;
     two_in_one(&blob, &reader, checked.used.unwrap_or(4..4), start)?;
+    if let Some(list) = checked.untyped {
+        let mut typed = footer.to_vec();
+        typed[list] = STRUCTS;
+        footer = typed.into();
+    }
     let options = ArrowReaderOptions::new()
         // Where pages lie is looked up when they are read ([`Opened::index`]).
         .with_column_index_policy(PageIndexPolicy::Skip)

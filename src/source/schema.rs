@@ -331,7 +331,8 @@ fn keys(files: &[Opened], with_rows: &[usize], columns: &mut Vec<Column>, types:
         let has = |f: &&usize| files[**f].partition(key).is_some();
         let values = || with_rows.iter().filter_map(|&f| files[f].partition(key)).flatten();
         // `01` and `1` are two keys, and one number.
-        let integers = values().all(|v| v.parse::<i64>().is_ok_and(|n| n.to_string() == v));
+        let is_integer = |v: &str| v.parse::<i64>().is_ok_and(|n| n.to_string() == v);
+        let integers = values().all(is_integer);
         let (kind, table) =
             if integers { (Kind::Integer, DataType::Int64) } else { (Kind::Text, DataType::Utf8) };
         let first = with_rows.iter().find(has).expect("a file has the key");

@@ -668,20 +668,32 @@ pub fn diagnose(findings: &[Finding], then: Option<(&Then, &Now)>, limits: &Chec
     out
 }
 
-/// Columns of the profile that are gone or of another kind: not needed by the plan, but a change of the data.
+/// Columns of the profile that are gone, or of another kind. The plan does without them, but what cannot be compared must not
+/// pass for the same: one that all files now have in another type is drift, as its values moving would be.
 pub fn lost_columns(then: &Then, dataset: &Dataset) -> Vec<Finding> {
-    let gone = |c: &&Column| !super::measure::readable(dataset, c);
-    let finding = |c: &Column| Finding {
-        id: "column".into(),
-        group: Group::Contract,
-        subject: c.name.clone(),
-        answer: Answer::Drifted,
-        level: Level::Warning,
-        message: format!("column `{}` is gone or of another type; the plan does without it", c.name),
-        formula: "schema of the files".into(),
-        ..Finding::default()
+    let finding = |c: &&Column| {
+        let (level, what) = match dataset.columns().iter().find(|now| now.name == c.name) {
+            None => (Level::Warning, "is gone; the plan does without it".into()),
+            Some(now) => match &now.differs {
+                Some(differs) => {
+                    (Level::Warning, format!("cannot be compared: {} {}", differs.file, differs.reason))
+                }
+                None if now.stored == "Null" => (Level::Warning, "has only nulls".into()),
+                None => (Level::Error, format!("is {} in all files now, and was not: its values cannot be compared", now.stored)),
+            },
+        };
+        Finding {
+            id: "column".into(),
+            group: Group::Contract,
+            subject: c.name.clone(),
+            answer: Answer::Drifted,
+            level,
+            message: format!("column `{}` {what}", c.name),
+            formula: "schema of the files".into(),
+            ..Finding::default()
+        }
     };
-    then.columns.iter().filter(gone).map(finding).collect()
+    then.columns.iter().filter(|c| !super::measure::readable(dataset, c)).map(|c| finding(&c)).collect()
 }
 
 pub fn modality_name(m: usize, name: &str) -> String {
