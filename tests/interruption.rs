@@ -106,6 +106,25 @@ fn ctrl_c_leaves_nothing() {
     place.plan_again("");
 }
 
+/// As where a computation takes longer than Ctrl-C waits: the process ends with its threads still at work.
+#[test]
+fn a_process_that_ends_removes_what_it_was_writing() {
+    use batchwright::format::staging::{Staging, abandon};
+    let dir = tempfile::tempdir().unwrap();
+    let out = dir.path().join("p");
+    let staging = Staging::begin(&out, false).unwrap();
+    std::fs::write(staging.scratch().unwrap().join("rows"), "half").unwrap();
+    abandon(&out);
+    assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 0);
+    drop(staging);
+
+    let staging = Staging::begin(&out, false).unwrap();
+    let whole = staging.path().join("plan.json");
+    std::fs::write(&whole, "{}").unwrap();
+    abandon(&out);
+    assert!(whole.exists(), "a plan, or one that was replaced");
+}
+
 #[test]
 fn a_killed_run_is_cleaned_up_by_the_next() {
     let place = Place::new();

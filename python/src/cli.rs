@@ -23,7 +23,9 @@ pub fn main(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
     let begun: Arc<Mutex<Option<Arc<AtomicBool>>>> = Arc::default();
     let begin = {
         let begun = begun.clone();
-        move |switch| *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(switch)
+        move |run: batchwright::cli::Running| {
+            *begun.lock().unwrap_or_else(PoisonError::into_inner) = Some(run.switch);
+        }
     };
     attend(
         py,

@@ -14,7 +14,7 @@ use crate::kit::error::{Error, Result};
 const SMALLEST: u64 = 32;
 const LARGEST: u64 = 4096;
 /// An automatic size is a multiple of this where nothing else is asked for.
-const MULTIPLE: u64 = 8;
+pub const MULTIPLE: u64 = 8;
 /// Bound of any size: positions in a batch are 32-bit.
 const LIMIT: u64 = 1 << 24;
 /// An unstratified batch "shows every modality" if it does so in this share of all batches.

@@ -22,18 +22,19 @@ mod schema;
 mod synth;
 mod update;
 
-use std::cell::OnceCell;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
 use clap::{ArgMatches, Args, Command, CommandFactory, FromArgMatches, Parser, Subcommand};
 use serde::Serialize;
 
 use crate::config::Settings;
+use crate::format::staging;
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 use crate::kit::{output, text};
@@ -119,7 +120,7 @@ struct Context<'a> {
     command: &'a Command,
     matches: &'a ArgMatches,
     /// What the verb writes, once it begins to.
-    out: &'a OnceCell<PathBuf>,
+    out: &'a OnceLock<PathBuf>,
 }
 
 impl Context<'_> {
@@ -154,7 +155,7 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 /// Runs one command line (the first argument is the program's name) and returns its exit code. `begin` gets the switch
 /// that stops the run once it is set, after cleaning up.
-pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Arc<AtomicBool>)) -> u8 {
+pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Running)) -> u8 {
     let mut command = command();
     let args: Vec<OsString> = args.into_iter().collect();
     let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
@@ -165,7 +166,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Arc<Atom
         Ok(parsed) => parsed,
         Err(e) => return usage(e, &args),
     };
-    let out = OnceCell::new();
+    let out = Arc::<OnceLock<PathBuf>>::default();
     let (error, note) = match execute(cli, &command, &matches, begin, &out) {
         Ok(done) => match show(&done.text) {
             Ok(()) => return done.code,
@@ -176,11 +177,16 @@ pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Arc<Atom
             (e, note)
         }
     };
-    let mut text = explain(&error);
+    failed(&error, note);
+    error.exit_code()
+}
+
+/// Says why a run failed, and what it left.
+fn failed(error: &Error, note: Option<String>) {
+    let mut text = explain(error);
     let note = note.map(|note| Look::stderr().line(Tone::Plain, &format!("  note: {note}")));
     text.extend(note);
     text.to_stderr();
-    error.exit_code()
 }
 
 /// What a run that was stopped left at its place, as it is on disk: said where a person would ask.
@@ -199,27 +205,30 @@ fn execute(
     cli: Cli,
     command: &Command,
     matches: &ArgMatches,
-    begin: impl FnOnce(Arc<AtomicBool>),
-    out: &OnceCell<PathBuf>,
+    begin: impl FnOnce(Running),
+    out: &Arc<OnceLock<PathBuf>>,
 ) -> Result<Done> {
     let verbosity = if cli.talk.quiet { -1 } else { cli.talk.verbose as i8 };
     let progress = bars::observe(cli.talk.progress, verbosity);
     for name in settings::unknown_variables(command) {
         progress.warn(&format!("the environment variable {name} is not a setting of batchwright"));
     }
-    begin(progress.cancel_switch());
+    begin(Running { switch: progress.cancel_switch(), out: out.clone() });
     let (mut command, mut matches) = (command, matches);
     while let Some((name, inner)) = matches.subcommand() {
         command = command.find_subcommand(name).expect("clap matched this verb");
         matches = inner;
     }
+    let switched = progress.clone();
+    // What fails in a run that is being stopped fails because of that.
+    let stopped = |error| switched.check().and(Err(error));
     let context = Context { progress, quiet: cli.talk.quiet, command, matches, out };
     let text = match cli.verb {
         Verb::Plan(flags) => plan::run(*flags, &context),
         Verb::Modalities(flags) => modalities::run(*flags, &context),
         Verb::Encode(flags) => encode::run(*flags, &context),
         Verb::Inspect(flags) => inspect::run(flags),
-        Verb::Check(flags) => return check::run(*flags, &context),
+        Verb::Check(flags) => return check::run(*flags, &context).or_else(stopped),
         Verb::Update(flags) => update::run(*flags, &context),
         Verb::Diff(flags) => diff::run(flags),
         Verb::Report(flags) => report::run(flags, context.quiet),
@@ -229,7 +238,7 @@ fn execute(
         Verb::Completions(flags) => completions::run(flags),
         Verb::Man(flags) => man::run(flags),
     };
-    text.map(Done::from)
+    text.map(Done::from).or_else(stopped)
 }
 
 /// Shows the help or the version, or what is wrong with a command line. A reader that went away is no failure.
@@ -282,22 +291,40 @@ pub fn stopping() {
     Look::stderr().line(Tone::Plain, "stopping; press Ctrl-C again to stop at once").to_stderr();
 }
 
-/// Stops at SIGINT and SIGTERM; a second one ends the process. The handler is installed once a process, the switch is that
-/// of the current run.
-fn on_signal(switch: Arc<AtomicBool>) {
-    static SWITCH: Mutex<Option<Arc<AtomicBool>>> = Mutex::new(None);
-    let current = || SWITCH.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-    let installed = current().replace(switch).is_some();
+/// What a signal stops: the switch of the run, and what it writes.
+pub struct Running {
+    pub switch: Arc<AtomicBool>,
+    out: Arc<OnceLock<PathBuf>>,
+}
+
+/// A run that has been asked to stop does so at its next look at the switch. Some computations take longer than that from
+/// one look to the next: then the process ends, and what was being written is removed first.
+const PATIENCE: Duration = Duration::from_millis(700);
+
+/// Stops at SIGINT and SIGTERM; a second one ends the process. The handler is installed once a process, the run is the
+/// current one.
+fn on_signal(run: Running) {
+    static RUN: Mutex<Option<Running>> = Mutex::new(None);
+    let current = || RUN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let installed = current().replace(run).is_some();
     if !installed {
         // Another handler (a host program's) stays in charge: then the host stops the run.
         let _ = ctrlc::set_handler(move || {
-            let again = current().as_ref().is_none_or(|s| s.swap(true, Ordering::Relaxed));
-            if again {
+            let Some(Running { switch, out }) = &*current() else { std::process::exit(130) };
+            if switch.swap(true, Ordering::Relaxed) {
                 let left = "stopped at once; the next run to the same place removes what was being written";
                 Look::stderr().line(Tone::Plain, left).to_stderr();
                 std::process::exit(130);
             }
             stopping();
+            let out = out.clone();
+            std::thread::spawn(move || {
+                std::thread::sleep(PATIENCE);
+                out.get().into_iter().for_each(|out| staging::abandon(out));
+                let note = out.get().and_then(|out| left_behind(&Error::Interrupted, out));
+                failed(&Error::Interrupted, note);
+                std::process::exit(130);
+            });
         });
     }
 }

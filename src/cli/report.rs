@@ -7,6 +7,7 @@ use clap::Args;
 use serde_json::Value;
 
 use super::style::{self, Look, Text, Tone};
+use crate::batches::batch_size::MULTIPLE;
 use crate::config::{Settings, leaves};
 use crate::format::Manifest;
 use crate::kit::error::{Error, Result};
@@ -97,6 +98,10 @@ fn command(m: &Manifest) -> String {
         let text = match (&value, key.as_str()) {
             (_, "batches.shares") => "SHARES.json".into(),
             (Value::String(choice), "batches.allocation") if choice == "shares" => continue,
+            // Whatever the sizes are, plans that say nothing of it have this one where it fits.
+            (Value::Number(multiple), "batch_size.multiple") if multiple.as_u64() == Some(MULTIPLE) => {
+                continue;
+            }
             (Value::Array(list), "features.columns") if list.iter().any(|name| plain(name).contains(',')) => {
                 // Repeated: a name each time, at least twice.
                 let twice = if list.len() == 1 { 2 } else { 1 };

@@ -6,9 +6,10 @@ use std::ops::AddAssign;
 
 use indicatif::MultiProgress;
 
+pub use crate::kit::text::percent;
 pub use crate::kit::text::shorten;
 use crate::kit::text::{self, clean};
-pub use crate::report::words::{count, percent, plural};
+pub use crate::report::words::{count, plural};
 
 /// Whole lines to show, colours included.
 #[derive(Clone, Debug, Default)]

@@ -16,6 +16,7 @@ use serde_json::{Map, Value};
 use crate::batches::{batch_size, deal, score, strata, weights};
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
+use crate::kit::text;
 use crate::parts::Local;
 use crate::{features, kernels, modalities, source};
 
@@ -435,8 +436,9 @@ fn unknown(key: &str, origin: &Origin, known: &Layer) -> Error {
     let last = key.rsplit('.').next().unwrap_or(key);
     let near = known
         .keys()
+        .map(String::as_str)
         .find(|k| k.rsplit('.').next() == Some(last))
-        .or_else(|| nearest(&key.replace('-', "_"), known.keys()))
+        .or_else(|| text::nearest(&key.replace('-', "_"), known.keys().map(String::as_str)))
         .map_or(String::new(), |k| format!("did you mean `{k}`? "));
     let here: Vec<&str> =
         known.keys().filter(|k| table(k) == table(key)).map(|k| k.rsplit('.').next().unwrap_or(k)).collect();
@@ -464,29 +466,6 @@ pub fn leaves(tree: &Value) -> Vec<(String, Value)> {
     let mut out = Vec::new();
     walk("", tree, &mut out);
     out
-}
-
-/// The name most like `word`, if one is close: at most a third of the letters differ.
-fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a String>) -> Option<&'a String> {
-    let distance = |name: &str| {
-        // Levenshtein 1966, one row at a time.
-        let b: Vec<char> = name.chars().collect();
-        let mut row: Vec<usize> = (0..=b.len()).collect();
-        for (i, c) in word.chars().enumerate() {
-            let mut diagonal = std::mem::replace(&mut row[0], i + 1);
-            for j in 0..b.len() {
-                let substitute = diagonal + usize::from(b[j] != c);
-                diagonal = row[j + 1];
-                row[j + 1] = substitute.min(diagonal + 1).min(row[j] + 1);
-            }
-        }
-        row[b.len()]
-    };
-    names
-        .map(|n| (distance(n), n))
-        .min_by_key(|(d, _)| *d)
-        .filter(|(d, n)| 3 * d <= n.chars().count())
-        .map(|(_, n)| n)
 }
 
 /// Bytes from text: a number and a unit. B, kB, MB, GB, TB count in thousands; KiB, MiB, GiB, TiB (and K, M, G, T) in

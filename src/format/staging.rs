@@ -19,7 +19,7 @@ use rustix::process::geteuid;
 
 use crate::kit::error::{Error, Result};
 use crate::kit::files;
-use crate::kit::output::Siblings;
+use crate::kit::output::{Siblings, left_behind};
 
 use super::manifest::{MANIFEST, Manifest, RUN, RunInfo};
 
@@ -203,6 +203,17 @@ impl Drop for Staging {
 
 fn exchange(a: &Path, b: &Path) -> std::io::Result<()> {
     Ok(renameat_with(CWD, a, CWD, b, RenameFlags::EXCHANGE)?)
+}
+
+/// Removes what this process is writing for `out`, because it is about to end. What holds a plan.json stays: it is whole, or
+/// was replaced and may hold what is the user's; the next run looks at it.
+pub fn abandon(out: &Path) {
+    let Ok(place) = Place::of(out) else { return };
+    for path in left_behind(&place.out).into_iter().filter(|path| !path.join(MANIFEST).exists()) {
+        // Its writers go on meanwhile: a file may appear in what was just emptied.
+        let removed = path.is_dir() && (0..3).any(|_| fs::remove_dir_all(&path).is_ok());
+        let _ = if removed { fs::remove_file(place.siblings.named(".lock")) } else { fs::remove_file(path) };
+    }
 }
 
 /// Moves a plan back that a killed run had moved aside and not yet replaced. Called at open when `out` is not there; a

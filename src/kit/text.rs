@@ -76,6 +76,25 @@ pub fn shorten(text: &str, room: usize) -> String {
     text.chars().take(room.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// The name most like `word`, whatever the case, if one is close: about a third of the letters may differ.
+pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let lower = word.to_lowercase();
+    let near = names.map(|name| (strsim::levenshtein(&lower, &name.to_lowercase()), name));
+    near.min_by_key(|(edits, _)| *edits)
+        .filter(|(edits, _)| 3 * edits <= 3 + lower.chars().count())
+        .map(|(_, name)| name)
+}
+
+/// A share as 12.3 %; small ones keep two digits that mean something.
+pub fn percent(share: f64) -> String {
+    let p = 100.0 * share;
+    match p {
+        p if p == 0.0 || p >= 9.95 => format!("{p:.1} %"),
+        p if p >= 0.095 => format!("{p:.2} %"),
+        p => format!("{p:.4} %"),
+    }
+}
+
 /// A value as one clean line of bearable length, for messages.
 pub struct Clean<T>(pub T);
 
@@ -88,6 +107,18 @@ impl<T: fmt::Display> fmt::Display for Clean<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn names_that_are_alike() {
+        let names = ["embedding", "labels", "kind"];
+        for (word, name) in
+            [("embeding", "embedding"), ("Label", "labels"), ("lables", "labels"), ("kidn", "kind")]
+        {
+            assert_eq!(nearest(word, names.into_iter()), Some(name));
+        }
+        assert_eq!(nearest("price", names.into_iter()), None);
+        assert_eq!(nearest("kind", [].into_iter()), None);
+    }
 
     #[test]
     fn nothing_acts_on_clean_text() {

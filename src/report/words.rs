@@ -1,6 +1,7 @@
 //! The answer in words: how many modalities, how sure, why, and what the plan does with it. Says nothing that
 //! docs/algorithms.md does not allow.
 
+use crate::kit::text::percent;
 use serde::Serialize;
 use serde_json::Value;
 
@@ -190,15 +191,5 @@ pub fn plural(n: u64, one: &str) -> String {
         _ if one == "stratum" => format!("{} strata", count(n)),
         _ if one.ends_with("tch") => format!("{} {one}es", count(n)),
         _ => format!("{} {one}s", count(n)),
-    }
-}
-
-/// A share as 12.3 %; small ones keep two digits that mean something.
-pub fn percent(share: f64) -> String {
-    let p = 100.0 * share;
-    match p {
-        p if p == 0.0 || p >= 9.95 => format!("{p:.1} %"),
-        p if p >= 0.095 => format!("{p:.2} %"),
-        p => format!("{p:.4} %"),
     }
 }

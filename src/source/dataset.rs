@@ -20,7 +20,7 @@ use super::{Column, File, RowGroup};
 use crate::format::manifest::FileState;
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
-use crate::kit::secrets;
+use crate::kit::{secrets, text};
 
 /// Column names listed in an error message.
 const LISTED: usize = 50;
@@ -321,10 +321,7 @@ impl Dataset {
 
     /// The column whose name is most like `name`, if any is like it at all.
     pub fn near_name(&self, name: &str) -> Option<&str> {
-        let lower = name.to_lowercase();
-        let distance = |c: &Column| edit_distance(&lower, &c.name.to_lowercase());
-        let nearest = self.columns().iter().min_by_key(|c| distance(c))?;
-        (distance(nearest) <= 1 + name.chars().count() / 3).then_some(nearest.name.as_str())
+        text::nearest(name, self.columns().iter().map(|c| c.name.as_str()))
     }
 
     /// O(log row groups). `row` must be below [`Dataset::rows`].
@@ -417,33 +414,4 @@ fn beyond_nanoseconds(file: &Opened, microseconds: &Opened, group: usize) -> Res
         }
     }
     Ok(false)
-}
-
-/// Levenshtein's edit distance (1966), O(len a x len b).
-fn edit_distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = row[0];
-        row[0] = i + 1;
-        for (j, &y) in b.iter().enumerate() {
-            let change = diagonal + usize::from(x != y);
-            diagonal = row[j + 1];
-            row[j + 1] = change.min(row[j] + 1).min(diagonal + 1);
-        }
-    }
-    row[b.len()]
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn edits() {
-        assert_eq!(edit_distance("embeding", "embedding"), 1);
-        assert_eq!(edit_distance("", "abc"), 3);
-        assert_eq!(edit_distance("label", "labels"), 1);
-        assert_eq!(edit_distance("kitten", "sitting"), 3);
-    }
 }

@@ -171,7 +171,8 @@ impl Footer {
         if count.checked_mul(leaves.len()).is_none_or(|chunks| chunks > bytes.len() / CHUNK) {
             return Err(format!("{count} row groups of {} columns in {} bytes", leaves.len(), bytes.len()));
         }
-        let mut footer = Footer { untyped: (count == 0 && element == 0).then_some(list), ..Footer::default() };
+        let mut footer =
+            Footer { untyped: (count == 0 && element == 0).then_some(list), ..Footer::default() };
         let mut sum = 0i64;
         for group in 0..count {
             let more = footer

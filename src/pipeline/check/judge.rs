@@ -7,6 +7,7 @@ use super::measure::{Column, Counts, Now, Then, Told};
 use super::{Answer, Diagnosis, Finding, Group, Moved, Symptom};
 use crate::config::{Check, Level};
 use crate::format::Manifest;
+use crate::kit::text::percent;
 use crate::source::Dataset;
 use crate::statistics::cells::Cells;
 use crate::statistics::drift::{self, Comparison, distributions};
@@ -679,7 +680,10 @@ pub fn lost_columns(then: &Then, dataset: &Dataset) -> Vec<Finding> {
                     (Level::Warning, format!("cannot be compared: {} {}", differs.file, differs.reason))
                 }
                 None if now.stored == "Null" => (Level::Warning, "has only nulls".into()),
-                None => (Level::Error, format!("is {} in all files now, and was not: its values cannot be compared", now.stored)),
+                None => (
+                    Level::Error,
+                    format!("is {} in all files now, and was not: its values cannot be compared", now.stored),
+                ),
             },
         };
         Finding {
@@ -726,12 +730,6 @@ fn medians(cells: Option<&Cells>, now: &[u64]) -> String {
 fn from_to(then: &[f64], now: &[f64], i: usize) -> String {
     let share = |of: &[f64]| percent(of[i] / of.iter().sum::<f64>().max(1.0));
     format!("{} -> {}", share(then), share(now))
-}
-
-/// A share as text.
-pub fn percent(share: f64) -> String {
-    let p = 100.0 * share;
-    if p == 0.0 || p >= 9.95 { format!("{p:.1} %") } else { format!("{p:.2} %") }
 }
 
 /// A number as text, four digits that mean something.

@@ -25,13 +25,14 @@ use crate::config::{self, Level, Run};
 use crate::features::Encoder;
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
+use crate::kit::text::percent;
 use crate::modalities::model::UNKNOWN_VALUE;
 use crate::parts::Local;
 use crate::plan::{Assigner, Plan};
 use crate::source::Dataset;
 use coverage::{Coverage, Matched};
 use judge::Judge;
-pub use judge::{modality_name, number, percent};
+pub use judge::{modality_name, number};
 use measure::{Now, Then};
 
 /// The three answers.
