@@ -105,6 +105,35 @@ impl World {
     }
 }
 
+/// What cannot be compared does not pass for the same, though the plan does without it.
+#[test]
+fn a_profiled_column_of_another_type_is_drift() {
+    let world = World::new(|_| {});
+    let rewrite = |change: fn(ArrayRef) -> Option<ArrayRef>| {
+        let file = File::open(world.file("b")).unwrap();
+        let batches = parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder::try_new(file).unwrap();
+        let batches: Vec<RecordBatch> = batches.build().unwrap().map(Result::unwrap).collect();
+        let columns = ["embedding", "kind", "price"].into_iter().filter_map(|name| {
+            let parts: Vec<&dyn arrow_array::Array> =
+                batches.iter().map(|b| &**b.column_by_name(name).unwrap()).collect();
+            let column = arrow_select::concat::concat(&parts).unwrap();
+            Some((name, if name == "kind" { change(column)? } else { column }))
+        });
+        let batch = RecordBatch::try_from_iter(columns.collect::<Vec<_>>()).unwrap();
+        let mut writer =
+            ArrowWriter::try_new(File::create(world.file("b")).unwrap(), batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        writer.close().unwrap();
+        let outcome = world.check("plan");
+        let of_kind = outcome.findings.iter().find(|f| f.id == "column" && f.subject == "kind");
+        (outcome.answer, of_kind.map(|f| f.message.clone()).unwrap_or_default())
+    };
+    let (answer, said) = rewrite(|kind| arrow_cast::cast(&kind, &arrow_schema::DataType::Binary).ok());
+    assert!(answer == Answer::Drifted && said.contains("is Binary in all files now"), "{answer:?}: {said}");
+    let (answer, said) = rewrite(|_| None);
+    assert!(answer == Answer::Holds && said.contains("is gone"), "{answer:?}: {said}");
+}
+
 /// Appended rows are merged into every kind of plan, and the result is a plan of all rows.
 #[test]
 fn every_kind_of_plan_takes_new_rows() {

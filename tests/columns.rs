@@ -533,3 +533,35 @@ fn one_huge_number_is_told_by_its_row() {
         assert_eq!(summary(&place, &config).unwrap().rows_planned, ROWS as u64 - 1, "{transform:?}");
     }
 }
+
+#[test]
+fn a_key_that_is_no_number_any_more_is_named_with_its_file() {
+    let dir = tempfile::tempdir().unwrap();
+    let data = dir.path().join("data");
+    let add = |key: &str| {
+        std::fs::create_dir_all(data.join(key)).unwrap();
+        dataset(&data.join(key).join("a.parquet"), |_| None);
+    };
+    add("k=1");
+    add("k=2");
+    let mut config = config();
+    config.features.columns = ["x", "y", "k"].map(String::from).into();
+    let run = Run { out: dir.path().join("plan"), ..Run::default() };
+    let input = [data.to_str().unwrap().to_string()];
+    pipeline::plan(&input, &config, &run, &Progress::default()).unwrap();
+    add("k=none");
+    let plan = Plan::open(dir.path().join("plan")).unwrap();
+    let dataset = Dataset::open(&input).unwrap();
+    let misfits = plan.assigner().unwrap().misfits(&dataset);
+    let [(column, reason)] = &misfits[..] else { panic!("{misfits:?}") };
+    assert_eq!(column, "k");
+    assert!(
+        reason.starts_with("was a number") && reason.contains("k=none/a.parquet, where it is `none`"),
+        "{reason}"
+    );
+    if cfg!(feature = "polars") {
+        let error =
+            dataset.select("k > 1", &Local::new(1, Progress::default()).unwrap()).unwrap_err().to_string();
+        assert!(error.contains("k=none/a.parquet, where it is `none`"), "{error}");
+    }
+}

@@ -172,7 +172,15 @@ fn human(o: &Outcome, look: Look) -> Text {
         "compared",
         format!("{} with the plan's statistics{invalid}", style::plural(o.compared, "row")),
     ));
-    facts.push(line("read", format!("{} in {}", style::bytes(o.bytes_read), style::seconds(o.seconds))));
+    let trust = if o.limits.quick {
+        "; quick: no page checksums, and bytes whose footers are the same are trusted"
+    } else {
+        ""
+    };
+    facts.push(line(
+        "read",
+        format!("{} in {}{trust}", style::bytes(o.bytes_read), style::seconds(o.seconds)),
+    ));
     out += style::facts(&facts, look);
 
     let measured: Vec<&Finding> =

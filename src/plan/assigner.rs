@@ -156,6 +156,12 @@ impl Assigner {
         &self.model
     }
 
+    /// Whether a feature was made of the numbers of a column.
+    fn was_number(&self, column: &str) -> bool {
+        let scaled = |row: &FeatureRow| matches!(row.operation, Operation::Standard | Operation::Robust);
+        self.features.iter().flatten().any(|row| row.column == column && scaled(row))
+    }
+
     /// Columns of a dataset that the plan needs and that are not there, or of another kind, each with what is wrong.
     pub fn misfits(&self, dataset: &Dataset) -> Vec<(String, String)> {
         let mut wrong = Vec::new();
@@ -177,6 +183,12 @@ impl Assigner {
                             wrong.push((name.to_string(), reason));
                         }
                         Kind::Vector { .. } => {}
+                        Kind::Boolean | Kind::Text if self.was_number(name) => {
+                            wrong.push((
+                                name.to_string(),
+                                format!("was a number, and is {} now", column.stored),
+                            ));
+                        }
                         _ if one_vector => wrong.push((name.to_string(), "is not a vector any more".into())),
                         _ => {}
                     }

@@ -102,8 +102,15 @@ impl Dataset {
     pub fn select(&self, condition: &str, engine: &Local) -> Result<Selection> {
         use crate::parts::{Engine, parts};
         let expression = with_polars::parse(condition)?;
-        let columns = super::columns::Columns::new(self, vec![], self.filter_columns(condition)?)?;
-        let pass = with_polars::Condition { expression, condition, rows: self.rows() };
+        let is_text_key = |c: &&super::Column| c.origin == super::Origin::Key && c.kind == super::Kind::Text;
+        let named = self.filter_columns(condition)?;
+        let keys = named
+            .iter()
+            .filter_map(|name| self.columns().iter().find(|c| c.name == *name))
+            .filter(is_text_key);
+        let note: String = keys.map(|c| format!("; `{}` is a {}", c.name, c.stored)).collect();
+        let columns = super::columns::Columns::new(self, vec![], named)?;
+        let pass = with_polars::Condition { expression, condition, note, rows: self.rows() };
         engine.run("where", &columns, &pass, &parts(self.rows(), super::values::TABLE_WIDTH))
     }
 
@@ -216,13 +223,15 @@ mod with_polars {
     pub struct Condition<'a> {
         pub expression: Expr,
         pub condition: &'a str,
+        /// About keys of folders that are texts, for messages.
+        pub note: String,
         pub rows: u64,
     }
 
     impl Condition<'_> {
         fn error(&self, reason: impl std::fmt::Display) -> Error {
             let (reason, help) = explained(self.condition, &reason.to_string());
-            Error::config(KEY, format!("`{}` {reason}", self.condition), help)
+            Error::config(KEY, format!("`{}` {reason}{}", self.condition, self.note), help)
         }
     }
 

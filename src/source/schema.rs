@@ -335,6 +335,14 @@ fn keys(files: &[Opened], with_rows: &[usize], columns: &mut Vec<Column>, types:
         let integers = values().all(is_integer);
         let (kind, table) =
             if integers { (Kind::Integer, DataType::Int64) } else { (Kind::Text, DataType::Utf8) };
+        let number = values().any(is_integer);
+        let other = with_rows
+            .iter()
+            .find(|&&f| number && files[f].partition(key).flatten().is_some_and(|v| !is_integer(v)));
+        let stored = other.map_or("key of folders".into(), |&f| {
+            let value = files[f].partition(key).flatten().unwrap_or_default();
+            format!("key of folders and text because of {}, where it is `{value}`", files[f].blob.name)
+        });
         let first = with_rows.iter().find(has).expect("a file has the key");
         let lacking = with_rows.iter().find(|f| !has(f)).map(|&f| {
             let reason = format!("is no key of its folders, but of those of {}", files[*first].blob.name);
@@ -343,7 +351,7 @@ fn keys(files: &[Opened], with_rows: &[usize], columns: &mut Vec<Column>, types:
         columns.push(Column {
             name: key.to_string(),
             kind: if lacking.is_some() { Kind::Other } else { kind },
-            stored: "key of folders".into(),
+            stored,
             origin: Origin::Key,
             differs: lacking,
         });
