@@ -286,7 +286,7 @@ fn explain(error: &Error) -> Text {
     error.lines().into_iter().map(line).collect()
 }
 
-/// Says that the run is about to stop.
+/// Says that a run is about to stop that a host program waits for.
 pub fn stopping() {
     Look::stderr().line(Tone::Plain, "stopping; press Ctrl-C again to stop at once").to_stderr();
 }
@@ -301,7 +301,7 @@ pub struct Running {
 /// one look to the next: then the process ends, and what was being written is removed first.
 const PATIENCE: Duration = Duration::from_millis(700);
 
-/// Stops at SIGINT and SIGTERM; a second one ends the process. The handler is installed once a process, the run is the
+/// Stops at SIGINT and SIGTERM. The handler is installed once a process, the run is the
 /// current one.
 fn on_signal(run: Running) {
     static RUN: Mutex<Option<Running>> = Mutex::new(None);
@@ -311,12 +311,11 @@ fn on_signal(run: Running) {
         // Another handler (a host program's) stays in charge: then the host stops the run.
         let _ = ctrlc::set_handler(move || {
             let Some(Running { switch, out }) = &*current() else { std::process::exit(130) };
+            // Who sends a second one (some send two at once) gets what the first has begun.
             if switch.swap(true, Ordering::Relaxed) {
-                let left = "stopped at once; the next run to the same place removes what was being written";
-                Look::stderr().line(Tone::Plain, left).to_stderr();
-                std::process::exit(130);
+                return;
             }
-            stopping();
+            Look::stderr().line(Tone::Plain, "stopping").to_stderr();
             let out = out.clone();
             std::thread::spawn(move || {
                 std::thread::sleep(PATIENCE);

@@ -5,8 +5,9 @@
 //! for half a minute) for three minutes at most; Ctrl-C ends the waiting at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -24,6 +25,8 @@ use crate::kit::secrets;
 
 /// How long a wait goes on before it looks whether it is still wanted.
 const PATIENCE: Duration = Duration::from_millis(50);
+/// After so long a wait the run says what it waits for.
+const SILENCE: Duration = Duration::from_secs(10);
 
 /// A bucket.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ pub(crate) struct Store {
     /// `s3://bucket`.
     root: String,
     progress: Progress,
+    /// It was said that the store does not answer.
+    said: Arc<AtomicBool>,
 }
 
 /// One version of an object of a store.
@@ -126,7 +131,7 @@ impl Store {
         let failed = |e| bad(format!("cannot be opened: {}", told(&e)));
         let (store, path) = open(&url, options).map_err(failed)?;
         let root = url[..url::Position::BeforePath].to_string();
-        Ok((Store { store: store.into(), root, progress: progress.clone() }, path))
+        Ok((Store { store: store.into(), root, progress: progress.clone(), said: Arc::default() }, path))
     }
 
     /// Runs one request to its end on the private runtime; Err once the run is cancelled.
@@ -139,10 +144,18 @@ impl Store {
         });
         runtime.handle().block_on(async {
             let mut request = Box::pin(request);
+            let begun = Instant::now();
             loop {
                 match tokio::time::timeout(PATIENCE, &mut request).await {
                     Ok(done) => return Ok(done),
                     Err(_) => self.progress.check()?,
+                }
+                if begun.elapsed() > SILENCE && !self.said.swap(true, Ordering::Relaxed) {
+                    let seconds = SILENCE.as_secs();
+                    self.progress.warn(&format!(
+                        "{} has not answered for {seconds} s; what fails is tried again for three minutes",
+                        self.root
+                    ));
                 }
             }
         })
