@@ -134,6 +134,52 @@ fn a_profiled_column_of_another_type_is_drift() {
     assert!(answer == Answer::Holds && said.contains("is gone"), "{answer:?}: {said}");
 }
 
+/// Also where that leaves none of its stratum, or of its modality, for the batches.
+#[test]
+fn rows_alone_in_a_stratum_are_held_out_as_often_as_others() {
+    const ALONE: u64 = 40;
+    let modality_column = |c: &mut Config| {
+        c.modalities.estimator = EstimatorSpec::Column;
+        c.modalities.column = Some("kind".into());
+    };
+    let column_strata = |c: &mut Config| c.strata.by = "kind".into();
+    for set in [&modality_column as &dyn Fn(&mut Config), &column_strata] {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("a.parquet");
+        write(&file, 0..600, |i, _, kind| {
+            if i < ALONE {
+                *kind = format!("only-{i}");
+            }
+        });
+        let data = [file.to_str().unwrap().to_string()];
+        let run = Run { out: dir.path().join("plan"), force: true, ..Run::default() };
+        let mut alone = 0;
+        const SEEDS: u64 = 40;
+        for seed in 0..SEEDS {
+            let mut config = Config { seed, ..Config::default() };
+            config.modalities.resolution = 200;
+            config.batches.epochs = Some(0);
+            config.batches.holdout = 0.1;
+            set(&mut config);
+            pipeline::plan(&data, &config, &run, &Progress::default()).unwrap();
+            let plan = Plan::open(&run.out).unwrap();
+            let held = plan.holdout().unwrap().unwrap();
+            assert_eq!(held.len(), 60);
+            alone += held.iter().filter(|(row, _)| *row < ALONE).count();
+            let strata = plan.strata().unwrap();
+            assert!(held.iter().all(|(_, stratum)| (*stratum as usize) < strata.strata()));
+            assert!((0..strata.strata()).all(|h| strata.stratum(h).iter().count() > 0));
+            assert!(plan.modalities().unwrap().iter().all(|m| m.rows > 0));
+            let outcome =
+                check::check(&run.out, &data, &Check::default(), &run, &Progress::default()).unwrap();
+            assert_eq!(outcome.answer, Answer::Holds, "seed {seed}: {:?}", outcome.findings);
+        }
+        let share = alone as f64 / (ALONE * SEEDS) as f64;
+        // Four standard deviations of 1600 draws.
+        assert!((share - 0.1).abs() < 0.03, "{share}");
+    }
+}
+
 /// Appended rows are merged into every kind of plan, and the result is a plan of all rows.
 #[test]
 fn every_kind_of_plan_takes_new_rows() {

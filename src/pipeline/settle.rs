@@ -71,6 +71,16 @@ impl Ids {
         Ids { old, new }
     }
 
+    /// Forgets ids, in the lists of a census as well: those that are not to be kept, by their place and rows.
+    fn retain(&mut self, ids: &mut Vec<u32>, rows: &mut Vec<u64>, keep: impl Fn(usize, u64) -> bool) {
+        let kept: BTreeMap<u32, u64> = (self.old.iter().zip(rows.iter()).enumerate())
+            .filter_map(|(place, (&old, &n))| keep(place, n).then_some((old, n)))
+            .collect();
+        *self = Ids::of(&kept);
+        ids.clone_from(&self.old);
+        *rows = kept.into_values().collect();
+    }
+
     /// [`NONE`] for an id without rows.
     fn place(&self, old: u32) -> u32 {
         match self.new.get(old as usize) {
@@ -170,7 +180,6 @@ pub fn settle(
 ) -> Result<Settled> {
     let stage = progress.stage("rank", "rows", 2 * total);
     let row_type = RowType::of(total);
-    // Which ids exist. A held-out row keeps its stratum alive, so these do not change below.
     let (prototypes, modalities, strata) =
         (Ids::of(&tally.prototypes), Ids::of(&tally.modalities), Ids::of(&tally.strata));
     let counts = |x: &BTreeMap<u32, u64>| -> Vec<u64> { x.values().copied().collect() };
@@ -183,8 +192,8 @@ pub fn settle(
         stratum_rows: counts(&tally.strata),
         ..Census::default()
     };
-    let rows = Rows { file: rows, total, prototypes, modalities, strata };
-    let held_out = hold_out(&rows, &holdout, &mut census, seed)?;
+    let mut rows = Rows { file: rows, total, prototypes, modalities, strata };
+    let held_out = hold_out(&mut rows, &holdout, &mut census, seed)?;
 
     // Members of every stratum, and the values to rank by modality (cut by value where a modality is very large).
     let cut = Cut::new(&rows, &held_out, &census.modality_rows)?;
@@ -261,16 +270,8 @@ pub fn settle(
     Ok(Settled { census, rows, members, centrality, held_out, ranked_quantiles, ranked_cells, row_type })
 }
 
-/// A row that is about to be held out.
-struct Chosen {
-    number: u64,
-    row: Row,
-    /// By chance: then it may be let go again.
-    dealt: bool,
-}
-
-/// Chooses the rows that are held out and takes them out of the census' counts. No stratum and no modality is emptied.
-fn hold_out(rows: &Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u64) -> Result<Vec<HeldOut>> {
+/// Chooses the rows that are held out and takes them out of the census. Strata and modalities that have no others disappear.
+fn hold_out(rows: &mut Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u64) -> Result<Vec<HeldOut>> {
     if holdout.share == 0.0 && holdout.kept.is_empty() {
         return Ok(Vec::new());
     }
@@ -287,29 +288,37 @@ fn hold_out(rows: &Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u64) 
         Ok(())
     })?;
     census.modality_of_stratum = if spans { None } else { inside.into_iter().collect() };
-    let (pool, sizes) = pools(&open, &(holdout.leaves)(census), holdout.share);
+    let leaves = (holdout.leaves)(census);
+    let (pool, sizes) = pools(&open, &leaves, holdout.share);
     let wanted = wanted(&sizes, holdout.share, seed);
     let choose: Vec<Permutation> =
         (sizes.iter().zip(0..)).map(|(&n, p)| Permutation::new(n, Stream::Holdout.key(seed, &[p]))).collect();
     let mut seen = vec![0u64; sizes.len()];
-    let mut chosen: Vec<Chosen> = Vec::new();
+    let mut chosen: Vec<(u64, Row)> = Vec::new();
     rows.each_chunk(&[], |first, rows| {
         for (number, &row) in (first..).zip(rows).filter(|(_, row)| row.planned()) {
-            if is_kept(number) {
-                chosen.push(Chosen { number, row, dealt: false });
-            } else if (holdout.may)(number) {
+            let mut held = is_kept(number);
+            if !held && (holdout.may)(number) {
                 let p = pool[row.stratum as usize];
-                if choose[p].index(seen[p]) < wanted[p] {
-                    chosen.push(Chosen { number, row, dealt: true });
-                }
+                held = choose[p].index(seen[p]) < wanted[p];
                 seen[p] += 1;
+            }
+            if held {
+                census.modality_rows[row.modality as usize] -= 1;
+                census.stratum_rows[row.stratum as usize] -= 1;
+                if row.prototype != NONE {
+                    census.prototype_rows[row.prototype as usize] -= 1;
+                }
+                chosen.push((number, row));
             }
         }
         Ok(())
     })?;
-    take_out(&mut chosen, census)?;
-    let mut held_out: Vec<HeldOut> =
-        (chosen.iter()).map(|c| HeldOut { row: c.number, stratum: c.row.stratum, content: None }).collect();
+    if census.planned() == 0 {
+        let help = "deal the held-out rows anew with --deal-holdout";
+        return Err(Error::input("dataset", "has only rows that are held out, none for the batches", help));
+    }
+    let mut held_out = without_emptied(rows, census, &chosen, &leaves);
     if let Some(contents) = holdout.contents {
         describe(&mut held_out, contents, rows)?;
     }
@@ -317,32 +326,40 @@ fn hold_out(rows: &Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u64) 
     Ok(held_out)
 }
 
-/// Takes the chosen rows out of the counts, and lets those go whose stratum or modality would be empty.
-fn take_out(chosen: &mut Vec<Chosen>, census: &mut Census) -> Result<()> {
-    for Chosen { row, .. } in chosen.iter() {
-        census.modality_rows[row.modality as usize] -= 1;
-        census.stratum_rows[row.stratum as usize] -= 1;
-    }
-    for i in (0..chosen.len()).rev() {
-        let Chosen { row, dealt, .. } = chosen[i];
-        let (m, h) = (row.modality as usize, row.stratum as usize);
-        if dealt && (census.modality_rows[m] == 0 || census.stratum_rows[h] == 0) {
-            census.modality_rows[m] += 1;
-            census.stratum_rows[h] += 1;
-            chosen.remove(i);
+/// The held-out rows. Modalities and strata that have no others are forgotten, with their prototypes; the rows are listed with the
+/// nearest stratum, by the order of the dendrogram's leaves, that has others. O(held-out rows + strata).
+fn without_emptied(
+    rows: &mut Rows,
+    census: &mut Census,
+    chosen: &[(u64, Row)],
+    leaves: &[u32],
+) -> Vec<HeldOut> {
+    let is_empty = |counts: &[u64], id: u32| counts.get(id as usize) == Some(&0);
+    let gone = |row: &Row| {
+        is_empty(&census.modality_rows, row.modality) || is_empty(&census.stratum_rows, row.stratum)
+    };
+    let mut prototypes: Vec<bool> = vec![true; census.prototype_rows.len()];
+    for (_, row) in chosen.iter().filter(|(_, row)| gone(row)) {
+        if is_empty(&census.prototype_rows, row.prototype) {
+            prototypes[row.prototype as usize] = false;
         }
     }
-    for Chosen { row, .. } in chosen.iter().filter(|c| c.row.prototype != NONE) {
-        census.prototype_rows[row.prototype as usize] -= 1;
+    // Of every stratum the last one with rows up to it, else the first one after it.
+    let has_rows = |h: &u32| census.stratum_rows[*h as usize] > 0;
+    let mut nearest = vec![NONE; leaves.len()];
+    let mut last = leaves.iter().copied().find(has_rows).unwrap_or(NONE);
+    for &h in leaves {
+        last = if has_rows(&h) { h } else { last };
+        nearest[h as usize] = last;
     }
-    match chosen.iter().find(|c| census.stratum_rows[c.row.stratum as usize] == 0) {
-        None => Ok(()),
-        Some(c) => Err(Error::input(
-            "dataset",
-            format!("the rows most like row {} are all held out, none is left for the batches", c.number),
-            "deal the held-out rows anew with --deal-holdout",
-        )),
-    }
+    let strata = rows.strata.old.clone();
+    rows.prototypes.retain(&mut census.prototypes, &mut census.prototype_rows, |q, _| prototypes[q]);
+    rows.modalities.retain(&mut census.modalities, &mut census.modality_rows, |_, n| n > 0);
+    rows.strata.retain(&mut census.strata, &mut census.stratum_rows, |_, n| n > 0);
+    let stratum = |row: &Row| rows.strata.place(strata[nearest[row.stratum as usize] as usize]);
+    let held_out =
+        |(number, row): &(u64, Row)| HeldOut { row: *number, stratum: stratum(row), content: None };
+    chosen.iter().map(held_out).collect()
 }
 
 /// What the held-out rows hold, and how many planned rows hold the same.
