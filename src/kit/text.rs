@@ -80,8 +80,9 @@ pub fn shorten(text: &str, room: usize) -> String {
 pub fn nearest<'a>(word: &str, names: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let lower = word.to_lowercase();
     let near = names.map(|name| (strsim::levenshtein(&lower, &name.to_lowercase()), name));
+    let letters = |name: &str| name.chars().count().max(lower.chars().count());
     near.min_by_key(|(edits, _)| *edits)
-        .filter(|(edits, _)| 3 * edits <= 3 + lower.chars().count())
+        .filter(|(edits, name)| 3 * edits <= 3 + letters(name))
         .map(|(_, name)| name)
 }
 

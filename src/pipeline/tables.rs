@@ -266,7 +266,9 @@ pub fn reference(pass: &Passed) -> format::reference::Reference {
 }
 
 pub fn profile_rows(rows: Vec<ProfileRow>, census: &Census) -> Vec<format::profile::ProfileRow> {
-    (rows.into_iter())
+    // A modality may have had rows that are all held out.
+    let kept = |row: &ProfileRow| row.modality.is_none_or(|m| census.modalities.binary_search(&m).is_ok());
+    (rows.into_iter().filter(kept))
         .map(|row| format::profile::ProfileRow {
             modality: row.modality.map(|old| place(&census.modalities, old)),
             column: row.column,
