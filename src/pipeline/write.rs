@@ -22,7 +22,7 @@ use crate::format::projection::Projection;
 use crate::format::{self, FileEntry, Kind, Manifest, RunInfo, Staging, TableReader};
 use crate::kernels::rows::RowIds;
 use crate::kit::error::Result;
-use crate::kit::ids::RowType;
+use crate::kit::ids::{NONE, RowType};
 use crate::kit::progress::Progress;
 use crate::plan::epochs;
 use crate::source::Dataset;
@@ -467,7 +467,7 @@ fn note(info: &mut RunInfo, clock: &Clock, dataset: &Dataset) -> Result<()> {
 
 /// `groups` of the plan's strata, looked up by the ids of the fit; ids without rows are in no group that counts.
 fn by_old_id(strata: &[u32], groups: &[u32]) -> Vec<u32> {
-    let mut of = vec![0; strata.last().map_or(0, |&h| h as usize + 1)];
+    let mut of = vec![NONE; strata.last().map_or(0, |&h| h as usize + 1)];
     strata.iter().zip(groups).for_each(|(&old, &group)| of[old as usize] = group);
     of
 }

@@ -234,12 +234,15 @@ impl GainSums {
     }
 
     /// Share of the variance of v between groups, in [0, 1]; `group_of_stratum[h]` is the group of stratum h as it was
-    /// numbered in the pass: the identity asks about the strata themselves. 0 where v does not vary (no rows, one class).
+    /// numbered in the pass, [`NONE`] if it is gone: the identity asks about the strata themselves. 0 where v does not vary (no rows, one class).
     pub fn share(&self, group_of_stratum: &[u32]) -> f64 {
         let mut groups: BTreeMap<u32, BTreeMap<u32, Cell>> = BTreeMap::new();
         let mut all: BTreeMap<u32, Cell> = BTreeMap::new();
         for (&(stratum, class), cell) in &self.cells {
-            let group = group_of_stratum[stratum as usize];
+            // Rows of no group are all held out.
+            let Some(&group) = group_of_stratum.get(stratum as usize).filter(|&&group| group != NONE) else {
+                continue;
+            };
             groups.entry(group).or_default().entry(class).or_default().add(cell.rows, &cell.sum);
             all.entry(class).or_default().add(cell.rows, &cell.sum);
         }
