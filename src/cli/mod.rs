@@ -15,6 +15,7 @@ mod formats;
 mod check;
 mod inspect;
 mod man;
+mod materialize;
 mod plan;
 mod modalities;
 mod report;
@@ -76,6 +77,7 @@ enum Verb {
     Inspect(inspect::Flags),
     Check(Box<check::Flags>),
     Update(Box<update::Flags>),
+    Materialize(Box<materialize::Flags>),
     Diff(diff::Flags),
     Report(report::Flags),
     Synth(synth::Flags),
@@ -230,6 +232,7 @@ fn execute(
         Verb::Inspect(flags) => inspect::run(flags),
         Verb::Check(flags) => return check::run(*flags, &context).or_else(stopped),
         Verb::Update(flags) => update::run(*flags, &context),
+        Verb::Materialize(flags) => materialize::run(*flags, &context),
         Verb::Diff(flags) => diff::run(flags),
         Verb::Report(flags) => report::run(flags, context.quiet),
         Verb::Synth(flags) => synth::run(flags, &context),

@@ -20,6 +20,7 @@ mod update;
 pub mod diff;
 pub mod synth;
 pub mod encode;
+pub mod materialize;
 
 use std::time::Instant;
 

@@ -155,6 +155,43 @@ pub fn update(
     })
 }
 
+/// The plan in `old` for a copy of its planned rows, which lie elsewhere: nothing is counted, every row is assigned as it was. The
+/// copy has no held-out rows, so nothing is held out of it.
+pub(super) fn carry_over(old: &Path, copy: &[String], run: &Run, progress: &Progress) -> Result<Summary> {
+    run.scope(progress, |engine| {
+        let plan = Plan::open(old)?;
+        let mut config = plan.config()?;
+        let dataset = plan.open_dataset(copy, run.memory, progress)?;
+        config.features.bytes_as = dataset.bytes_as();
+        // The rows that these leave out are not in the copy.
+        config.batches.holdout = 0.0;
+        config.source.filter = None;
+        let encoder = run.open_encoder(&config)?;
+        let limits = Check { quick: true, ..Check::default() };
+        let (outcome, matched) = check::compare(&plan, &dataset, encoder.as_ref(), &limits, engine)?;
+        let Some(matched) = matched else {
+            let help = "copy the columns that the plan was made from, too";
+            return Err(Error::input(
+                "dataset",
+                format!("does not fit the plan: {}", outcome.headline()),
+                help,
+            ));
+        };
+        let older = Older { plan: &plan, matched: &matched, coverage: &outcome.coverage, deal: true };
+        let roles = Roles::choose(&config, &dataset, encoder.as_ref())?;
+        let all = All { dataset: &dataset, roles: &roles, config: &config, run, inputs: copy, engine };
+        let mut needs = estimate::estimate(&dataset, &roles, &config, run, engine.threads())?;
+        needs.memory_needed += estimate::of_tables(&plan);
+        estimate::refuse(&needs, run)?;
+        let staging = Staging::begin(&run.out, run.force)?;
+        let model = match config.modalities.estimator {
+            EstimatorSpec::Column => Model::Match(&older),
+            _ => Model::Keep(&older),
+        };
+        Ok(whole(&all, &model, staging, Clock::start(), Vec::new())?.0)
+    })
+}
+
 /// Why merging is not enough; None if it is.
 fn reread(plan: &Plan, config: &Config, matched: &Matched) -> Option<String> {
     if !matched.only_appended() {

@@ -603,7 +603,7 @@ fn vector_row(
     Ok(())
 }
 
-fn constant(value: Option<&str>, data_type: &DataType, rows: usize) -> ArrayRef {
+pub(super) fn constant(value: Option<&str>, data_type: &DataType, rows: usize) -> ArrayRef {
     match data_type {
         DataType::Int64 => {
             let number: Option<i64> = value.map(|v| v.parse().expect("all values were parsed at open"));

@@ -34,6 +34,7 @@ mod values;
 mod filter;
 mod extents;
 mod types;
+mod stored;
 mod fingerprint;
 
 pub use columns::Columns;
@@ -45,6 +46,7 @@ pub use extents::Extent;
 pub use files::local_files;
 pub use fingerprint::sample_pass;
 pub use selection::Selection;
+pub use stored::Stored;
 pub use values::{numbers, text_value};
 
 use std::ops::Range;

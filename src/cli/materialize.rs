@@ -1,0 +1,135 @@
+//! `materialize`: the rows of a plan in the order of its batches.
+
+use std::path::PathBuf;
+
+use clap::Args;
+use clap::builder::PossibleValuesParser;
+use serde::Serialize;
+
+use super::flags::RunFlags;
+use super::style::{self, Look, Text};
+use super::{ConfigFile, Context};
+use crate::config::parse_size;
+use crate::kit::error::Result;
+use crate::pipeline::materialize::{self, Materialized, Params, With};
+
+const EXAMPLES: &str = "\
+Examples:
+  batchwright materialize plan data/ -o shards
+  batchwright materialize plan data/ -o shards-1 --epoch 1 --columns embedding,label --with modality";
+
+/// Write the rows of a plan again, in the order of its batches
+///
+/// The copy is for reading in order, at the speed of the disk: each of its files, row groups and batches is a miniature of the
+/// whole data. All columns keep their types and bits. Two are added: `batch`, and `row`, the row's number in the data. Beside
+/// the copy stands a plan of its own, OUT.plan, with the modalities and strata of this one, for further epochs.
+#[derive(Args)]
+#[command(after_help = EXAMPLES)]
+pub struct Flags {
+    /// Directory of the plan
+    plan: PathBuf,
+    /// What the plan was made from: Parquet files, directories or glob patterns of them, or s3://, gs://, az:// URLs
+    #[arg(required = true, value_name = "DATA", value_parser = super::flags::data())]
+    inputs: Vec<String>,
+    /// Directory to write
+    #[arg(short, long, value_name = "DIR")]
+    out: PathBuf,
+    /// Replace an older copy
+    #[arg(long)]
+    force: bool,
+    /// Epoch whose order the copy has, from 0
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    epoch: u32,
+    /// Rows of a batch, a candidate of the plan [default: the plan's batch size]
+    #[arg(long, value_name = "B")]
+    batch_size: Option<u32>,
+    /// Columns to copy, in this order [default: all]; repeat the flag for names with commas
+    #[arg(long, value_name = "COL,...")]
+    columns: Vec<String>,
+    /// Columns to add of what the plan says of a row
+    #[arg(long, value_name = "NAME,...", value_delimiter = ',', value_parser = with())]
+    with: Vec<String>,
+    /// Size of a file, decoded, about; smaller ones need less memory
+    #[arg(long, value_name = "SIZE", value_parser = parse_size, default_value = "64MiB")]
+    file_size: u64,
+    /// Write no plan of the copy
+    #[arg(long)]
+    no_plan: bool,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    file: ConfigFile,
+    /// Print what was done as one JSON object
+    #[arg(long, help_heading = "Messages")]
+    json: bool,
+}
+
+#[derive(Args, Debug, Serialize)]
+struct Settings {
+    #[command(flatten)]
+    run: RunFlags,
+}
+
+fn with() -> PossibleValuesParser {
+    PossibleValuesParser::new(With::ALL.map(With::name))
+}
+
+pub fn run(flags: Flags, context: &Context) -> Result<Text> {
+    let settings = context.settings(&flags.file, &flags.settings)?;
+    let run = crate::config::Run { force: flags.force, out: flags.out.clone(), ..settings.run };
+    let mut beside = flags.out.clone().into_os_string();
+    beside.push(".plan");
+    let params = Params {
+        epoch: flags.epoch,
+        batch_size: flags.batch_size,
+        columns: match &flags.columns[..] {
+            [list] => list.split(',').map(String::from).collect(),
+            several => several.to_vec(),
+        },
+        with: With::ALL.into_iter().filter(|w| flags.with.iter().any(|name| name == w.name())).collect(),
+        file_bytes: flags.file_size,
+        plan: (!flags.no_plan).then(|| beside.into()),
+    };
+    context.writes(&flags.out);
+    let done = materialize::materialize(&flags.plan, &flags.inputs, &params, &run, &context.progress)?;
+    Ok(match (flags.json, context.quiet) {
+        (true, _) => super::json(&done),
+        (false, true) => Text::default(),
+        (false, false) => describe(&done, &flags, &params, Look::stdout()),
+    })
+}
+
+fn describe(done: &Materialized, flags: &Flags, params: &Params, look: Look) -> Text {
+    let line = |name: &str, text: String| (name.to_string(), text);
+    let mut lines = vec![
+        line(
+            "copy",
+            format!(
+                "{}: {}, {}",
+                flags.out.display(),
+                style::plural(done.files, "file"),
+                style::bytes(done.bytes)
+            ),
+        ),
+        line(
+            "rows",
+            format!(
+                "{} in {} of {} (epoch {}); {} of the data left out",
+                style::count(done.rows),
+                style::plural(done.batches, "batch"),
+                style::count(done.batch_size.into()),
+                done.epoch,
+                style::count(done.left_out)
+            ),
+        ),
+        line("added", done.added.join(", ")),
+    ];
+    match (&done.plan, &params.plan) {
+        (Some(id), Some(at)) => {
+            lines.push(line("plan", format!("{} ({})", at.display(), style::shorten(id, 13))));
+        }
+        _ => lines.extend(done.no_plan.clone().map(|why| line("plan", why))),
+    }
+    lines.push(line("time", style::seconds(done.seconds)));
+    style::facts(&lines, look)
+}
