@@ -15,6 +15,7 @@ mod golden;
 mod hostile;
 mod interruption;
 mod layers;
+mod local;
 mod misuse;
 mod mutants;
 mod output;

@@ -5,7 +5,12 @@
 
 pub mod batch_size;
 pub mod strata;
+mod layout;
 pub mod deal;
+pub mod units;
+pub mod rounds;
+pub mod halving;
+pub mod local;
 pub mod weights;
 pub mod score;
 pub mod accumulation;
