@@ -4,10 +4,12 @@
 use std::sync::LazyLock;
 
 use batchwright::batches::deal::Batch;
+use batchwright::batches::evenness::Evenness;
 use batchwright::batches::halving::{Counts, Dealing, Grid, Halver};
-use batchwright::batches::local::{Evenness, LocalDeal, Streams};
-use batchwright::batches::units::{RowStrata, Units, alike, units_of};
+use batchwright::batches::local::{LocalDeal, LocalOrder};
+use batchwright::batches::units::{self, RowStrata, alike, units_of};
 use batchwright::format::dendrogram::Merge;
+use batchwright::format::units::Units;
 use batchwright::kit::ids::NONE;
 use batchwright::kit::rng::{key, mix64, uniform};
 use proptest::prelude::*;
@@ -114,10 +116,10 @@ fn halves_parts_and_rounds() {
 }
 
 /// Units with the order that the vector has.
-fn units(v: &Value, strata: &Strata) -> Units {
+fn ordered(v: &Value, strata: &Strata) -> Units {
     let number: Vec<u64> = (0..get::<u64>(v, "strata")).collect();
     let group: Vec<u32> = number.iter().map(|&h| h as u32).collect();
-    let units = Units::count(&get::<Vec<u64>>(v, "first"), &get::<Vec<u32>>(v, "rows"), &group, strata);
+    let units = units::count(&get::<Vec<u64>>(v, "first"), &get::<Vec<u32>>(v, "rows"), &group, strata);
     assert_eq!(units.number[..units.with_rows()], get::<Vec<u32>>(v, "order")[..]);
     units
 }
@@ -141,15 +143,13 @@ fn every_batch_of_an_epoch() {
     let mut batch = Batch::default();
     for v in vectors("epochs") {
         let strata = Strata(get(v, "stratum"));
-        let units = units(v, &strata);
+        let units = ordered(v, &strata);
         let (streams, window): (u64, u64) = (get(v, "streams"), get(v, "window"));
         let make = || {
             LocalDeal::new(
-                &units,
-                &strata,
+                LocalOrder { units: &units, strata: &strata, streams, window },
                 get(v, "strata"),
                 get(v, "base"),
-                Streams { streams, window },
                 get(v, "seed"),
                 get(v, "epoch"),
                 &merges(v),
@@ -207,7 +207,9 @@ fn every_batch_of_an_epoch() {
         let ids: Vec<u32> = (0..get::<u32>(v, "strata")).collect();
         for (name, group) in [("report", get::<Vec<u32>>(v, "group")), ("plain", ids)] {
             let want = &v[name];
-            let Evenness { drift, worst, reads, opened } = deal.evenness(&group);
+            let slices = if streams % 2 == 0 { 2 } else { 1 };
+            let Evenness { drift, worst, reads, opened, .. } = deal.evenness(&group, slices);
+            assert_eq!(deal.drift(&group), drift);
             assert!(close(drift, get(want, "drift")), "{drift} {want}");
             assert!(close(worst, get(want, "worst")), "{worst} {want}");
             assert!(close(reads, get(want, "reads")) && opened == get::<u64>(want, "opened"), "{want}");
@@ -249,13 +251,16 @@ proptest! {
         let groups: Vec<(u64, u64)> = (0..rows).step_by(211).map(|row| (row, 211.min(rows - row))).collect();
         let (first, sizes) = units_of(&groups, unit_rows, &[]);
         let group: Vec<u32> = (0..strata).map(|h| h / 3).collect();
-        let units = Units::count(&first, &sizes, &group, &of);
+        let units = units::count(&first, &sizes, &group, &of);
         let base = streams * share;
-        let local = Streams { streams, window };
-        let deal = LocalDeal::new(&units, &of, strata as usize, base, local, seed, 3, &[], drop_last);
+        let order = LocalOrder { units: &units, strata: &of, streams, window };
+        let deal = LocalDeal::new(order, strata as usize, base, seed, 3, &[], drop_last);
         let planned = of.0.iter().filter(|&&h| h >= 0).count() as u64;
         let rest = planned % base;
         prop_assert_eq!(deal.batches(1), planned / base + u64::from(rest > 0 && !drop_last));
+        let mut shares = vec![0.0; strata as usize];
+        of.0.iter().filter(|&&h| h >= 0).for_each(|&h| shares[h as usize] += 1.0 / planned as f64);
+        let mut worst_part = 0.0;
         let (mut batch, mut alone) = (Batch::default(), Batch::default());
         let mut seen = vec![0u8; rows as usize];
         let slack = 1.0 + streams as f64 / f64::from(1 << 24);
@@ -291,6 +296,11 @@ proptest! {
                 }
                 tables.push(table);
             }
+            for (table, s) in tables.iter().take(deal.rounds().batches(round) as usize).flat_map(|t| (0..streams as usize).map(move |s| (t, s))) {
+                for (n, p) in table[s].iter().zip(&shares) {
+                    worst_part = f64::max(worst_part, (n - share as f64 * p).abs());
+                }
+            }
             let full = tables.len().min(deal.rounds().batches(round) as usize);
             let cell = |tables: &[Vec<Vec<f64>>], s: usize, h: usize| tables.iter().map(|t| t[s][h]).sum::<f64>();
             let size = |t: &[Vec<f64>], s: usize| t[s].iter().sum::<f64>();
@@ -313,6 +323,7 @@ proptest! {
                 }
             }
         }
+        prop_assert!((deal.evenness(&group, streams as usize).worst_slice - worst_part).abs() < 1e-9 || streams == 1);
         for (row, &n) in seen.iter().enumerate() {
             prop_assert!(u64::from(n) <= 1 && (drop_last || u64::from(n) == u64::from(of.0[row] >= 0)), "row {row}: {n}");
         }

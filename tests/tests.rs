@@ -16,6 +16,7 @@ mod hostile;
 mod interruption;
 mod layers;
 mod local;
+mod locality;
 mod misuse;
 mod mutants;
 mod output;

@@ -19,8 +19,9 @@ use crate::batches::deal::Batch;
 use crate::batches::halving::{Counts, Dealing, Grid, Halver};
 use crate::batches::rounds::{Piece, Rounds};
 use crate::batches::strata::tour;
-use crate::batches::units::{RowStrata, Units};
+use crate::batches::units::RowStrata;
 use crate::format::dendrogram::Merge;
+use crate::format::units::Units;
 use crate::kernels::gather::Wanted;
 use crate::kernels::permute::Walk;
 use crate::kernels::rows::RowIds;
@@ -38,9 +39,12 @@ const LAYOUT: u64 = 5;
 /// Rows of rounds that are kept beyond those of two rounds: what is dealt in parallel at a time.
 const KEPT_ROWS: u64 = 1 << 19;
 
-/// The parameters of a local order that a plan fixes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Streams {
+/// What all epochs of a plan in a local order share.
+#[derive(Clone, Copy)]
+pub struct LocalOrder<'a> {
+    pub units: &'a Units,
+    /// Of the rows of the units; they count the same.
+    pub strata: &'a dyn RowStrata,
     /// Number of streams; divides the smallest batch size.
     pub streams: u64,
     /// Units of a stream in a round.
@@ -49,35 +53,35 @@ pub struct Streams {
 
 /// The dealing of one epoch in a local order.
 pub struct LocalDeal<'a> {
-    units: &'a Units,
+    pub(super) units: &'a Units,
     strata: &'a dyn RowStrata,
     /// Strata in tour order, and the place of each there.
-    tour: Vec<u32>,
-    place: Vec<u32>,
-    base: u64,
-    streams: usize,
+    pub(super) tour: Vec<u32>,
+    pub(super) place: Vec<u32>,
+    pub(super) base: u64,
+    pub(super) streams: usize,
     seed: u64,
     epoch: u32,
     /// Full batches, and all.
-    full: u64,
+    pub(super) full: u64,
     len: u64,
     /// Rows of the rest batch.
     rest: u64,
-    rounds: Rounds,
+    pub(super) rounds: Rounds,
     /// The rounds that were needed last.
     kept: Mutex<VecDeque<Arc<Round>>>,
 }
 
 /// The rows of a round by stream and place: counts, and the rows of those streams that were asked for.
-struct Round {
+pub(super) struct Round {
     number: usize,
-    grid: Grid,
+    pub(super) grid: Grid,
     /// Cells of each stream (streams + 1).
     cells: Vec<usize>,
     /// Rows of the full batches of each cell: what the rest batch has comes after.
-    full: Counts,
-    rest: Counts,
-    dealing: Dealing,
+    pub(super) full: Counts,
+    pub(super) rest: Counts,
+    pub(super) dealing: Dealing,
     /// Where the rows of each cell begin in its stream's.
     starts: Vec<u64>,
     rows: Vec<OnceLock<Vec<u64>>>,
@@ -93,24 +97,17 @@ struct Taken {
 }
 
 impl<'a> LocalDeal<'a> {
-    /// `strata` and the `counts` of the units count the same rows. `base`: rows of the smallest batch, a multiple of the streams.
-    /// `dendrogram`: as for [`Deal::new`](crate::batches::deal::Deal::new). O(units log streams + strata).
-    #[expect(
-        clippy::too_many_arguments,
-        reason = "what an epoch is made of; every caller has all of it at hand"
-    )]
+    /// `base`: rows of the smallest batch, a multiple of the streams. `dendrogram`: as for [`Deal::new`](crate::batches::deal::Deal::new). O(units log streams + strata).
     pub fn new(
-        units: &'a Units,
-        strata: &'a dyn RowStrata,
+        order: LocalOrder<'a>,
         number_of_strata: usize,
         base: u64,
-        local: Streams,
         seed: u64,
         epoch: u32,
         dendrogram: &[Merge],
         drop_last: bool,
     ) -> Self {
-        let Streams { streams, window } = local;
+        let LocalOrder { units, strata, streams, window } = order;
         assert!(base > 0 && base.is_multiple_of(streams), "streams divide a batch");
         let rounds = Rounds::new(units, base, streams, window, seed, epoch);
         let rows: u64 = units.planned.iter().map(|&n| u64::from(n)).sum();
@@ -215,6 +212,15 @@ impl<'a> LocalDeal<'a> {
         }
     }
 
+    /// Finds the rounds of some batches of `k` times the smallest size, in parallel, so that whoever deals these batches then
+    /// finds them ready.
+    pub fn prepare(&self, batches: Range<u64>, k: u64) {
+        let all = batches.start * k..(batches.end * k).min(self.len);
+        if !all.is_empty() {
+            self.ready(0..self.streams, all);
+        }
+    }
+
     /// The rounds that `batches` are in, with the rows of `streams`. On the current rayon pool.
     fn ready(&self, streams: Range<usize>, batches: Range<u64>) -> Vec<Arc<Round>> {
         let last = self.rounds.len() - 1;
@@ -254,7 +260,7 @@ impl<'a> LocalDeal<'a> {
     }
 
     /// Counts a round: no row is looked at. O(strata seen in its units).
-    fn counted(&self, number: usize, halver: &mut Halver) -> Round {
+    pub(super) fn counted(&self, number: usize, halver: &mut Halver) -> Round {
         let mut grid = Grid { places: self.tour.len() as u32, ..Grid::default() };
         let (mut counts, mut starts, mut cells) = (Counts::default(), Vec::new(), vec![0]);
         let mut sums = vec![0u64; self.tour.len()];
@@ -432,78 +438,6 @@ impl<'a> LocalDeal<'a> {
             from = to as usize;
         }
         reading.places = places;
-    }
-}
-
-/// How even an epoch's batches are, and what reading it takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Evenness {
-    /// Mean over all batches of the squared distance of their round's share of score groups from the data's, in units of a
-    /// random batch's: 0 as in the global order.
-    pub drift: f64,
-    /// Rows by which a stratum of a batch misses its share of the data, the rest batch included.
-    pub worst: f64,
-    /// Units opened over units.
-    pub reads: f64,
-    /// Units that a round opens, at most.
-    pub opened: u64,
-}
-
-impl LocalDeal<'_> {
-    /// Counts all batches, in parallel over rounds; no row is looked at. `group`: score group of every stratum.
-    pub fn evenness(&self, group: &[u32]) -> Evenness {
-        let mut share = vec![0.0; self.tour.len()];
-        for unit in 0..self.units.with_rows() {
-            self.units.cells(unit).for_each(|(h, n)| share[self.place[h as usize] as usize] += f64::from(n));
-        }
-        let rows: f64 = share.iter().sum();
-        share.iter_mut().for_each(|p| *p /= rows.max(1.0));
-        let fold = |by_place: &mut dyn Iterator<Item = f64>| {
-            let mut groups = vec![0.0; group.iter().max().map_or(0, |&g| g as usize + 1)];
-            by_place.zip(&self.tour).for_each(|(x, &h)| groups[group[h as usize] as usize] += x);
-            groups.iter().map(|x| x * x).sum::<f64>()
-        };
-        let random = (1.0 - fold(&mut share.iter().copied())).max(1e-300);
-        let of_round = |number: usize| {
-            let mut halver = Halver::default();
-            let round = self.counted(number, &mut halver);
-            let mut sums = vec![0u64; self.tour.len()];
-            let mut add = |counts: &Counts| {
-                sums.fill(0);
-                counts.iter().for_each(|(cell, n)| sums[round.grid.place[cell as usize] as usize] += n);
-                sums.clone()
-            };
-            let misses = |sums: &[u64]| {
-                let rows = sums.iter().sum::<u64>() as f64;
-                sums.iter().zip(&share).map(|(&n, p)| (n as f64 - rows * p).abs()).fold(0.0, f64::max)
-            };
-            let batches = self.rounds.batches(number);
-            let mut worst = misses(&add(&round.rest));
-            let dealt = (batches * self.base).max(1) as f64;
-            let drift = self.base as f64
-                * fold(&mut add(&round.full).iter().zip(&share).map(|(&n, p)| n as f64 / dealt - p))
-                / random;
-            round.dealing.each(&round.grid, 0..batches, &mut halver, |_, counts, _| {
-                worst = worst.max(misses(&add(counts)));
-            });
-            (drift * batches as f64, worst)
-        };
-        let found: Vec<(f64, f64)> = (0..self.rounds.len()).into_par_iter().map(of_round).collect();
-        let distinct = |pieces: &mut dyn Iterator<Item = &Piece>| {
-            let mut units: Vec<u32> = pieces.map(|piece| piece.unit).collect();
-            units.sort_unstable();
-            units.dedup();
-            units.len() as u64
-        };
-        let opened =
-            |round| (0..self.streams).map(|s| distinct(&mut self.rounds.pieces(s, round).iter())).sum();
-        let read = |s| distinct(&mut (0..self.rounds.len()).flat_map(|t| self.rounds.pieces(s, t)));
-        Evenness {
-            drift: found.iter().map(|(drift, _)| drift).sum::<f64>() / self.full.max(1) as f64,
-            worst: found.iter().map(|&(_, worst)| worst).fold(0.0, f64::max),
-            reads: (0..self.streams).map(read).sum::<u64>() as f64 / self.units.with_rows().max(1) as f64,
-            opened: (0..self.rounds.len()).map(opened).max().unwrap_or(0),
-        }
     }
 }
 

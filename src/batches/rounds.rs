@@ -8,7 +8,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 
 use crate::batches::layout::Layout;
-use crate::batches::units::Units;
+use crate::format::units::Units;
 use crate::kit::rng::{Permutation, key};
 
 /// Second words of the keys of a local order; 1 to 6 are those of the global one.

@@ -3,9 +3,12 @@
 
 use std::ops::Range;
 
-use arrow_buffer::ScalarBuffer;
+use arrow_array::Array;
 use rayon::prelude::*;
 
+use crate::format::samples::Samples;
+use crate::format::table::{BATCH_BITS, BATCH_ROWS};
+use crate::format::units::Units;
 use crate::kit::ids::NONE;
 
 /// Strata of rows by their global numbers.
@@ -14,78 +17,58 @@ pub trait RowStrata: Sync {
     fn read(&self, first: u64, into: &mut [u32]);
 }
 
-/// The units of a dataset, with planned rows by stratum. The order is that of [`alike`], units without planned rows last.
-#[derive(Clone, Debug)]
-pub struct Units {
-    pub first_row: ScalarBuffer<u64>,
-    pub rows: ScalarBuffer<u32>,
-    /// Planned rows.
-    pub planned: ScalarBuffer<u32>,
-    /// Where the strata of each unit begin, and the end (units + 1).
-    pub offsets: ScalarBuffer<i32>,
-    /// Strata of which a unit has rows, ascending, and how many.
-    pub strata: ScalarBuffer<u32>,
-    pub counts: ScalarBuffer<u32>,
-    /// Number of each unit in the order of rows.
-    pub number: Vec<u32>,
+impl RowStrata for Samples {
+    fn read(&self, first: u64, into: &mut [u32]) {
+        let mut done = 0;
+        while done < into.len() {
+            let row = first + done as u64;
+            let (_, strata, _, _) = self.chunk((row >> BATCH_BITS) as usize);
+            let at = row as usize % BATCH_ROWS;
+            let some = strata.slice(at, (strata.len() - at).min(into.len() - done));
+            let to = &mut into[done..done + some.len()];
+            to.copy_from_slice(some.values());
+            if let Some(nulls) = some.nulls() {
+                (0..to.len()).filter(|&i| nulls.is_null(i)).for_each(|i| to[i] = NONE);
+            }
+            done += to.len();
+        }
+    }
 }
 
-impl Units {
-    /// Counts the rows of every unit; `first_row` ascending. `group`: score group of every stratum, which the order is by.
-    /// O(rows), in parallel over units.
-    pub fn count(first_row: &[u64], rows: &[u32], group: &[u32], strata: &dyn RowStrata) -> Units {
-        let count = |(&first, &rows): (&u64, &u32)| {
-            let mut of = vec![0; rows as usize];
-            strata.read(first, &mut of);
-            let mut all = vec![0u32; group.len()];
-            of.iter().filter(|&&h| h != NONE).for_each(|&h| all[h as usize] += 1);
-            (0..).zip(all).filter(|&(_, n)| n > 0).collect::<Vec<(u32, u32)>>()
-        };
-        let cells: Vec<Vec<(u32, u32)>> = first_row.par_iter().zip(rows).map(count).collect();
-        let groups = group.iter().max().map_or(0, |&g| g as usize + 1);
-        let mut by_group = vec![0u64; groups * cells.len()];
-        for (unit, cells) in cells.iter().enumerate() {
-            for &(h, n) in cells {
-                by_group[unit * groups + group[h as usize] as usize] += u64::from(n);
-            }
-        }
-        let mut order = alike(&by_group, groups);
-        order.extend((0..cells.len() as u32).filter(|&unit| cells[unit as usize].is_empty()));
-        let at = |i: &u32| *i as usize;
-        let of_all = || order.iter().flat_map(|i| cells[at(i)].iter());
-        let mut offsets = vec![0];
-        offsets.extend(order.iter().scan(0, |end, i| {
-            *end += cells[at(i)].len() as i32;
-            Some(*end)
-        }));
-        Units {
-            first_row: order.iter().map(|i| first_row[at(i)]).collect(),
-            rows: order.iter().map(|i| rows[at(i)]).collect(),
-            planned: order.iter().map(|i| cells[at(i)].iter().map(|&(_, n)| n).sum::<u32>()).collect(),
-            offsets: offsets.into(),
-            strata: of_all().map(|&(h, _)| h).collect(),
-            counts: of_all().map(|&(_, n)| n).collect(),
-            number: order,
+/// Counts the rows of every unit; `first_row` ascending. `group`: score group of every stratum, which the order is by. O(rows),
+/// in parallel over units.
+pub fn count(first_row: &[u64], rows: &[u32], group: &[u32], strata: &dyn RowStrata) -> Units {
+    let count = |(&first, &rows): (&u64, &u32)| {
+        let mut of = vec![0; rows as usize];
+        strata.read(first, &mut of);
+        let mut all = vec![0u32; group.len()];
+        of.iter().filter(|&&h| h != NONE).for_each(|&h| all[h as usize] += 1);
+        (0..).zip(all).filter(|&(_, n)| n > 0).collect::<Vec<(u32, u32)>>()
+    };
+    let cells: Vec<Vec<(u32, u32)>> = first_row.par_iter().zip(rows).map(count).collect();
+    let groups = group.iter().max().map_or(0, |&g| g as usize + 1);
+    let mut by_group = vec![0u64; groups * cells.len()];
+    for (unit, cells) in cells.iter().enumerate() {
+        for &(h, n) in cells {
+            by_group[unit * groups + group[h as usize] as usize] += u64::from(n);
         }
     }
-
-    pub fn len(&self) -> usize {
-        self.rows.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
-    }
-
-    /// Units with planned rows: the first ones.
-    pub fn with_rows(&self) -> usize {
-        self.planned.partition_point(|&n| n > 0)
-    }
-
-    /// Strata that a unit has rows of, and how many.
-    pub fn cells(&self, unit: usize) -> impl Iterator<Item = (u32, u32)> + '_ {
-        let range = self.offsets[unit] as usize..self.offsets[unit + 1] as usize;
-        self.strata[range.clone()].iter().copied().zip(self.counts[range].iter().copied())
+    let mut order = alike(&by_group, groups);
+    order.extend((0..cells.len() as u32).filter(|&unit| cells[unit as usize].is_empty()));
+    let of_all = || order.iter().map(|&unit| &cells[unit as usize]);
+    let mut offsets = vec![0];
+    offsets.extend(of_all().scan(0, |end, cells| {
+        *end += cells.len() as u64;
+        Some(*end)
+    }));
+    Units {
+        first_row: order.iter().map(|&unit| first_row[unit as usize]).collect(),
+        rows: order.iter().map(|&unit| rows[unit as usize]).collect(),
+        planned: of_all().map(|cells| cells.iter().map(|&(_, n)| n).sum::<u32>()).collect(),
+        offsets,
+        strata: of_all().flatten().map(|&(h, _)| h).collect(),
+        counts: of_all().flatten().map(|&(_, n)| n).collect(),
+        number: order,
     }
 }
 

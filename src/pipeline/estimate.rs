@@ -277,7 +277,7 @@ fn memory(
         + counts.strata * (8 * dims.min(128) + 300)
         + 4 * counts.strata.min(strata::LINKED as u64).pow(2);
     // Members and centralities are mapped files: they count while they are looked up in.
-    let mapped = if config.batches.epochs(rows) > 0 { rows * 20 } else { 0 };
+    let mapped = if config.epochs(rows) > 0 { rows * 20 } else { 0 };
     let epochs = rows.min(1 << 19) * 96 + mapped + counts.strata * 200;
     // The weights of an encoder stay from the beginning to the end; while they are read they are there twice.
     let encoder = roles.encoder.map_or(0, |e| e.bytes() as u64 + threads.pass * e.working_bytes() as u64);
@@ -369,7 +369,7 @@ pub fn estimate(
     let memory_needed = memory(dataset, roles, config, &columns, &at_work, COUNTED)?;
     let sample_rows = rows.min(5 * u64::from(config.modalities.resolution));
     let width = if rows < 1 << 32 { 4 } else { 8 };
-    let written = u64::from(config.batches.epochs(rows));
+    let written = u64::from(config.epochs(rows));
     let candidates = match &config.batch_size.candidates {
         Candidates::Auto => 3,
         Candidates::List(list) => list.len() as u64 + 1,

@@ -15,6 +15,7 @@ mod assign;
 mod holdout;
 mod settle;
 mod tables;
+mod local;
 mod write;
 mod update;
 pub mod diff;

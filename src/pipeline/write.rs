@@ -9,9 +9,10 @@ use super::assign::Passed;
 use super::fit::{self, Fitted};
 use super::prepare::{Prepared, Roles};
 use super::settle::Settled;
-use super::{Clock, Summary, peak_memory, tables};
+use super::{Clock, Summary, local, peak_memory, tables};
 use crate::batches::batch_size::{self, BatchSize};
 use crate::batches::epochs::Epochs;
+use crate::batches::local::LocalOrder;
 use crate::batches::score::{LARGEST_SHARE, UNKNOWN_SHARE};
 use crate::batches::strata;
 use crate::config::{Config, Run};
@@ -159,7 +160,7 @@ pub fn write(
     let row_type = settled.row_type();
     let mut files: Vec<FileEntry> = Vec::new();
     let (dendrogram, score_groups) = (&contents.dendrogram, &contents.score_groups);
-    let size = batch_size::choose(&config.batch_size, &census.modality_rows)?;
+    let size = batch_size::choose(&config.locality.batch_size(&config.batch_size), &census.modality_rows)?;
     let planned = census.planned();
     if config.batches.drop_last && planned < size.candidates[0] {
         return Err(crate::Error::config(
@@ -225,19 +226,32 @@ pub fn write(
     let clock = clock.lap("tables");
 
     // The epochs, dealt from the files just written.
-    let epochs = config.batches.epochs(dataset.rows());
+    let epochs = config.epochs(dataset.rows());
     let members =
         format::strata::Members::decode(&TableReader::open(&root.join(Kind::Strata.path()), Kind::Strata)?)?;
     let samples = format::samples::Samples::decode(&TableReader::open(
         &root.join(Kind::Samples.path()),
         Kind::Samples,
     )?)?;
+    let laid = match config.locality.is_global() {
+        true => None,
+        false => Some(local::lay(dataset, config, size.candidates[0], score_groups, &samples)?),
+    };
+    if let Some((units, local)) = &laid {
+        files.push(format::units::encode(units, local, row_type).write(root)?);
+    }
     let source = Epochs {
         members: members.rows(),
         offsets: &offsets,
         dendrogram,
         score_groups,
         draws: draws.as_deref(),
+        local: laid.as_ref().map(|(units, local)| LocalOrder {
+            units,
+            strata: &samples,
+            streams: local.streams,
+            window: local.window,
+        }),
         seed: config.seed,
         base: size.candidates[0],
         drop_last: config.batches.drop_last,

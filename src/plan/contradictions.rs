@@ -50,7 +50,7 @@ impl Plan {
     fn numbers(&self, config: &Config) -> Found {
         let m = self.manifest();
         same("seed", m.seed, config.seed)?;
-        same("epochs", m.epochs, config.batches.epochs(m.rows))?;
+        same("epochs", m.epochs, config.epochs(m.rows))?;
         same("estimator", m.estimator.name.as_str(), config.modalities.estimator.name())?;
         ensure(m.row_type == RowType::of(m.rows), || {
             format!("{} rows and row type {:?}", m.rows, m.row_type)

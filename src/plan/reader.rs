@@ -8,6 +8,7 @@ use std::sync::OnceLock;
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use crate::batches::epochs::Epochs;
+use crate::batches::local::LocalOrder;
 use crate::batches::weights::Schedule;
 use crate::config::Config;
 use crate::features::Inputs;
@@ -34,6 +35,7 @@ use crate::format::samples::Samples;
 use crate::format::sources::Source;
 use crate::format::statistics::{Spread, Statistic};
 use crate::format::strata::Members;
+use crate::format::units::{Locality, Units};
 use crate::format::weights::Knot;
 use crate::format::{Kind, TableReader, batches};
 
@@ -51,6 +53,7 @@ pub struct Plan {
     source_files: OnceLock<Vec<u32>>,
     strata: OnceLock<Members>,
     draws: OnceLock<Option<Vec<u64>>>,
+    units: OnceLock<Option<(Units, Locality)>>,
 }
 
 /// Where a row lies in the dataset.
@@ -108,6 +111,7 @@ impl Plan {
             source_files: OnceLock::new(),
             strata: OnceLock::new(),
             draws: OnceLock::new(),
+            units: OnceLock::new(),
         };
         plan.check_files()?;
         Ok(plan)
@@ -411,6 +415,42 @@ impl Plan {
         })
     }
 
+    /// The units of the local order and what else it fixes, mapped once; None: batches are dealt in the global order.
+    pub fn units(&self) -> Result<Option<&(Units, Locality)>> {
+        let read = || {
+            let Some(table) = self.table(Kind::Units)? else { return Ok(None) };
+            let (units, local) = crate::format::units::decode(&table)?;
+            let rows: u64 = units.rows.iter().map(|&n| u64::from(n)).sum();
+            if rows != self.manifest.rows {
+                return Err(table.damaged(format!("its units have {rows} rows, not {}", self.manifest.rows)));
+            }
+            let offsets = self.strata()?.offsets();
+            let mut counts = vec![0u64; offsets.len() - 1];
+            for (h, n) in (0..units.len()).flat_map(|unit| units.cells(unit)) {
+                match counts.get_mut(h as usize) {
+                    Some(count) => *count += u64::from(n),
+                    None => return Err(table.damaged(format!("it counts rows of stratum {h}"))),
+                }
+            }
+            if !counts.iter().copied().eq(offsets.windows(2).map(|o| o[1] - o[0])) {
+                return Err(table.damaged("its units count other rows of the strata than strata.arrow"));
+            }
+            Ok(Some((units, local)))
+        };
+        cached(&self.units, read).map(Option::as_ref)
+    }
+
+    /// The local order that batches are dealt in, if they are.
+    fn local_order(&self, base: u64) -> Result<Option<LocalOrder<'_>>> {
+        let Some((units, local)) = self.units()? else { return Ok(None) };
+        let Locality { streams, window, .. } = *local;
+        if !base.is_multiple_of(streams) {
+            let reason = format!("{streams} streams do not divide the smallest batch size, {base}");
+            return Err(self.damaged(Kind::Units.path(), &reason));
+        }
+        Ok(Some(LocalOrder { units, strata: self.samples()?, streams, window }))
+    }
+
     /// Any epoch in batches of any multiple of the smallest candidate size, written or not. O(strata); of the members
     /// only what is dealt is read.
     pub fn epochs(&self) -> Result<Epochs<'_>> {
@@ -422,6 +462,10 @@ impl Plan {
             config.batches.counts(&offsets.windows(2).map(|o| o[1] - o[0]).collect::<Vec<_>>())
         })?;
         let sizes = || m.candidates.iter().map(|c| u64::from(c.batch_size));
+        if config.locality.is_global() != m.file(Kind::Units.path()).is_none() {
+            let reason = "its configuration has another order of batches than its files";
+            return Err(self.damaged(MANIFEST, reason));
+        }
         let Some(base) = sizes().min().filter(|base| sizes().all(|size| size.is_multiple_of(*base))) else {
             return Err(self.damaged(MANIFEST, "the candidate sizes are no multiples of the smallest"));
         };
@@ -431,6 +475,7 @@ impl Plan {
             dendrogram: members.dendrogram(),
             score_groups: &m.score_groups,
             draws: draws.as_deref(),
+            local: self.local_order(base)?,
             seed: m.seed,
             base,
             drop_last: config.batches.drop_last,
