@@ -69,8 +69,8 @@ fn local(c: &mut Criterion) {
         let groups: Vec<u32> = (0..count as u32).map(|h| h / 10).collect();
         let units = units::count(&first, &sizes, &groups, &strata);
         let merges = dendrogram(&centers(count), &vec![1; count as usize], None);
-        let streams = Streams { streams: 16, window: 4 };
-        let deal = || LocalDeal::new(&units, &strata, count as usize, base, streams, 7, 1, &merges, false);
+        let order = LocalOrder { units: &units, strata: &strata, streams: 16, window: 4 };
+        let deal = || LocalDeal::new(order, count as usize, base, 7, 1, &merges, false);
         group.throughput(Throughput::Elements(rows));
         group.bench_function(format!("counts N=2^22 B={base} S={count}"), |b| {
             b.iter(|| pool.install(|| black_box(deal().evenness(&groups, 1))));

@@ -1,25 +1,13 @@
 //! How even the batches of a local order are, from counts alone.
 
+use std::collections::BTreeSet;
+
 use rayon::prelude::*;
 
 use crate::batches::halving::{Counts, Halver};
 use crate::batches::local::{LocalDeal, Round};
 use crate::batches::rounds::Piece;
-
-/// How even an epoch's batches are, and what reading it takes.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Evenness {
-    /// See [`LocalDeal::drift`].
-    pub drift: f64,
-    /// Rows by which a stratum of a batch misses its share of the data, the rest batch included.
-    pub worst: f64,
-    /// The same of equal contiguous slices of full batches, such as those of ranks; 0 where nobody asked.
-    pub worst_slice: f64,
-    /// Units opened over units.
-    pub reads: f64,
-    /// Units that a round opens, at most.
-    pub opened: u64,
-}
+use crate::format::units::Evenness;
 
 /// The data's shares by place of the tour, and by score group.
 struct Shares<'a> {
@@ -119,22 +107,21 @@ impl LocalDeal<'_> {
         };
         let found: Vec<(f64, f64, f64)> = (0..self.rounds.len()).into_par_iter().map(of_round).collect();
         let rounds = 0..self.rounds.len();
-        let opened = |round| (0..self.streams).map(|s| distinct(self.rounds.pieces(s, round).iter())).sum();
-        let read = |s| distinct(rounds.clone().flat_map(|t| self.rounds.pieces(s, t)));
+        let opened = |t| (0..self.streams).flat_map(move |s| self.units_of(self.rounds.pieces(s, t).iter()));
+        let rows = |t| opened(t).map(|unit| u64::from(self.units.rows[unit as usize])).sum();
+        let read = |s| self.units_of(rounds.clone().flat_map(move |t| self.rounds.pieces(s, t))).len();
         Evenness {
             drift: found.iter().map(|of| of.0).sum::<f64>() / self.full.max(1) as f64,
             worst: found.iter().map(|of| of.1).fold(0.0, f64::max),
             worst_slice: found.iter().map(|of| of.2).fold(0.0, f64::max),
-            reads: (0..self.streams).map(read).sum::<u64>() as f64 / self.units.with_rows().max(1) as f64,
-            opened: rounds.clone().map(opened).max().unwrap_or(0),
+            reads: (0..self.streams).map(read).sum::<usize>() as f64 / self.units.with_rows().max(1) as f64,
+            rounds: self.rounds.len() as u64,
+            round_batches: rounds.clone().map(|t| self.rounds.batches(t)).max().unwrap_or(0),
+            round_rows: rounds.clone().map(rows).max().unwrap_or(0),
         }
     }
-}
 
-/// Number of different units.
-fn distinct<'a>(pieces: impl Iterator<Item = &'a Piece>) -> u64 {
-    let mut units: Vec<u32> = pieces.map(|piece| piece.unit).collect();
-    units.sort_unstable();
-    units.dedup();
-    units.len() as u64
+    fn units_of<'a>(&self, pieces: impl Iterator<Item = &'a Piece>) -> BTreeSet<u32> {
+        pieces.map(|piece| piece.unit).collect()
+    }
 }

@@ -7,6 +7,8 @@ use arrow_array::types::UInt32Type;
 use arrow_array::{ArrayRef, ListArray, UInt32Array};
 use arrow_buffer::{OffsetBuffer, ScalarBuffer};
 
+use serde::{Deserialize, Serialize};
+
 use crate::kit::error::Result;
 use crate::kit::ids::RowType;
 
@@ -38,19 +40,46 @@ pub const CONTRACT: Contract = Contract {
         ("window", "W: units of a stream in a round"),
         ("unit_rows", "rows of a unit, about"),
         ("row_bytes", "bytes of a row of the columns that are read, decoded"),
+        (
+            "evenness",
+            "JSON of how even the batches of epoch 0 are: `drift` (mean squared distance of a batch's round from the data by score \
+             groups, 0: as the global order, 1: as random batches), `worst` (rows by which a stratum misses its share of a batch), \
+             `worst_slice` (the same of the parts of ranks and micro steps), `reads` (units read over units), `rounds`, and of the \
+             largest round `round_batches` and `round_rows` (of all units it opens)",
+        ),
         ("footers", "JSON list of the BLAKE3 of every file's Parquet footer, in row order"),
     ],
 };
 
 /// What the plan fixes of its local order beside the units.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Locality {
     pub streams: u64,
     pub window: u64,
     pub unit_rows: u64,
     pub row_bytes: u64,
+    pub evenness: Evenness,
     /// Of every file in row order, 64 hex digits each.
     pub footers: Vec<String>,
+}
+
+/// How even an epoch's batches are, and what reading it takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Evenness {
+    /// Mean over all batches of the squared distance of their round's share of score groups from the data's, in units of a
+    /// random batch's: 0 as in the global order, 1 as of random batches.
+    pub drift: f64,
+    /// Rows by which a stratum of a batch misses its share of the data, the rest batch included.
+    pub worst: f64,
+    /// The same of equal contiguous slices of full batches, those of ranks and micro steps; 0 where there are none.
+    pub worst_slice: f64,
+    /// Units opened over units.
+    pub reads: f64,
+    pub rounds: u64,
+    /// Full batches of a round, at most.
+    pub round_batches: u64,
+    /// Rows of all units that a round opens, at most.
+    pub round_rows: u64,
 }
 
 /// The units, those with planned rows first.
@@ -105,6 +134,7 @@ pub fn encode(units: &Units, local: &Locality, row_type: RowType) -> Table {
         ("window".to_string(), local.window.to_string()),
         ("unit_rows".to_string(), local.unit_rows.to_string()),
         ("row_bytes".to_string(), local.row_bytes.to_string()),
+        ("evenness".to_string(), serde_json::to_string(&local.evenness).expect("numbers are always JSON")),
         ("footers".to_string(), serde_json::to_string(&local.footers).expect("texts are always JSON")),
     ]);
     let columns: Vec<ArrayRef> = vec![
@@ -158,13 +188,14 @@ fn local(table: &TableReader) -> Result<Locality> {
         let n = text(key)?.parse().ok().filter(|&n: &u64| n >= least);
         n.ok_or_else(|| table.damaged(format!("`{key}` is not a number from {least}")))
     };
+    let unread = |key: &str, e| table.damaged(format!("`{key}` cannot be read ({e})"));
     Ok(Locality {
         streams: number("streams", 1)?,
         window: number("window", 1)?,
         unit_rows: number("unit_rows", 1)?,
         row_bytes: number("row_bytes", 0)?,
-        footers: serde_json::from_str(text("footers")?)
-            .map_err(|e| table.damaged(format!("`footers` cannot be read ({e})")))?,
+        evenness: serde_json::from_str(text("evenness")?).map_err(|e| unread("evenness", e))?,
+        footers: serde_json::from_str(text("footers")?).map_err(|e| unread("footers", e))?,
     })
 }
 

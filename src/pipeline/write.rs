@@ -26,6 +26,7 @@ use crate::kit::error::Result;
 use crate::kit::ids::RowType;
 use crate::kit::progress::Progress;
 use crate::plan::epochs;
+use crate::plan::locality::Reading;
 use crate::source::Dataset;
 use crate::statistics::profile;
 
@@ -237,9 +238,6 @@ pub fn write(
         true => None,
         false => Some(local::lay(dataset, config, size.candidates[0], score_groups, &samples)?),
     };
-    if let Some((units, local)) = &laid {
-        files.push(format::units::encode(units, local, row_type).write(root)?);
-    }
     let source = Epochs {
         members: members.rows(),
         offsets: &offsets,
@@ -258,6 +256,14 @@ pub fn write(
         modality_share: contents.modality_share.value,
         information_threshold: threshold,
     };
+    let mut reading = None;
+    if let Some((units, local)) = &laid {
+        let local = local.clone().with_evenness(&source, config);
+        files.push(format::units::encode(units, &local, row_type).write(root)?);
+        let told = Reading::new(&local, source.base, config.batch_size.world_size);
+        warnings.extend(local::warning(&source, &local, &told));
+        reading = Some(told);
+    }
     let with_centrality = config.weights.schedule != crate::batches::weights::Schedule::Off;
     let batches_per_epoch = source.epoch(0, size.size).len();
     let stage = progress.stage("batches", "rows", epochs as u64 * size.candidates.len() as u64 * planned);
@@ -345,6 +351,8 @@ pub fn write(
         candidates: size.candidates,
         epochs,
         batches_per_epoch,
+        at_random: local::at_random(dataset, &reading, run),
+        reading,
         gain: contents.gain.map(|gain| (gain.value, gain.kind == GainKind::Label)),
         information_threshold: threshold,
         files: manifest.files.len(),

@@ -8,7 +8,6 @@ use std::sync::OnceLock;
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
 use crate::batches::epochs::Epochs;
-use crate::batches::local::LocalOrder;
 use crate::batches::weights::Schedule;
 use crate::config::Config;
 use crate::features::Inputs;
@@ -53,7 +52,7 @@ pub struct Plan {
     source_files: OnceLock<Vec<u32>>,
     strata: OnceLock<Members>,
     draws: OnceLock<Option<Vec<u64>>>,
-    units: OnceLock<Option<(Units, Locality)>>,
+    pub(super) units: OnceLock<Option<(Units, Locality)>>,
 }
 
 /// Where a row lies in the dataset.
@@ -415,42 +414,6 @@ impl Plan {
         })
     }
 
-    /// The units of the local order and what else it fixes, mapped once; None: batches are dealt in the global order.
-    pub fn units(&self) -> Result<Option<&(Units, Locality)>> {
-        let read = || {
-            let Some(table) = self.table(Kind::Units)? else { return Ok(None) };
-            let (units, local) = crate::format::units::decode(&table)?;
-            let rows: u64 = units.rows.iter().map(|&n| u64::from(n)).sum();
-            if rows != self.manifest.rows {
-                return Err(table.damaged(format!("its units have {rows} rows, not {}", self.manifest.rows)));
-            }
-            let offsets = self.strata()?.offsets();
-            let mut counts = vec![0u64; offsets.len() - 1];
-            for (h, n) in (0..units.len()).flat_map(|unit| units.cells(unit)) {
-                match counts.get_mut(h as usize) {
-                    Some(count) => *count += u64::from(n),
-                    None => return Err(table.damaged(format!("it counts rows of stratum {h}"))),
-                }
-            }
-            if !counts.iter().copied().eq(offsets.windows(2).map(|o| o[1] - o[0])) {
-                return Err(table.damaged("its units count other rows of the strata than strata.arrow"));
-            }
-            Ok(Some((units, local)))
-        };
-        cached(&self.units, read).map(Option::as_ref)
-    }
-
-    /// The local order that batches are dealt in, if they are.
-    fn local_order(&self, base: u64) -> Result<Option<LocalOrder<'_>>> {
-        let Some((units, local)) = self.units()? else { return Ok(None) };
-        let Locality { streams, window, .. } = *local;
-        if !base.is_multiple_of(streams) {
-            let reason = format!("{streams} streams do not divide the smallest batch size, {base}");
-            return Err(self.damaged(Kind::Units.path(), &reason));
-        }
-        Ok(Some(LocalOrder { units, strata: self.samples()?, streams, window }))
-    }
-
     /// Any epoch in batches of any multiple of the smallest candidate size, written or not. O(strata); of the members
     /// only what is dealt is read.
     pub fn epochs(&self) -> Result<Epochs<'_>> {
@@ -628,7 +591,7 @@ impl Plan {
 }
 
 /// Fills the cell at the first call; an error is not kept.
-fn cached<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+pub(super) fn cached<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     if let Some(value) = cell.get() {
         return Ok(value);
     }

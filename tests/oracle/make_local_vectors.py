@@ -63,7 +63,13 @@ def epochs(rng):
             sizes[str(k)] = out if len(stratum) < 150 else [digest(x) for x in out]
         yield dict(first=first.tolist(), rows=rows.tolist(), stratum=stratum.tolist(), strata=h, base=b, streams=streams, window=window, seed=seed, epoch=epoch,
                    drop_last=drop, merges=None if z is None else z.tolist(), order=[int(u) for u in e.order], rounds=e.rounds,
-                   pieces=[[[list(map(int, p)) for p in t] for t in s] for s in e.parts] if len(stratum) < 400 else None, sizes=sizes, group=group.tolist(), report=e.report(group), plain=e.report())
+                   pieces=[[[list(map(int, p)) for p in t] for t in s] for s in e.parts] if len(stratum) < 400 else None, sizes=sizes, group=group.tolist(), report=told(e, group), plain=told(e))
+
+
+def told(e, group=None):
+    """What Rust reports: the rows of the units that a round opens, not their number."""
+    opened = [sum(int(e.rows[u]) for s in range(e.s) for u in {u for u, _, _ in e.parts[s][t]}) for t in range(len(e.rounds))]
+    return e.report(group) | dict(opened_rows=max(opened, default=0))
 
 
 def main():
