@@ -9,13 +9,14 @@ use arrow_array::{ArrayRef, ListArray, RecordBatch, StringArray};
 use batchwright::batches::batch_size::Size;
 use batchwright::batches::deal::{Allocation, Batch};
 use batchwright::batches::locality::{Number, Order};
-use batchwright::config::{Config, Run};
+use batchwright::config::{Check, Config, Run};
 use batchwright::format::batches;
 use batchwright::kit::ids::NONE;
 use batchwright::kit::progress::Progress;
 use batchwright::kit::rng::{key, normal};
 use batchwright::modalities::EstimatorSpec;
 use batchwright::pipeline;
+use batchwright::pipeline::check::{self, Answer};
 use batchwright::plan::Plan;
 use parquet::arrow::ArrowWriter;
 use parquet::file::properties::WriterProperties;
@@ -34,7 +35,12 @@ pub fn write(path: &Path, rows: u64, group: usize) {
         ("text", Arc::new(StringArray::from_iter_values(texts))),
     ];
     let batch = RecordBatch::try_from_iter(columns).unwrap();
-    let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group)).build();
+    // Units are cut where pages begin.
+    let properties = WriterProperties::builder()
+        .set_max_row_group_row_count(Some(group))
+        .set_data_page_row_count_limit(10)
+        .set_write_batch_size(10)
+        .build();
     let file = File::create(path).unwrap();
     let mut writer = ArrowWriter::try_new(file, batch.schema(), Some(properties)).unwrap();
     writer.write(&batch).unwrap();
@@ -215,4 +221,125 @@ fn what_does_not_fit_is_told() {
         },
         &["locality.streams", "batch_size.world_size", "16"],
     );
+}
+
+/// Rows that lie otherwise in row groups are the plan's rows; what is told is that reading them costs more.
+#[test]
+fn check_and_update_see_other_row_groups() {
+    let world = World::new(3000, 250);
+    let set = |c: &mut Config| {
+        c.locality.unit_rows = Number::Fixed(50);
+        c.locality.window = Number::Fixed(1);
+    };
+    let plan = world.plan("old", set).unwrap();
+    let file = world.dir.path().join("rows.parquet");
+    let data = [file.to_str().unwrap().to_string()];
+    let units_of = |out: &str| {
+        let run = Run::default();
+        let outcome =
+            check::check(&world.dir.path().join(out), &data, &Check::default(), &run, &Progress::default());
+        let outcome = outcome.unwrap();
+        let finding = outcome.findings.iter().find(|f| f.id == "units").unwrap();
+        assert_eq!(outcome.exit_code(), 0, "{outcome:?}");
+        (finding.answer, finding.message.clone())
+    };
+    assert_eq!(units_of("old").0, Answer::Holds);
+    write(&file, 3000, 400);
+    let (answer, message) = units_of("old");
+    assert!(answer == Answer::Drifted && message.contains("batchwright update"), "{message}");
+
+    let update = |from: &str, out: &str, data: &[String]| {
+        let (from, out) = (world.dir.path().join(from), world.dir.path().join(out));
+        let (run, limits) = (Run { out: out.clone(), ..Run::default() }, Check::default());
+        let done =
+            pipeline::update(&from, data, &limits, false, false, false, &run, &Progress::default()).unwrap();
+        (done.how, done.summary.unwrap().reading.unwrap(), Plan::open(out).unwrap())
+    };
+    let (how, _, anew) = update("old", "anew", &data);
+    assert_eq!(how, "read anew");
+    assert_ne!(anew.units().unwrap().unwrap().0.first_row, plan.units().unwrap().unwrap().0.first_row);
+    assert_eq!(units_of("anew").0, Answer::Holds);
+    promises(&anew, 1);
+
+    // More of the same rows.
+    let more = world.dir.path().join("sooner.parquet");
+    write(&more, 3000, 700);
+    let both = [data[0].clone(), more.to_str().unwrap().to_string()];
+    let (how, reading, both) = update("anew", "both", &both);
+    assert_eq!((how.as_str(), both.manifest().rows), ("appended", 6000));
+    assert_eq!(reading, both.reading().unwrap().unwrap());
+    both.check_contradictions().unwrap();
+    promises(&both, 0);
+}
+
+/// Sorted data read in small windows is far from its mix, and the window that is named brings it near.
+#[test]
+fn drift_is_warned_of_with_the_window_that_helps() {
+    let world = World::new(6000, 250);
+    let narrow = |c: &mut Config| {
+        c.locality.unit_rows = Number::Fixed(60);
+        c.locality.window = Number::Fixed(1);
+        c.locality.streams = Number::Fixed(4);
+        c.batch_size.size = Size::Fixed(64);
+    };
+    let config = |change: &dyn Fn(&mut Config)| {
+        let mut config = Config::default();
+        config.features.columns = vec!["embedding".into()];
+        config.modalities.estimator = EstimatorSpec::Kmeans;
+        config.modalities.count = Some(5);
+        config.locality.kind = Order::Local;
+        change(&mut config);
+        let run = Run { out: world.dir.path().join("plan"), force: true, ..Run::default() };
+        let data = world.dir.path().join("rows.parquet").to_str().unwrap().to_string();
+        pipeline::plan(&[data], &config, &run, &Progress::default()).unwrap()
+    };
+    let summary = config(&narrow);
+    let evenness = summary.reading.unwrap().evenness;
+    assert!(evenness.drift > 0.1 && evenness.rounds == 24 * 5 / 4, "{evenness:?}");
+    let warning = summary.warnings.iter().find(|w| w.contains("drift")).unwrap();
+    let window: u64 = warning.split("--window ").nth(1).unwrap().split(' ').next().unwrap().parse().unwrap();
+    assert!(window > 1);
+    let drift = |window| {
+        let summary = config(&|c| {
+            narrow(c);
+            c.locality.window = Number::Fixed(window);
+        });
+        assert_eq!(
+            summary.warnings.iter().any(|w| w.contains("drift")),
+            window < 2,
+            "{:?}",
+            summary.warnings
+        );
+        summary.reading.unwrap().evenness.drift
+    };
+    assert!(drift(window) <= 0.1);
+}
+
+/// The numbers that a rank's memory and the fitting world sizes are told by.
+#[test]
+fn ranks_fit_or_are_told_which_would() {
+    let world = World::new(3000, 250);
+    let plan = world
+        .plan("plan", |c| {
+            c.batch_size.world_size = 2;
+            c.batch_size.size = Size::Fixed(96);
+            c.locality.unit_rows = Number::Fixed(50);
+        })
+        .unwrap();
+    let reading = plan.reading().unwrap().unwrap();
+    assert_eq!((reading.streams, &reading.world_sizes[..]), (16, &[1, 2, 4, 8, 16][..]));
+    // One round of all rows: 31 batches.
+    let rows = (2 * reading.evenness.round_batches * 96).div_ceil(2) + 50;
+    assert_eq!(reading.rank_bytes, rows * reading.row_bytes);
+    assert_eq!(reading.evenness.round_batches, 31);
+    assert!(reading.evenness.worst_slice > 0.0);
+    for world in [1, 2, 4, 8, 16] {
+        plan.check_world_size(world).unwrap();
+    }
+    for world in [0, 3, 6, 32] {
+        let e = plan.check_world_size(world).unwrap_err();
+        assert!(e.to_string().contains("1, 2, 4, 8, 16") && e.exit_code() == 2, "{e}");
+    }
+    let global = world.plan("global", |c| c.locality.kind = Order::Global).unwrap();
+    global.check_world_size(3).unwrap();
 }

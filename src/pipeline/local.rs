@@ -2,6 +2,7 @@
 
 use crate::batches::epochs::Epochs;
 use crate::batches::local::LocalOrder;
+use crate::batches::locality::{self, Window};
 use crate::batches::units::{count, units_of};
 use crate::config::{Config, Run};
 use crate::format::samples::Samples;
@@ -12,6 +13,51 @@ use crate::source::Dataset;
 
 /// Rows between the places where a row group that lists no pages may be cut.
 const STEP: u64 = 64;
+
+/// Bytes of a decoded row of the columns that are read.
+fn row_bytes(dataset: &Dataset, params: &locality::Params) -> Result<u64> {
+    dataset.decoded_row_bytes(&columns(dataset, params))
+}
+
+/// The columns that training reads.
+fn columns(dataset: &Dataset, params: &locality::Params) -> Vec<String> {
+    match &params.read[..] {
+        [] => dataset.columns().iter().map(|column| column.name.clone()).collect(),
+        named => named.to_vec(),
+    }
+}
+
+/// What a run needs for a local order.
+pub struct Needs {
+    /// Upper bound of the memory for units, and for dealing `threads` rounds at a time.
+    pub memory: u64,
+    /// (what, text) for people.
+    pub line: (String, String),
+}
+
+/// Before anything but footers, and pages of columns of texts and lists, is read; None: a global order. `strata`: at most.
+///
+/// # Errors
+/// If the memory of the window holds none.
+pub fn needs(dataset: &Dataset, config: &Config, strata: u64, threads: u64) -> Result<Option<Needs>> {
+    let params = &config.locality;
+    if params.is_global() {
+        return Ok(None);
+    }
+    let row_bytes = row_bytes(dataset, params)?;
+    let streams = params.least_streams(config.batch_size.world_size);
+    let Window { units, unit_rows } = params.window(row_bytes, streams, 1, |_| u64::MAX)?;
+    let number = dataset.rows() / unit_rows + 2 * dataset.row_groups().len() as u64 + 1;
+    let cells = (number * strata.min(unit_rows)).min(dataset.rows());
+    let round = (units * streams * unit_rows).min(dataset.rows());
+    let counting = number * 800 + cells * 40 + threads * streams * strata * 400;
+    // Rows are dealt only where epochs are written: two rounds are kept, one is made.
+    let memory = counting + if config.epochs(dataset.rows()) > 0 { round * 40 } else { 0 };
+    let text = format!(
+        "local order: {row_bytes} bytes a row decoded, up to {units} units of {unit_rows} rows of each of {streams} streams at a time"
+    );
+    Ok(Some(Needs { memory, line: ("reading".into(), text) }))
+}
 
 /// Cuts the dataset into units and counts them. `base`: rows of the smallest batch; `groups`: score group of every stratum.
 /// O(rows).
@@ -27,11 +73,8 @@ pub fn lay(
 ) -> Result<(Units, Locality)> {
     let params = &config.locality;
     let streams = params.streams(base, config.batch_size.world_size)?;
-    let columns = match &params.read[..] {
-        [] => dataset.columns().iter().map(|column| column.name.clone()).collect(),
-        named => named.to_vec(),
-    };
-    let row_bytes = dataset.decoded_row_bytes(&columns)?;
+    let columns = columns(dataset, params);
+    let row_bytes = row_bytes(dataset, params)?;
     let borders = dataset.page_starts(&columns, STEP)?;
     let row_groups: Vec<(u64, u64)> =
         dataset.row_groups().iter().map(|group| (group.first_row, group.rows)).collect();
@@ -51,8 +94,33 @@ pub fn lay(
     Ok((count(&first_row, &rows, groups, samples), local))
 }
 
-/// Of a plan whose rounds are far from the data's mix: what would help.
-pub fn warning(epochs: &Epochs<'_>, local: &Locality, reading: &Reading) -> Option<String> {
+/// What a person should know of a local order before it is used.
+pub fn warnings(
+    epochs: &Epochs<'_>,
+    local: &Locality,
+    reading: &Reading,
+    params: &locality::Params,
+) -> Vec<String> {
+    let memory = too_large(epochs, reading, params);
+    memory.into_iter().chain(drifting(epochs, local, reading)).collect()
+}
+
+/// Units that are larger than they were to be, since pages are, and a round that takes more than it may.
+fn too_large(epochs: &Epochs<'_>, reading: &Reading, params: &locality::Params) -> Option<String> {
+    let largest = u64::from(*epochs.local?.units.rows.iter().max()?);
+    let larger = largest > 2 * reading.unit_rows && reading.round_bytes > params.window_memory;
+    larger.then(|| {
+        format!(
+            "pages of up to {largest} rows are read in one piece: a round of the local order opens {} MiB, decoded, more than \
+             locality.window_memory ({} MiB); write the files with smaller pages, or choose a smaller --window",
+            reading.round_bytes.div_ceil(1 << 20),
+            params.window_memory >> 20
+        )
+    })
+}
+
+/// Of rounds that are far from the data's mix: what would help.
+fn drifting(epochs: &Epochs<'_>, local: &Locality, reading: &Reading) -> Option<String> {
     let drift = local.evenness.drift;
     if drift <= DRIFT {
         return None;

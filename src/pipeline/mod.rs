@@ -7,6 +7,7 @@
 
 mod summary;
 mod prepare;
+mod local;
 mod estimate;
 mod fit;
 mod compare;
@@ -15,7 +16,6 @@ mod assign;
 mod holdout;
 mod settle;
 mod tables;
-mod local;
 mod write;
 mod update;
 pub mod diff;

@@ -261,7 +261,7 @@ pub fn write(
         let local = local.clone().with_evenness(&source, config);
         files.push(format::units::encode(units, &local, row_type).write(root)?);
         let told = Reading::new(&local, source.base, config.batch_size.world_size);
-        warnings.extend(local::warning(&source, &local, &told));
+        warnings.extend(local::warnings(&source, &local, &told, &config.locality));
         reading = Some(told);
     }
     let with_centrality = config.weights.schedule != crate::batches::weights::Schedule::Off;

@@ -7,7 +7,7 @@ use crate::batches::local::LocalOrder;
 use crate::config::Config;
 use crate::format::Kind;
 use crate::format::units::{Evenness, Locality, Units};
-use crate::kit::error::Result;
+use crate::kit::error::{Error, Result};
 
 use super::reader::{Plan, cached};
 
@@ -106,6 +106,24 @@ impl Plan {
             return Err(self.damaged(Kind::Units.path(), &reason));
         }
         Ok(Some(LocalOrder { units, strata: self.samples()?, streams, window }))
+    }
+
+    /// Errors if a plan in the local order has no whole streams for each of so many ranks.
+    pub fn check_world_size(&self, world_size: u64) -> Result<()> {
+        let Some(reading) = self.reading()?.filter(|reading| !reading.world_sizes.contains(&world_size))
+        else {
+            return Ok(());
+        };
+        let fitting: Vec<String> = reading.world_sizes.iter().map(u64::to_string).collect();
+        Err(Error::config(
+            "world_size",
+            format!(
+                "{world_size} ranks do not fit the local order of this plan: its {} streams are for {}",
+                reading.streams,
+                fitting.join(", ")
+            ),
+            "run on as many ranks, or plan with `batchwright plan --locality local --world-size W`",
+        ))
     }
 
     /// None: batches are dealt in the global order.
