@@ -456,4 +456,7 @@ fn the_local_order_is_asked_for_by_flags() {
     let told: Value = serde_json::from_str(&shell.ok(&["inspect", "plan", "--json"])).unwrap();
     assert_eq!(told["reading"]["streams"], 4);
     assert_eq!(told["plan"]["config"]["locality"]["window_memory"], 8 << 20);
+    shell.ok(&["report", "plan", "-o", "report.html"]);
+    let page = fs::read_to_string(shell.path("report.html")).unwrap();
+    contains(&page, &["in 4 streams and", "drift 0.", "\"local\":true"]);
 }

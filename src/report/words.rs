@@ -176,6 +176,18 @@ fn does(m: &Manifest, clear: bool) -> Vec<String> {
     does
 }
 
+/// The same as [`reading`] in one sentence.
+pub fn read(r: &Reading) -> String {
+    format!(
+        "Row groups are read one after another, in {} and {}: drift {:.3} (0: as the global order, 1: as random batches), and \
+         a stratum misses its share of a batch by at most {:.1} rows.",
+        plural(r.streams, "stream"),
+        plural(r.evenness.rounds, "round"),
+        r.evenness.drift,
+        r.evenness.worst
+    )
+}
+
 /// How batches in the local order are read, a name and a text a line.
 pub fn reading(r: &Reading) -> Vec<(String, String)> {
     let e = &r.evenness;
