@@ -431,3 +431,32 @@ fn a_reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().unwrap();
     assert_eq!((output.status.code(), stderr(&output).as_str()), (Some(0), ""));
 }
+
+#[test]
+fn the_local_order_is_asked_for_by_flags() {
+    let shell = Shell::new();
+    let data = concat!(env!("CARGO_MANIFEST_DIR"), "/fixtures/digits.parquet");
+    let told = shell.fails(2, &["plan", data, "--window", "3"]);
+    contains(&told, &["locality.window", "locality.kind", "--locality local"]);
+    let told = shell.fails(2, &["plan", data, "--locality", "local", "--allocation", "equal"]);
+    contains(&told, &["batches.allocation", "locality.kind"]);
+    let told = shell.fails(2, &["plan", data, "--locality", "local", "--read", "lable"]);
+    contains(&told, &["locality.read", "`label`"]);
+    let local = ["plan", data, "--modalities", "3", "--locality", "local", "--window", "2", "--streams", "4"];
+    let told = shell.ok(&[&local[..], &["--unit-rows", "64", "--dry-run"]].concat());
+    contains(&told, &["local order", "2 units of 64 rows of each of 4 streams"]);
+    let told = shell
+        .ok(&[&local[..], &["--unit-rows", "64", "--window-memory", "8MiB", "--read", "label"]].concat());
+    contains(
+        &told,
+        &["4 streams of 2 units of about 64 rows", "drift 0.", "1, 2, 4 fit", "0 epochs written"],
+    );
+    let told = shell.ok(&["inspect", "plan"]);
+    contains(&told, &["4 streams of 2 units", "row groups that are read"]);
+    let told: Value = serde_json::from_str(&shell.ok(&["inspect", "plan", "--json"])).unwrap();
+    assert_eq!(told["reading"]["streams"], 4);
+    assert_eq!(told["plan"]["config"]["locality"]["window_memory"], 8 << 20);
+    shell.ok(&["report", "plan", "-o", "report.html"]);
+    let page = fs::read_to_string(shell.path("report.html")).unwrap();
+    contains(&page, &["in 4 streams and", "drift 0.", "\"local\":true"]);
+}

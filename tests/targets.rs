@@ -156,6 +156,12 @@ pub fn read_table(table: TableReader, kind: Kind) -> batchwright::Result<()> {
             Ok(())
         }
         Kind::Holdout => holdout::decode(&table).map(drop),
+        Kind::Units => {
+            let (units, _) = units::decode(&table)?;
+            let rows: u64 = (0..units.len()).flat_map(|u| units.cells(u)).map(|(_, n)| u64::from(n)).sum();
+            assert!(rows <= units.rows.iter().map(|&n| u64::from(n)).sum());
+            Ok(())
+        }
         Kind::Strata => {
             let members = strata::Members::decode(&table)?;
             let all: usize = (0..members.strata()).map(|h| members.stratum(h).iter().count()).sum();

@@ -15,6 +15,8 @@ mod golden;
 mod hostile;
 mod interruption;
 mod layers;
+mod local;
+mod locality;
 mod materialize;
 mod misuse;
 mod mutants;

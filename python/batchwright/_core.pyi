@@ -119,7 +119,8 @@ class Plan:
         `inputs`. Raises PlanError naming the first difference."""
 
     def check_world_size(self, world_size: int, micro_steps: int = 1, batch_size: int | None = None) -> int:
-        """Rows of a micro-batch of one rank: batch_size / (world_size x micro_steps). Raises ConfigError if it does not divide."""
+        """Rows of a micro-batch of one rank: batch_size / (world_size x micro_steps). Raises ConfigError if it does not divide, or if a plan in
+        the local order has no whole streams for every rank."""
 
     def modality(self, rows: ArrayLike) -> NDArray[np.int64]:
         """Modality of every row, -1 for rows that are not planned. Shape as `rows`, as for all look-ups; O(rows asked for)."""

@@ -283,7 +283,8 @@ impl Plan {
         })
     }
 
-    /// Rows of a micro-batch of one rank: batch_size / (world_size x micro_steps). Raises ConfigError if it does not divide.
+    /// Rows of a micro-batch of one rank: batch_size / (world_size x micro_steps). Raises ConfigError if it does not divide, or if a plan in
+    /// the local order has no whole streams for every rank.
     #[pyo3(signature = (world_size, micro_steps = 1, batch_size = None))]
     fn check_world_size(&self, world_size: u32, micro_steps: u32, batch_size: Option<u32>) -> Result<u32> {
         let size = match batch_size {
@@ -298,6 +299,7 @@ impl Plan {
             let help = "plan for it with `batchwright plan --world-size W --micro-steps A`, or choose another number";
             return Err(Error::config("world_size", reason, help).into());
         }
+        self.core()?.check_world_size(world_size.into())?;
         Ok((u64::from(size) / parts) as u32)
     }
 

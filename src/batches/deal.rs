@@ -20,6 +20,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batches::batch_size::gcd;
+use crate::batches::layout::Layout;
 use crate::batches::strata::tour;
 use crate::format::dendrogram::Merge;
 use crate::kernels::gather;
@@ -511,6 +512,35 @@ impl Batch {
         strata
     }
 
+    /// Empty, for [`Batch::push_stream`].
+    pub(super) fn start_streams(&mut self) {
+        self.rows.clear();
+        self.draws.start(0);
+    }
+
+    /// Appends `rows` rows of a stream, in tour order with their strata, laid out by `shift`.
+    pub(super) fn push_stream<'r>(
+        &mut self,
+        rows: usize,
+        shift: u64,
+        of: impl Iterator<Item = (u32, &'r [u64])>,
+    ) {
+        let first = self.rows.len();
+        self.rows.resize(first + rows, 0);
+        self.positions.clear();
+        self.layout.reset(rows);
+        self.layout.append(shift, first as u32, &mut self.positions);
+        self.draws.to.truncate(first);
+        self.draws.to.extend_from_slice(&self.positions);
+        for (stratum, rows) in of {
+            for (&row, &to) in rows.iter().zip(&self.draws.to[self.draws.len..]) {
+                self.rows[to as usize] = row;
+            }
+            self.draws.len += rows.len();
+            self.draws.close(stratum);
+        }
+    }
+
     /// Room for `rows` rows in batches of `size`, and where each goes, with `more` behind; `shift` of a batch, counted from 0.
     fn lay_out(&mut self, rows: usize, size: usize, more: usize, shift: impl Fn(u64) -> u64) {
         self.rows.clear();
@@ -603,54 +633,6 @@ impl<'d, 'a> Rows<'d, 'a> {
             self.later.as_ref().map_or(0, |(_, permutation)| permutation.index(position))
         };
         self.deal.members.get((self.deal.offsets[self.stratum] + place) as usize)
-    }
-}
-
-/// Where the elements of a batch in tour order go: position p gets element rank(sobol2(p) xor shift).
-#[derive(Clone, Debug, Default)]
-struct Layout {
-    len: usize,
-    /// Position of each value of the second Sobol dimension on bits(len - 1) bits; NONE: no position below `len`.
-    position: Vec<u32>,
-}
-
-const NONE: u32 = u32::MAX;
-
-impl Layout {
-    /// O(len), nothing if the length is the same as before.
-    fn reset(&mut self, len: usize) {
-        if self.len == len {
-            return;
-        }
-        self.len = len;
-        let bits = (usize::BITS - len.saturating_sub(1).leading_zeros()).max(1) as usize;
-        let mut direction = vec![1usize << (bits - 1); bits];
-        for i in 1..bits {
-            direction[i] = direction[i - 1] ^ (direction[i - 1] >> 1);
-        }
-        let mut value = vec![0usize; len];
-        self.position.clear();
-        self.position.resize(1 << bits, NONE);
-        for p in 0..len {
-            if p > 0 {
-                value[p] = value[p & (p - 1)] ^ direction[p.trailing_zeros() as usize];
-            }
-            self.position[value[p]] = p as u32;
-        }
-    }
-
-    /// Appends `first` + positions by ascending sobol2(p) xor shift: where the elements go, in order.
-    fn append(&self, shift: u64, first: u32, to: &mut Vec<u32>) {
-        let position = self.position.as_slice();
-        let mask = position.len() - 1;
-        let shift = shift as usize & mask;
-        let ranks = (0..position.len()).map(|rank| position[(rank ^ shift) & mask]);
-        // A power of two has no gaps, and its copy no branch.
-        if self.len == position.len() {
-            to.extend(ranks.map(|p| first + p));
-        } else {
-            to.extend(ranks.filter(|&p| p != NONE).map(|p| first + p));
-        }
     }
 }
 
@@ -904,31 +886,6 @@ mod tests {
             assert!(hist[0].abs_diff(64) <= 1 && hist[0] + hist[1] == 96, "{hist:?}");
         }
         assert_eq!(deal.len(), (counts[0] + counts[1]).div_ceil(96));
-    }
-
-    /// The definition: rank of sobol2(p) xor shift among all positions.
-    #[test]
-    fn layouts() {
-        let mut layout = Layout::default();
-        for len in (1..70).chain([100, 1000, 1024]) {
-            for shift in [0, 1, key(5, &[len as u64])] {
-                layout.reset(len);
-                let (bits, mut value) = (layout.position.len().ilog2(), vec![0u64; len]);
-                for (p, value) in value.iter_mut().enumerate() {
-                    let mut direction = 1u64 << (bits - 1);
-                    for i in 0..bits {
-                        *value ^= if p >> i & 1 == 1 { direction } else { 0 };
-                        direction ^= direction >> 1;
-                    }
-                    *value ^= shift & ((1 << bits) - 1);
-                }
-                let mut order: Vec<usize> = (0..len).collect();
-                order.sort_by_key(|&p| value[p]);
-                let (mut got, order) = (vec![7], order.iter().map(|&p| p as u32 + 100));
-                layout.append(shift, 100, &mut got);
-                assert!(got.into_iter().eq(std::iter::once(7).chain(order)), "{len} {shift}");
-            }
-        }
     }
 
     #[test]

@@ -7,6 +7,7 @@ use rayon::prelude::*;
 
 use crate::batches::accumulation::{Update, Updates};
 use crate::batches::deal::{Batch, Deal, loss_weights};
+use crate::batches::local::{LocalDeal, LocalOrder};
 use crate::batches::score::Score;
 use crate::format::dendrogram::Merge;
 use crate::kernels::rows::RowIds;
@@ -24,6 +25,8 @@ pub struct Epochs<'a> {
     pub score_groups: &'a [u32],
     /// Rows each stratum contributes to an epoch; None: all its rows once.
     pub draws: Option<&'a [u64]>,
+    /// None: batches are dealt in the global order.
+    pub local: Option<LocalOrder<'a>>,
     pub seed: u64,
     /// The smallest candidate size; all others are its multiples.
     pub base: u64,
@@ -76,16 +79,28 @@ impl<'a> Epochs<'a> {
     /// Epoch `epoch` in batches of `size` rows, a multiple of the base size.
     pub fn epoch(&'a self, epoch: u32, size: u64) -> Epoch<'a> {
         assert_eq!(size % self.base, 0, "candidate sizes are multiples of the smallest");
-        let deal = Deal::new(
-            self.members,
-            self.offsets,
-            self.base,
-            self.seed,
-            epoch,
-            self.dendrogram,
-            self.drop_last,
-            self.draws,
-        );
+        let (base, seed, drop_last) = (self.base, self.seed, self.drop_last);
+        let deal = match self.local {
+            Some(local) => Dealt::Local(LocalDeal::new(
+                local,
+                self.strata(),
+                base,
+                seed,
+                epoch,
+                self.dendrogram,
+                drop_last,
+            )),
+            None => Dealt::Global(Deal::new(
+                self.members,
+                self.offsets,
+                base,
+                seed,
+                epoch,
+                self.dendrogram,
+                drop_last,
+                self.draws,
+            )),
+        };
         let score = Score::new(&self.group_counts(), self.modality_share);
         Epoch { all: self, deal, score, size }
     }
@@ -97,10 +112,16 @@ impl<'a> Epochs<'a> {
     }
 }
 
+/// The dealing of an epoch in either order.
+enum Dealt<'a> {
+    Global(Deal<'a>),
+    Local(LocalDeal<'a>),
+}
+
 /// One epoch in batches of one size.
 pub struct Epoch<'a> {
     all: &'a Epochs<'a>,
-    deal: Deal<'a>,
+    deal: Dealt<'a>,
     score: Score,
     size: u64,
 }
@@ -108,16 +129,43 @@ pub struct Epoch<'a> {
 impl Epoch<'_> {
     /// Number of batches.
     pub fn len(&self) -> u64 {
-        self.deal.batches(self.size / self.all.base)
+        match &self.deal {
+            Dealt::Global(deal) => deal.batches(self.k()),
+            Dealt::Local(deal) => deal.batches(self.k()),
+        }
+    }
+
+    /// Batches of the smallest size in one.
+    fn k(&self) -> u64 {
+        self.size / self.all.base
+    }
+
+    /// The dealing, if it is that of a local order.
+    pub fn local(&self) -> Option<&LocalDeal<'_>> {
+        match &self.deal {
+            Dealt::Global(_) => None,
+            Dealt::Local(deal) => Some(deal),
+        }
+    }
+
+    /// Before these batches are dealt in parallel.
+    fn prepare(&self, batches: Range<u64>) {
+        if let Dealt::Local(deal) = &self.deal {
+            deal.prepare(batches.start..batches.end.min(self.len()), self.k());
+        }
     }
 
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Deals a run of batches, one after another: their rows in order. O(B + strata) a batch.
+    /// Deals a run of batches, one after another: their rows in order. O(B + strata) a batch; in a local order O(strata seen by
+    /// a batch), and for the first batch of a round the rows of its units.
     pub fn run(&self, batches: Range<u64>, into: &mut Batch) {
-        self.deal.run(batches, self.size / self.all.base, into);
+        match &self.deal {
+            Dealt::Global(deal) => deal.run(batches, self.k(), into),
+            Dealt::Local(deal) => deal.run(batches, self.k(), into),
+        }
     }
 
     /// Batch `index` by itself, without its place in an update (that needs [`Epoch::scan`]). O(B + strata).
@@ -141,15 +189,21 @@ impl Epoch<'_> {
     /// All rows, batch after batch. Runs on the current rayon pool; memory is the result.
     pub fn rows(&self, batches: Range<u64>, progress: &Progress) -> Result<Vec<u64>> {
         let run = (RUN_ROWS / self.size).max(1);
-        let firsts: Vec<u64> = batches.clone().step_by(run as usize).collect();
-        let rows_of = |&first: &u64| {
-            progress.check()?;
-            let mut work = Batch::default();
-            self.run(first..(first + run).min(batches.end), &mut work);
-            Ok(work.rows)
-        };
-        let runs: Vec<Vec<u64>> = firsts.par_iter().map(rows_of).collect::<Result<_>>()?;
-        Ok(runs.concat())
+        let mut all = Vec::new();
+        for chunk in batches.clone().step_by((CHUNK_ROWS / self.size).max(run) as usize) {
+            let chunk = chunk..(chunk + (CHUNK_ROWS / self.size).max(run)).min(batches.end);
+            self.prepare(chunk.clone());
+            let firsts: Vec<u64> = chunk.clone().step_by(run as usize).collect();
+            let rows_of = |&first: &u64| {
+                progress.check()?;
+                let mut work = Batch::default();
+                self.run(first..(first + run).min(chunk.end), &mut work);
+                Ok(work.rows)
+            };
+            let runs: Vec<Vec<u64>> = firsts.par_iter().map(rows_of).collect::<Result<_>>()?;
+            runs.iter().for_each(|rows| all.extend_from_slice(rows));
+        }
+        Ok(all)
     }
 
     /// All batches in order: `prepare` is called in parallel; `each` one after the other, with the batch's place in the
@@ -163,6 +217,7 @@ impl Epoch<'_> {
     ) -> Result<()> {
         let chunk = (CHUNK_ROWS / self.size).max(RUNS);
         let deal = |first: u64| -> Vec<Scored<T>> {
+            self.prepare(first..first + chunk);
             let run = |r: u64| {
                 let of_run = first + r * chunk / RUNS..(first + (r + 1) * chunk / RUNS).min(self.len());
                 if of_run.is_empty() {

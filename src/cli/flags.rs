@@ -11,6 +11,7 @@ use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser}
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::batches::locality::Order;
 use crate::config::parse_size;
 use crate::kernels::Simd;
 use crate::modalities::{CriterionSpec, EstimatorSpec};
@@ -31,6 +32,8 @@ pub struct PlanFlags {
     pub batch_size: BatchSizeFlags,
     #[command(flatten)]
     pub batches: BatchFlags,
+    #[command(flatten)]
+    pub locality: LocalityFlags,
     #[command(flatten)]
     pub weights: WeightFlags,
     #[command(flatten)]
@@ -219,6 +222,34 @@ pub struct BatchFlags {
     /// Share of the rows to keep out of the batches, stratified, for validation
     #[arg(id = "batches.holdout", long = "holdout", value_name = "SHARE", value_parser = finite)]
     pub holdout: Option<f64>,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Reading")]
+pub struct LocalityFlags {
+    /// Order of batches: rows from anywhere, or row groups one after another, each read once an epoch
+    ///
+    /// In the global order every batch has its share of every stratum to within a row, and reads as many row groups as it has
+    /// rows. In the local one it has its share of what the round holds, some row groups of each of several streams.
+    #[arg(id = "locality.kind", long = "locality", hide_possible_values = true, value_name = "global|local",
+          value_parser = PossibleValuesParser::new(Order::ALL.map(Order::name)))]
+    pub kind: Option<String>,
+    /// Units (of rows that are decoded at a time) of a stream in a round; more mix better and take more memory
+    #[arg(id = "locality.window", long = "window", value_name = "auto|N", value_parser = auto_or_number)]
+    pub window: Option<Value>,
+    /// Streams that every batch takes as many rows from: world sizes that divide it fit
+    #[arg(id = "locality.streams", long = "streams", value_name = "auto|N", value_parser = auto_or_number)]
+    pub streams: Option<Value>,
+    /// Rows of a unit
+    #[arg(id = "locality.unit_rows", long = "unit-rows", value_name = "auto|N", value_parser = auto_or_number)]
+    pub unit_rows: Option<Value>,
+    /// Memory that the units of a round may take, decoded, such as 512MiB
+    #[arg(id = "locality.window_memory", long = "window-memory", value_name = "SIZE", value_parser = parse_size)]
+    pub window_memory: Option<u64>,
+    /// Columns that training reads, for --window-memory [default: all]
+    #[arg(id = "locality.read", long = "read", value_name = "COLUMN,...")]
+    #[serde(serialize_with = "names")]
+    pub read: Option<Vec<String>>,
 }
 
 #[derive(Args, Debug, Serialize)]

@@ -35,7 +35,11 @@ pub fn run(flags: Flags) -> Result<Text> {
     let modalities = plan.modalities()?;
     if flags.json {
         let modalities: Vec<Value> = modalities.iter().enumerate().map(as_json).collect();
-        return Ok(super::json(&json!({"plan": plan.manifest(), "modalities": modalities})));
+        let mut all = json!({"plan": plan.manifest(), "modalities": modalities});
+        if let Some(reading) = plan.reading()? {
+            all["reading"] = json!(reading);
+        }
+        return Ok(super::json(&all));
     }
     let (look, m) = (Look::stdout(), plan.manifest());
     let limit = |n| if flags.all { usize::MAX } else { n };
@@ -105,6 +109,9 @@ fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String
             style::percent(shares[shares.len() - 1])
         );
         lines.push(line("sizes", text));
+    }
+    if let Some(reading) = plan.reading()? {
+        lines.extend(words::reading(&reading));
     }
     let beta: Vec<f64> = plan.weights()?.iter().map(|k| f64::from(k.beta)).collect();
     let schedule = m.config["weights"]["schedule"].as_str().unwrap_or_default();

@@ -7,6 +7,7 @@ use super::style::{self, Look, Text};
 use super::{ConfigFile, Context};
 use crate::kit::error::{Error, Result};
 use crate::pipeline::{self, Estimate, Summary};
+use crate::report::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -200,8 +201,9 @@ fn facts(s: &Summary, width: usize) -> Lines {
     lines.push(line(
         "  coverage",
         format!(
-            "{} of the rows have their modality in every batch; random batches would need {}",
+            "{} of the rows have their modality in every batch{}; random batches would need {}",
             style::percent(s.covered),
+            if s.reading.is_some() { " whose round has its share" } else { "" },
             style::count(s.random_batch)
         ),
     ));
@@ -215,6 +217,20 @@ fn facts(s: &Summary, width: usize) -> Lines {
             sizes.join(" ")
         ),
     ));
+    if let Some(reading) = &s.reading {
+        lines.extend(words::reading(reading));
+    }
+    if let Some((groups, bytes)) = s.at_random {
+        lines.push(line(
+            "reading",
+            format!(
+                "at random: a batch of {} rows decodes up to as many of {}, {} in all; --locality local reads each once an epoch",
+                style::count(s.batch_size),
+                style::plural(groups, "row group"),
+                style::bytes(bytes)
+            ),
+        ));
+    }
     lines.push(line(
         "update",
         format!("at {} representative samples", style::count(s.information_threshold as u64)),

@@ -11,6 +11,7 @@ use super::style::{self, Look, Text};
 use super::{ConfigFile, Context};
 use crate::kit::error::{Error, Result};
 use crate::pipeline::{self, Updated};
+use crate::report::words;
 
 const EXAMPLES: &str = "\
 Examples:
@@ -128,6 +129,13 @@ fn describe(u: &Updated, look: Look) -> Text {
         "planned",
         format!("{} rows, batch size {}", style::count(s.rows_planned), style::count(s.batch_size)),
     ));
+    if let Some(reading) = &s.reading {
+        lines.push(line(
+            "order",
+            "local: units are those of the row groups as they lie now, all dealt anew".into(),
+        ));
+        lines.extend(words::reading(reading));
+    }
     lines.push(line("time", style::seconds(s.seconds)));
     lines.extend(s.warnings.iter().map(|w| line("warning", w.clone())));
     style::facts(&lines, look)

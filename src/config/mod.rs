@@ -10,12 +10,13 @@ use std::fmt;
 use std::path::PathBuf;
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::batches::{batch_size, deal, score, strata, weights};
+use crate::batches::{batch_size, deal, locality, score, strata, weights};
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
+pub use crate::kit::size::parse_size;
 use crate::kit::text;
 use crate::parts::Local;
 use crate::{features, kernels, modalities, source};
@@ -32,6 +33,8 @@ pub struct Config {
     pub batch_size: batch_size::Params,
     pub strata: strata::Params,
     pub batches: deal::Params,
+    #[serde(skip_serializing_if = "locality::Params::is_global")]
+    pub locality: locality::Params,
     pub weights: weights::Params,
     pub scores: score::Params,
 }
@@ -45,7 +48,7 @@ pub struct Run {
     /// 0: one per core.
     pub threads: usize,
     /// Memory to stay within, in bytes; text such as "4GiB" is read too (see [`parse_size`]).
-    #[serde(deserialize_with = "size")]
+    #[serde(deserialize_with = "crate::kit::size::size")]
     pub memory: u64,
     /// Replace an existing plan.
     pub force: bool,
@@ -189,6 +192,15 @@ impl Config {
         source::Dataset::open_within(inputs, memory, progress)?.with_bytes_as(self.features.bytes_as)
     }
 
+    /// Epochs written to a plan of `rows` rows.
+    pub fn epochs(&self, rows: u64) -> u32 {
+        match self.locality.is_global() {
+            true => self.batches.epochs(rows),
+            // Any epoch of a local order is dealt as fast as it is read.
+            false => self.batches.epochs.unwrap_or(0),
+        }
+    }
+
     /// Columns that have a role beside the features, each with the setting that names it. Those of the row filter are
     /// known to the dataset ([`Dataset::filter_columns`](source::Dataset::filter_columns)).
     pub fn roles(&self) -> Vec<(&'static str, &str)> {
@@ -287,6 +299,7 @@ impl Config {
         self.batch_size.check()?;
         self.strata.check()?;
         self.batches.check()?;
+        self.locality.check(&self.batches, &self.batch_size)?;
         self.scores.check()?;
         self.weights.check()
     }
@@ -340,6 +353,7 @@ impl Settings {
         tree["check"] = serde_json::to_value(Check::default()).expect("thresholds are plain values");
         // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
+        tree["locality"] = serde_json::to_value(locality::Params::default()).expect("plain values");
         tree["modalities"]["criterion"] = Value::Null;
         for key in ["as", "encode", "encoder", "max_seq_length"] {
             tree["features"][key] = Value::Null;
@@ -468,38 +482,6 @@ pub fn leaves(tree: &Value) -> Vec<(String, Value)> {
     out
 }
 
-/// Bytes from text: a number and a unit. B, kB, MB, GB, TB count in thousands; KiB, MiB, GiB, TiB (and K, M, G, T) in
-/// 1024s; no unit: bytes.
-pub fn parse_size(text: &str) -> Result<u64, String> {
-    let text = text.trim();
-    let split = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
-    let (number, unit) = (&text[..split], text[split..].trim());
-    let expected = || format!("`{text}` is not a size; expected a number and a unit, such as 4GiB or 500MB");
-    let number: f64 = number.parse().map_err(|_| expected())?;
-    let unit: u64 = match unit.to_ascii_lowercase().as_str() {
-        "" | "b" => 1,
-        "kb" => 1_000,
-        "mb" => 1_000_000,
-        "gb" => 1_000_000_000,
-        "tb" => 1_000_000_000_000,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        "t" | "tib" => 1 << 40,
-        _ => return Err(expected()),
-    };
-    Ok((number * unit as f64) as u64)
-}
-
-fn size<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u64, D::Error> {
-    match Value::deserialize(deserializer)? {
-        Value::String(text) => parse_size(&text).map_err(serde::de::Error::custom),
-        other => {
-            other.as_u64().ok_or_else(|| serde::de::Error::custom("expected bytes, or text such as 4GiB"))
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -570,18 +552,6 @@ mod tests {
         ] {
             let e = Settings::new(&[flags(bad)]).unwrap_err();
             assert_eq!(e.exit_code(), 2, "{bad:?}: {e}");
-        }
-    }
-
-    #[test]
-    fn sizes() {
-        assert_eq!(parse_size("4GiB"), Ok(4 << 30));
-        assert_eq!(parse_size("1.5 gib"), Ok(3 << 29));
-        assert_eq!(parse_size("500MB"), Ok(500_000_000));
-        assert_eq!(parse_size("2G"), Ok(2 << 30));
-        assert_eq!(parse_size("123"), Ok(123));
-        for bad in ["", "GiB", "4 apples", "-1G", "1..2G"] {
-            assert!(parse_size(bad).is_err(), "{bad}");
         }
     }
 }

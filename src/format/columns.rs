@@ -41,6 +41,8 @@ pub enum Type {
     F32List,
     /// List of Float64.
     F64List,
+    /// List of UInt32.
+    U32List,
     /// List of UInt64.
     U64List,
     /// FixedSizeList of Float32.
@@ -152,6 +154,7 @@ impl Type {
             Type::Rows => DataType::List(item(row_type(shape.row))),
             Type::F32List => DataType::List(item(DataType::Float32)),
             Type::F64List => DataType::List(item(DataType::Float64)),
+            Type::U32List => DataType::List(item(DataType::UInt32)),
             Type::U64List => DataType::List(item(DataType::UInt64)),
             Type::F32s(w) => fixed(DataType::Float32, w),
             Type::F64s(w) => fixed(DataType::Float64, w),
@@ -177,6 +180,7 @@ impl Type {
             Type::Rows => matches!(found, DataType::List(f) if rows(f.data_type()) && !f.is_nullable()),
             Type::F32List => list(DataType::Float32),
             Type::F64List => list(DataType::Float64),
+            Type::U32List => list(DataType::UInt32),
             Type::U64List => list(DataType::UInt64),
             Type::F32s(w) => fixed(DataType::Float32, w),
             Type::F64s(w) => fixed(DataType::Float64, w),
@@ -198,6 +202,7 @@ impl Type {
             Type::Rows => "List<<row>>".to_string(),
             Type::F32List => "List<Float32>".to_string(),
             Type::F64List => "List<Float64>".to_string(),
+            Type::U32List => "List<UInt32>".to_string(),
             Type::U64List => "List<UInt64>".to_string(),
             Type::F32s(w) => format!("FixedSizeList<Float32, {}>", width(w)),
             Type::F64s(w) => format!("FixedSizeList<Float64, {}>", width(w)),

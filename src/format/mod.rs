@@ -22,6 +22,7 @@ pub mod projection;
 pub mod prototypes;
 pub mod samples;
 pub mod strata;
+pub mod units;
 pub mod holdout;
 pub mod batches;
 pub mod weights;
@@ -75,6 +76,7 @@ pub enum Kind {
     Prototypes,
     Samples,
     Strata,
+    Units,
     Holdout,
     Batches,
     Weights,
@@ -87,7 +89,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 16] = [
+    pub const ALL: [Kind; 17] = [
         Kind::Sources,
         Kind::Modalities,
         Kind::Features,
@@ -95,6 +97,7 @@ impl Kind {
         Kind::Prototypes,
         Kind::Samples,
         Kind::Strata,
+        Kind::Units,
         Kind::Holdout,
         Kind::Batches,
         Kind::Weights,
@@ -116,6 +119,7 @@ impl Kind {
             Kind::Prototypes => &prototypes::CONTRACT,
             Kind::Samples => &samples::CONTRACT,
             Kind::Strata => &strata::CONTRACT,
+            Kind::Units => &units::CONTRACT,
             Kind::Holdout => &holdout::CONTRACT,
             Kind::Batches => &batches::CONTRACT,
             Kind::Weights => &weights::CONTRACT,

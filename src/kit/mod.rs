@@ -1,7 +1,8 @@
-//! What knows nothing of the subject: text that is safe to show, the one error type, panics of libraries, progress and
+//! What knows nothing of the subject: text that is safe to show, numbers of bytes, the one error type, panics of libraries, progress and
 //! cancelling, matrices, keyed random numbers, row numbers, output and working files.
 
 pub mod text;
+pub mod size;
 pub mod secrets;
 pub mod error;
 pub mod files;

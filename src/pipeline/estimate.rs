@@ -4,6 +4,7 @@
 //! each the sum of what the code of that phase holds at its worst. What only the data tells (modalities, classes, strata)
 //! is bounded by what the files say of their columns. `benches/memory.py` compares it with the peak of many settings.
 
+use super::local;
 use super::prepare::{LONG_TEXT, Roles};
 use super::summary::Estimate;
 use crate::batches::batch_size::Candidates;
@@ -277,8 +278,9 @@ fn memory(
         + counts.strata * (8 * dims.min(128) + 300)
         + 4 * counts.strata.min(strata::LINKED as u64).pow(2);
     // Members and centralities are mapped files: they count while they are looked up in.
-    let mapped = if config.batches.epochs(rows) > 0 { rows * 20 } else { 0 };
-    let epochs = rows.min(1 << 19) * 96 + mapped + counts.strata * 200;
+    let mapped = if config.epochs(rows) > 0 { rows * 20 } else { 0 };
+    let order = local::needs(dataset, config, counts.strata, threads.pass)?.map_or(0, |needs| needs.memory);
+    let epochs = rows.min(1 << 19) * 96 + mapped + counts.strata * 200 + order;
     // The weights of an encoder stay from the beginning to the end; while they are read they are there twice.
     let encoder = roles.encoder.map_or(0, |e| e.bytes() as u64 + threads.pass * e.working_bytes() as u64);
     let opening = roles.encoder.map_or(0, |e| e.bytes() as u64);
@@ -369,7 +371,7 @@ pub fn estimate(
     let memory_needed = memory(dataset, roles, config, &columns, &at_work, COUNTED)?;
     let sample_rows = rows.min(5 * u64::from(config.modalities.resolution));
     let width = if rows < 1 << 32 { 4 } else { 8 };
-    let written = u64::from(config.batches.epochs(rows));
+    let written = u64::from(config.epochs(rows));
     let candidates = match &config.batch_size.candidates {
         Candidates::Auto => 3,
         Candidates::List(list) => list.len() as u64 + 1,
@@ -395,6 +397,7 @@ pub fn estimate(
             format!("{} ({}): {which}{rows} rows of `{column}`{again}", encoder.name(), encoder.about()),
         ));
     }
+    lines.extend(local::needs(dataset, config, 1, 1)?.map(|needs| needs.line));
     Ok(Estimate {
         files: dataset.files().len(),
         rows,

@@ -7,6 +7,7 @@
 
 mod summary;
 mod prepare;
+mod local;
 mod estimate;
 mod fit;
 mod compare;

@@ -56,6 +56,9 @@ impl<'a> Roles<'a> {
             }
             taken.push(name.into());
         }
+        for name in &config.locality.read {
+            dataset.column(name, "locality.read")?;
+        }
         if let Some(sql) = &config.source.filter {
             taken.extend(dataset.filter_columns(sql)?);
         }

@@ -2,6 +2,8 @@
 
 use serde::Serialize;
 
+use crate::plan::locality::Reading;
+
 /// What a run of [`plan`] did, for a person or a script.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Summary {
@@ -38,6 +40,10 @@ pub struct Summary {
     pub candidates: Vec<u64>,
     pub epochs: u32,
     pub batches_per_epoch: u64,
+    /// How batches in the local order are read.
+    pub reading: Option<Reading>,
+    /// (row groups, bytes) of data too large to keep, whose rows are read at random: a plan in the global order.
+    pub at_random: Option<(u64, u64)>,
     /// Predicted gradient variance over that of random batches; true: predicted from the label.
     pub gain: Option<(f64, bool)>,
     pub information_threshold: f64,

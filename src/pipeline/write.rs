@@ -9,9 +9,10 @@ use super::assign::Passed;
 use super::fit::{self, Fitted};
 use super::prepare::{Prepared, Roles};
 use super::settle::Settled;
-use super::{Clock, Summary, peak_memory, tables};
+use super::{Clock, Summary, local, peak_memory, tables};
 use crate::batches::batch_size::{self, BatchSize};
 use crate::batches::epochs::Epochs;
+use crate::batches::local::LocalOrder;
 use crate::batches::score::{LARGEST_SHARE, UNKNOWN_SHARE};
 use crate::batches::strata;
 use crate::config::{Config, Run};
@@ -25,6 +26,7 @@ use crate::kit::error::Result;
 use crate::kit::ids::{NONE, RowType};
 use crate::kit::progress::Progress;
 use crate::plan::epochs;
+use crate::plan::locality::Reading;
 use crate::source::Dataset;
 use crate::statistics::profile;
 
@@ -159,7 +161,7 @@ pub fn write(
     let row_type = settled.row_type();
     let mut files: Vec<FileEntry> = Vec::new();
     let (dendrogram, score_groups) = (&contents.dendrogram, &contents.score_groups);
-    let size = batch_size::choose(&config.batch_size, &census.modality_rows)?;
+    let size = batch_size::choose(&config.locality.batch_size(&config.batch_size), &census.modality_rows)?;
     let planned = census.planned();
     if config.batches.drop_last && planned < size.candidates[0] {
         return Err(crate::Error::config(
@@ -225,25 +227,43 @@ pub fn write(
     let clock = clock.lap("tables");
 
     // The epochs, dealt from the files just written.
-    let epochs = config.batches.epochs(dataset.rows());
+    let epochs = config.epochs(dataset.rows());
     let members =
         format::strata::Members::decode(&TableReader::open(&root.join(Kind::Strata.path()), Kind::Strata)?)?;
     let samples = format::samples::Samples::decode(&TableReader::open(
         &root.join(Kind::Samples.path()),
         Kind::Samples,
     )?)?;
+    let laid = match config.locality.is_global() {
+        true => None,
+        false => Some(local::lay(dataset, config, size.candidates[0], score_groups, &samples)?),
+    };
     let source = Epochs {
         members: members.rows(),
         offsets: &offsets,
         dendrogram,
         score_groups,
         draws: draws.as_deref(),
+        local: laid.as_ref().map(|(units, local)| LocalOrder {
+            units,
+            strata: &samples,
+            streams: local.streams,
+            window: local.window,
+        }),
         seed: config.seed,
         base: size.candidates[0],
         drop_last: config.batches.drop_last,
         modality_share: contents.modality_share.value,
         information_threshold: threshold,
     };
+    let mut reading = None;
+    if let Some((units, local)) = &laid {
+        let local = local.clone().with_evenness(&source, config);
+        files.push(format::units::encode(units, &local, row_type).write(root)?);
+        let told = Reading::new(&local, source.base, config.batch_size.world_size);
+        warnings.extend(local::warnings(&source, &local, &told, &config.locality));
+        reading = Some(told);
+    }
     let with_centrality = config.weights.schedule != crate::batches::weights::Schedule::Off;
     let batches_per_epoch = source.epoch(0, size.size).len();
     let stage = progress.stage("batches", "rows", epochs as u64 * size.candidates.len() as u64 * planned);
@@ -331,6 +351,8 @@ pub fn write(
         candidates: size.candidates,
         epochs,
         batches_per_epoch,
+        at_random: local::at_random(dataset, &reading, run),
+        reading,
         gain: contents.gain.map(|gain| (gain.value, gain.kind == GainKind::Label)),
         information_threshold: threshold,
         files: manifest.files.len(),

@@ -43,6 +43,7 @@ impl Plan {
             self.groups()?,
             self.schedule(&config)?,
             self.written_epochs(&config)?,
+            self.evenness(&config)?,
         ];
         tables.into_iter().collect::<Found>().map_err(|reason| self.damaged(MANIFEST, &reason))
     }
@@ -50,7 +51,7 @@ impl Plan {
     fn numbers(&self, config: &Config) -> Found {
         let m = self.manifest();
         same("seed", m.seed, config.seed)?;
-        same("epochs", m.epochs, config.batches.epochs(m.rows))?;
+        same("epochs", m.epochs, config.epochs(m.rows))?;
         same("estimator", m.estimator.name.as_str(), config.modalities.estimator.name())?;
         ensure(m.row_type == RowType::of(m.rows), || {
             format!("{} rows and row type {:?}", m.rows, m.row_type)
@@ -247,6 +248,15 @@ impl Plan {
             }
         }
         Ok(Ok(()))
+    }
+
+    /// What units.arrow says of epoch 0 follows from its units.
+    fn evenness(&self, config: &Config) -> Result<Found> {
+        let Some((_, local)) = self.units()? else { return Ok(Ok(())) };
+        let again = local.clone().with_evenness(&self.epochs()?, config);
+        Ok(ensure(again.evenness == local.evenness, || {
+            "units.arrow tells another evenness than its units".into()
+        }))
     }
 
     /// Files below the plan's directory that are not the plan's, sorted.

@@ -4,6 +4,7 @@
 mod documents;
 pub mod epochs;
 pub mod reader;
+pub mod locality;
 mod contradictions;
 pub mod assigner;
 mod training;

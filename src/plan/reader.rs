@@ -34,6 +34,7 @@ use crate::format::samples::Samples;
 use crate::format::sources::Source;
 use crate::format::statistics::{Spread, Statistic};
 use crate::format::strata::Members;
+use crate::format::units::{Locality, Units};
 use crate::format::weights::Knot;
 use crate::format::{Kind, TableReader, batches};
 
@@ -51,6 +52,7 @@ pub struct Plan {
     source_files: OnceLock<Vec<u32>>,
     strata: OnceLock<Members>,
     draws: OnceLock<Option<Vec<u64>>>,
+    pub(super) units: OnceLock<Option<(Units, Locality)>>,
 }
 
 /// Where a row lies in the dataset.
@@ -108,6 +110,7 @@ impl Plan {
             source_files: OnceLock::new(),
             strata: OnceLock::new(),
             draws: OnceLock::new(),
+            units: OnceLock::new(),
         };
         plan.check_files()?;
         Ok(plan)
@@ -422,6 +425,10 @@ impl Plan {
             config.batches.counts(&offsets.windows(2).map(|o| o[1] - o[0]).collect::<Vec<_>>())
         })?;
         let sizes = || m.candidates.iter().map(|c| u64::from(c.batch_size));
+        if config.locality.is_global() != m.file(Kind::Units.path()).is_none() {
+            let reason = "its configuration has another order of batches than its files";
+            return Err(self.damaged(MANIFEST, reason));
+        }
         let Some(base) = sizes().min().filter(|base| sizes().all(|size| size.is_multiple_of(*base))) else {
             return Err(self.damaged(MANIFEST, "the candidate sizes are no multiples of the smallest"));
         };
@@ -431,6 +438,7 @@ impl Plan {
             dendrogram: members.dendrogram(),
             score_groups: &m.score_groups,
             draws: draws.as_deref(),
+            local: self.local_order(base)?,
             seed: m.seed,
             base,
             drop_last: config.batches.drop_last,
@@ -583,7 +591,7 @@ impl Plan {
 }
 
 /// Fills the cell at the first call; an error is not kept.
-fn cached<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
+pub(super) fn cached<T>(cell: &OnceLock<T>, make: impl FnOnce() -> Result<T>) -> Result<&T> {
     if let Some(value) = cell.get() {
         return Ok(value);
     }

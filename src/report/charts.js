@@ -241,7 +241,7 @@
     const facts = [
       [count(P.planned), P.planned === P.rows ? "rows, all planned" : "rows planned of " + count(P.rows)],
       [count(P.batch_size), "rows in a batch"],
-      ...(P.modalities > 1 ? [[percent(P.coverage), "of the rows have their modality in every batch"]] : []),
+      ...(P.modalities > 1 ? [[percent(P.coverage), P.local ? "of the rows have their modality in every batch whose round has its share" : "of the rows have their modality in every batch"]] : []),
       [count(P.strata), P.strata === 1 ? "stratum" : "strata"],
       [D.gain ? "\u00d7 " + D.gain[0].toFixed(2) : "-", D.gain ? (D.gain[1] ? "predicted early gradient variance, random = 1" : "early gradient variance at best, random = 1") : "gain, not predicted"],
       [plural(D.inputs.length + D.more_inputs, "file", "files"), "read, " + plural(P.dims, "feature", "features")],
@@ -786,7 +786,7 @@
 
   const candidates = () => {
     const e = section("candidates", "Batch sizes to choose from", "Candidates are multiples of the smallest, so a training run may change between them: a larger batch is a union of smaller ones.");
-    e.append(scrolling(table(["batch size", "batches an epoch", "accumulation", "rows a modality", "rows whose modality is in every batch", "in a random batch, on average"],
+    e.append(scrolling(table(["batch size", "batches an epoch", "accumulation", "rows a modality", P.local ? "rows whose modality is due in every batch" : "rows whose modality is in every batch", "in a random batch, on average"],
       D.candidates.map((c) => [count(c.size) + (c.recommended ? " recommended" : ""), c.batches, c.accumulation, (c.size / P.modalities).toFixed(2), percent(c.coverage), percent(c.random)]),
       { numeric: [3, 4, 5], chosen: (i) => D.candidates[i].recommended }), "Candidates"));
   };

@@ -81,6 +81,8 @@ struct PlanFacts {
     batch_size: u32,
     samples_per_modality: f64,
     coverage: f64,
+    /// Batches are dealt in the local order.
+    local: bool,
     threshold: f64,
     share: f64,
     share_source: String,
@@ -188,10 +190,12 @@ pub fn collect(input: &Input) -> Result<Data> {
         composition.modality = order.iter().map(|&m| composition.modality[m as usize].clone()).collect();
     }
     let (updates, more_updates) = composition::updates(plan)?;
+    let mut answer = words::answer(m, &shares);
+    answer.plan.extend(plan.reading()?.map(|reading| words::read(&reading)));
     Ok(Data {
         tool: Tool::this(),
         plan: facts(plan, m),
-        answer: words::answer(m, &shares),
+        answer,
         estimator: serde_json::to_value(&m.estimator).expect("plain values"),
         modality,
         map,
@@ -234,6 +238,7 @@ fn facts(plan: &Plan, m: &Manifest) -> PlanFacts {
         batch_size: m.batch_size,
         samples_per_modality: short(m.samples_per_modality),
         coverage: m.coverage,
+        local: m.file(Kind::Units.path()).is_some(),
         threshold: short(m.information_threshold),
         share: short(m.modality_share.value),
         share_source: m.modality_share.source.clone(),

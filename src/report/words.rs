@@ -8,6 +8,7 @@ use serde_json::Value;
 use crate::format::Manifest;
 use crate::format::manifest::GainKind;
 use crate::modalities::{EstimatorSpec, clear};
+use crate::plan::locality::Reading;
 
 /// What a person wants to know first.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -126,7 +127,12 @@ fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> 
 fn does(m: &Manifest, clear: bool) -> Vec<String> {
     let by = m.config["strata"]["by"].as_str().unwrap_or("modality");
     let skewed = m.config["batches"]["allocation"].as_str().is_some_and(|a| a != "proportional");
-    let share = if skewed { "the share that it was given" } else { "its share" };
+    let local = m.config["locality"]["kind"].as_str() == Some("local");
+    let share = match (skewed, local) {
+        (true, _) => "the share that it was given",
+        (_, true) => "its share of the row groups that are read together",
+        _ => "its share",
+    };
     let mut does = Vec::new();
     let strata = plural(m.strata.into(), "stratum");
     let what = match m.strata == m.modalities {
@@ -150,8 +156,9 @@ fn does(m: &Manifest, clear: bool) -> Vec<String> {
     });
     if m.modalities > 1 {
         does.push(format!(
-            "{} of the rows have their modality in every batch ({:.2} rows a modality).",
+            "{} of the rows have their modality in every batch{} ({:.2} rows a modality).",
             percent(m.coverage),
+            if local { " where it has its share of what is read together" } else { "" },
             m.samples_per_modality
         ));
     }
@@ -168,6 +175,61 @@ fn does(m: &Manifest, clear: bool) -> Vec<String> {
         None => "The effect on the gradient's variance was not predicted.".into(),
     });
     does
+}
+
+/// The same as [`reading`] in one sentence.
+pub fn read(r: &Reading) -> String {
+    format!(
+        "Row groups are read one after another, in {} and {}: drift {:.3} (0: as the global order, 1: as random batches), and \
+         a stratum misses its share of a batch by at most {:.1} rows.",
+        plural(r.streams, "stream"),
+        plural(r.evenness.rounds, "round"),
+        r.evenness.drift,
+        r.evenness.worst
+    )
+}
+
+/// How batches in the local order are read, a name and a text a line.
+pub fn reading(r: &Reading) -> Vec<(String, String)> {
+    let e = &r.evenness;
+    let line = |name: &str, text: String| (name.to_string(), text);
+    let worlds: Vec<String> = r.world_sizes.iter().map(u64::to_string).collect();
+    let slices = match e.worst_slice {
+        0.0 => String::new(),
+        worst => format!(", of the part of a rank or micro step by {worst:.1}"),
+    };
+    vec![
+        line(
+            "reading",
+            format!(
+                "{} of {} of about {}; a unit is read {:.2} times an epoch; {}",
+                plural(r.streams, "stream"),
+                plural(r.window, "unit"),
+                plural(r.unit_rows, "row"),
+                e.reads,
+                plural(e.rounds, "round"),
+            ),
+        ),
+        line(
+            "  evenness",
+            format!(
+                "drift {:.3} (0: as the global order, 1: as random batches); a stratum misses its share of a batch by at most \
+                 {:.1} rows{slices} (epoch 0)",
+                e.drift, e.worst
+            ),
+        ),
+        line(
+            "  memory",
+            format!(
+                "{} bytes a row decoded, a round opens {} MiB, one of {} holds about {} MiB",
+                count(r.row_bytes),
+                count(r.round_bytes.div_ceil(1 << 20)),
+                plural(r.world_size, "rank"),
+                count(r.rank_bytes.div_ceil(1 << 20)),
+            ),
+        ),
+        line("  world sizes", format!("{} fit", worlds.join(", "))),
+    ]
 }
 
 /// 1,234,567

@@ -33,6 +33,7 @@ mod columns;
 mod values;
 mod filter;
 mod extents;
+mod decoded;
 mod types;
 mod stored;
 mod fingerprint;

@@ -43,6 +43,20 @@ def test_plan_keeps_its_promises(plan, case):
     assert ", 0 failed" in done.stdout
 
 
+@pytest.mark.parametrize("flags", [["--holdout", "0.1"], ["--stratify-by", "label", "--world-size", "4"], ["--drop-last", "--seed", "9"]], ids=str)
+def test_plans_in_the_local_order_keep_theirs(batchwright, tmp_path, flags):
+    """Rows sorted by label in small row groups: the worst that files can be."""
+    import pyarrow.parquet as pq
+
+    data, out = tmp_path / "sorted.parquet", tmp_path / "plan"
+    pq.write_table(pq.read_table(FIXTURES / "digits.parquet").sort_by("label"), data, row_group_size=40)
+    done = batchwright("plan", data, "-o", out, "--locality", "local", "--unit-rows", 30, "--window", 1, "--epochs", 2, *flags)
+    assert done.returncode == 0, done.stderr
+    done = verify(out)
+    assert done.returncode == 0 and ", 0 failed" in done.stdout, done.stdout + done.stderr
+    assert "ranks read units of their own" in done.stdout
+
+
 def test_the_checker_finds_a_changed_byte(plan, tmp_path):
     import shutil
 

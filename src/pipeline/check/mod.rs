@@ -378,6 +378,7 @@ pub fn compare(
         Err(e) => return Err(e),
     };
     findings.push(in_place(&coverage, &contract));
+    findings.extend(units(plan, dataset, &coverage)?);
     findings.push(new_rows(&coverage));
     if let Some(now) = &now {
         (outcome.compared, outcome.invalid) = (now.rows.count as u64, now.rows.invalid as u64);
@@ -522,6 +523,41 @@ fn in_place(c: &Coverage, contract: &impl Fn(&str, &str, bool, String, &str) -> 
         message,
         "fingerprints and types of row groups; hashes of rows, ordered, and order-free sums",
     )
+}
+
+/// Of a plan in the local order: whether its units are still what is read at a time.
+fn units(plan: &Plan, dataset: &Dataset, coverage: &Coverage) -> Result<Option<Finding>> {
+    let Some((units, local)) = plan.units()? else { return Ok(None) };
+    // Rows that are not where they were are told already.
+    if !coverage.in_place() {
+        return Ok(None);
+    }
+    let mut footers = dataset.file_states()?.into_iter().map(|state| state.footer);
+    let same_footers = local.footers.iter().all(|footer| footers.next().as_ref() == Some(footer));
+    let groups = |sources: &mut dyn Iterator<Item = (u64, u64)>| -> Vec<(u64, u64)> {
+        sources.filter(|&(first, rows)| rows > 0 && first < coverage.rows_then).collect()
+    };
+    let then = groups(&mut plan.sources()?.iter().map(|s| (s.first_row, s.rows)));
+    let now = groups(&mut dataset.row_groups().iter().map(|g| (g.first_row, g.rows)));
+    let message = match (same_footers, then == now) {
+        (true, _) => {
+            format!("the {} units of the local order lie in the row groups they were cut from", units.len())
+        }
+        (false, true) => "files were written again, with row groups of the same rows".into(),
+        (false, false) => format!(
+            "the same rows lie in other row groups: batches are right, but their {} units are no longer read in one piece; \
+             bring the plan up to date (`batchwright update`)",
+            units.len()
+        ),
+    };
+    Ok(Some(Finding {
+        id: "units".into(),
+        answer: if then == now { Answer::Holds } else { Answer::Drifted },
+        level: Level::Warning,
+        message,
+        formula: "BLAKE3 of Parquet footers, first rows of row groups".into(),
+        ..Finding::default()
+    }))
 }
 
 fn new_rows(c: &Coverage) -> Finding {
