@@ -248,10 +248,14 @@ impl Footer {
         }
         match chunk.column[11] {
             None if absent && of(7)? == 0 => {}
-            first => self.inside(first.unwrap_or(first_data), of(7)?, start)?,
+            first => drop(self.inside(first.unwrap_or(first_data), of(7)?, start)?),
         }
-        let pairs = [(chunk.own[4], chunk.own[5]), (chunk.own[6], chunk.own[7])];
-        for (offset, length) in pairs.into_iter().chain([(chunk.column[14], chunk.column[15])]) {
+        if let Some(offset) = chunk.own[4] {
+            let index = self.inside(offset, chunk.own[5].unwrap_or(0), start)?;
+            let all = self.indexes.get_or_insert(index.clone());
+            *all = all.start.min(index.start)..all.end.max(index.end);
+        }
+        for (offset, length) in [(chunk.own[6], chunk.own[7]), (chunk.column[14], chunk.column[15])] {
             if let Some(offset) = offset {
                 self.inside(offset, length.unwrap_or(0), start)?;
             }
@@ -260,14 +264,14 @@ impl Footer {
     }
 
     /// Notes a piece of the file, which must lie between the magic number and the footer.
-    fn inside(&mut self, offset: i64, length: i64, start: u64) -> Result<(), String> {
+    fn inside(&mut self, offset: i64, length: i64, start: u64) -> Result<Range<u64>, String> {
         let piece = u64::try_from(offset).ok().zip(u64::try_from(length).ok());
         let piece = piece.and_then(|(from, length)| Some(from..from.checked_add(length)?));
         match piece.filter(|piece| piece.start >= 4 && piece.end <= start) {
             Some(piece) => {
                 let used = self.used.get_or_insert(piece.clone());
                 *used = used.start.min(piece.start)..used.end.max(piece.end);
-                Ok(())
+                Ok(piece)
             }
             None => {
                 Err(format!("it takes {length} bytes from byte {offset} on, which are not all in the file"))
