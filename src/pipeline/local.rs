@@ -141,7 +141,10 @@ fn drifting(epochs: &Epochs<'_>, local: &Locality, reading: &Reading) -> Option<
                 bytes.div_ceil(1 << 20)
             )
         }
-        None => "no window does, so the global order (--locality global) is the way".into(),
+        None => {
+            "no window does: write the rows anew with `batchwright materialize`, or keep the global order"
+                .into()
+        }
     };
     Some(format!(
         "the rounds of the local order hold other mixes than the data: drift {drift:.2} (0: as the global order, 1: as random \

@@ -181,7 +181,8 @@ fn copy(
         let epoch = epochs.epoch(params.epoch, u64::from(batch_size));
         let samples = plan.samples()?;
         let added = Added::new(&plan, &stored, params)?;
-        let shape = Shape::new(&stored, &added, &epoch, u64::from(batch_size), params.file_bytes, run.memory);
+        let shape =
+            Shape::new(&stored, &added, &epoch, u64::from(batch_size), params.file_bytes, run.memory)?;
         shape.fits(run, &output)?;
         let scratch = output.path().join("scratch");
         std::fs::create_dir(&scratch).map_err(Error::io("create the directory", &scratch))?;
@@ -191,7 +192,7 @@ fn copy(
         let buckets: Vec<Bucket> = (0..shape.buckets())
             .map(|b| Bucket::new(&scratch.join(format!("bucket-{b}")), &spill, shape.in_memory))
             .collect::<Result<_>>()?;
-        let stage = progress.stage("read", "rows", dataset.rows()).reading(dataset.bytes(&names(&stored)));
+        let stage = progress.stage("read", "rows", dataset.rows()).reading(dataset.bytes(&stored.names()));
         let groups: Vec<usize> = (0..dataset.row_groups().len()).collect();
         groups.par_iter().try_for_each(|&group| {
             let mut block = Block::default();
@@ -267,10 +268,6 @@ fn is_shard(name: &str) -> bool {
     number.is_some_and(|number| !number.is_empty() && number.bytes().all(|b| b.is_ascii_digit()))
 }
 
-fn names(stored: &Stored) -> Vec<String> {
-    stored.schema().fields().iter().map(|f| f.name().clone()).collect()
-}
-
 fn arrow(error: ArrowError) -> Error {
     let help = "leave the column out with --columns, or write it in another type";
     Error::input("dataset", "has a column that cannot be copied", help).because(error.to_string())
@@ -298,15 +295,15 @@ impl Shape {
         batch: u64,
         file_bytes: u64,
         memory: u64,
-    ) -> Shape {
-        let row_bytes = stored.row_bytes() + 8 * (2 + added.with.len() as u64);
+    ) -> Result<Shape> {
+        let row_bytes = stored.row_bytes()? + 8 * (2 + added.with.len() as u64);
         // All batches are full but the last.
         let last = epoch.len().checked_sub(1).map(|last| last * batch + epoch.record(last).rows.len() as u64);
         let rows = last.unwrap_or(0);
         let group = batch * (GROUP_ROWS.min(file_bytes / row_bytes) / batch).max(1);
         let file = group * (file_bytes / row_bytes / group).max(1);
         let bucket = file * rows.div_ceil(file).div_ceil(BUCKETS).max(1);
-        Shape {
+        Ok(Shape {
             rows,
             batch,
             group,
@@ -315,7 +312,7 @@ impl Shape {
             row_bytes,
             at_once: (READ_BYTES / row_bytes).clamp(64, BLOCK) as usize,
             in_memory: rows * row_bytes <= memory / 3,
-        }
+        })
     }
 
     fn buckets(&self) -> u64 {
@@ -523,7 +520,7 @@ struct Added {
 
 impl Added {
     fn new(plan: &Plan, stored: &Stored, params: &Params) -> Result<Added> {
-        let mut taken = names(stored);
+        let mut taken = stored.names();
         // A name that is there already gets a suffix.
         let mut unused = |name: &str| {
             let mut free = name.to_string();

@@ -20,6 +20,7 @@ use super::prepare::{Prepared, Roles};
 use super::settle::{self, CHUNK, Holdout, Settled};
 use super::write::{self, Contents};
 use super::{All, Clock, Model, Summary, estimate, whole};
+use crate::batches::locality::Order;
 use crate::batches::strata;
 use crate::batches::weights::Centrality;
 use crate::config::{Check, Config, Run};
@@ -166,6 +167,9 @@ pub(super) fn carry_over(old: &Path, copy: &[String], run: &Run, progress: &Prog
         // The rows that these leave out are not in the copy.
         config.batches.holdout = 0.0;
         config.source.filter = None;
+        // Read in its own order, the copy costs the local order nothing.
+        config.locality.kind = Order::Local;
+        config.batches.epochs = Some(0);
         let encoder = run.open_encoder(&config)?;
         let limits = Check { quick: true, ..Check::default() };
         let (outcome, matched) = check::compare(&plan, &dataset, encoder.as_ref(), &limits, engine)?;

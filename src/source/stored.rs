@@ -91,9 +91,13 @@ impl Stored {
         &self.metadata
     }
 
-    /// Bytes of a row on average, decoded, as far as the footers tell.
-    pub fn row_bytes(&self) -> u64 {
-        self.schema.fields().iter().map(|field| self.dataset.cell_bytes(field.name())).sum::<u64>().max(1)
+    pub fn names(&self) -> Vec<String> {
+        self.schema.fields().iter().map(|field| field.name().clone()).collect()
+    }
+
+    /// Bytes of a row, decoded: see [`Dataset::decoded_row_bytes`].
+    pub fn row_bytes(&self) -> Result<u64> {
+        Ok(self.dataset.decoded_row_bytes(&self.names())?.max(1))
     }
 
     /// The rows of a row group (by its place in [`Dataset::row_groups`]) in order, at most `at_once` at a time. O(rows).
