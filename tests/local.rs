@@ -157,7 +157,7 @@ fn every_batch_of_an_epoch() {
         };
         let deal = make();
         let rounds = deal.rounds();
-        let of_rounds: Vec<u64> = (0..rounds.len()).map(|t| rounds.batches(t)).collect();
+        let of_rounds: Vec<u64> = (0..rounds.number()).map(|t| rounds.batches(t)).collect();
         assert_eq!(of_rounds, get::<Vec<u64>>(v, "rounds"));
         if let Some(want) = get::<Option<Vec<Vec<Vec<(u32, u32, u32)>>>>>(v, "pieces") {
             for (stream, want) in want.iter().enumerate() {
@@ -264,9 +264,9 @@ proptest! {
         let (mut batch, mut alone) = (Batch::default(), Batch::default());
         let mut seen = vec![0u8; rows as usize];
         let slack = 1.0 + streams as f64 / f64::from(1 << 24);
-        for round in 0..deal.rounds().len() {
+        for round in 0..deal.rounds().number() {
             let from = deal.rounds().starts[round];
-            let last = round + 1 == deal.rounds().len();
+            let last = round + 1 == deal.rounds().number();
             let to = if last { deal.batches(1) } else { deal.rounds().starts[round + 1] };
             // Rows by batch, stream, stratum.
             let mut tables: Vec<Vec<Vec<f64>>> = Vec::new();

@@ -94,7 +94,7 @@ fn promises(plan: &Plan, epoch: u32) {
         assert_eq!(n, u32::from(samples.stratum(row as u64) != NONE), "row {row}");
     }
     let rounds = epoch.local().unwrap().rounds();
-    for t in 0..rounds.len() {
+    for t in 0..rounds.number() {
         let of = &counts[rounds.starts[t] as usize..rounds.starts[t + 1] as usize];
         for h in 0..counts[0].len() {
             let share = of.iter().map(|count| count[h]).sum::<f64>() / of.len() as f64;
@@ -102,7 +102,7 @@ fn promises(plan: &Plan, epoch: u32) {
             assert!(of.iter().all(|count| (count[h] - share).abs() < slack), "round {t}, stratum {h}");
         }
     }
-    assert!(units.len() > 1 && rounds.len() > 1, "{} units, {} rounds", units.len(), rounds.len());
+    assert!(units.len() > 1 && rounds.number() > 1, "{} units, {} rounds", units.len(), rounds.number());
 }
 
 #[test]
@@ -342,4 +342,46 @@ fn ranks_fit_or_are_told_which_would() {
     }
     let global = world.plan("global", |c| c.locality.kind = Order::Global).unwrap();
     global.check_world_size(3).unwrap();
+}
+
+/// Units that count other rows than there are, in sums that fit: nothing is dealt by them, and `check` says so.
+#[test]
+fn units_that_count_wrongly_are_found() {
+    let world = World::new(3000, 250);
+    let plan = world.plan("plan", |c| c.locality.unit_rows = Number::Fixed(50)).unwrap();
+    let (mut units, local) = plan.units().unwrap().unwrap().clone();
+    let entry = |unit: usize, h: u32| -> Option<usize> {
+        let range = units.offsets[unit] as usize..units.offsets[unit + 1] as usize;
+        range.clone().find(|&i| units.strata[i] == h && units.counts[i] > 1)
+    };
+    let strata = plan.manifest().strata;
+    let all = 0..units.len();
+    let pairs = all.clone().flat_map(|a| all.clone().map(move |b| (a, b))).filter(|(a, b)| a < b);
+    let found = pairs
+        .flat_map(|(a, b)| (0..strata).flat_map(move |h| (0..h).map(move |i| (a, b, h, i))))
+        .find_map(|(a, b, h, i)| Some([entry(a, h)?, entry(a, i)?, entry(b, i)?, entry(b, h)?]));
+    let [up, down, up_too, down_too] = found.expect("two units share two strata");
+    let mut counts = units.counts.to_vec();
+    [up, up_too].into_iter().for_each(|i| counts[i] += 1);
+    [down, down_too].into_iter().for_each(|i| counts[i] -= 1);
+    units.counts = counts.into();
+    let root = plan.path().to_path_buf();
+    let mut manifest = plan.manifest().clone();
+    drop(plan);
+    let written = batchwright::format::units::encode(&units, &local, manifest.row_type).write(&root).unwrap();
+    let file = manifest.files.iter_mut().find(|file| file.path == "units.arrow").unwrap();
+    *file = written;
+    manifest.seal();
+    std::fs::write(root.join("plan.json"), manifest.to_json()).unwrap();
+
+    let plan = Plan::open(&root).unwrap();
+    plan.verify().unwrap();
+    let e = plan.check_contradictions().unwrap_err().to_string();
+    assert!(e.contains("units.arrow") && e.contains("counts other strata"), "{e}");
+    let epochs = plan.epochs().unwrap();
+    let epoch = epochs.epoch(0, epochs.base);
+    let dealt = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        (0..epoch.len()).map(|b| epoch.record(b).rows.len()).sum::<usize>()
+    }));
+    assert!(dealt.is_err(), "rows were dealt by wrong counts");
 }

@@ -58,7 +58,7 @@ impl LocalDeal<'_> {
     pub fn drift(&self, group: &[u32]) -> f64 {
         let shares = self.shares(group);
         let of = |number| self.round_drift(&self.counted(number, &mut Halver::default()), number, &shares);
-        let found: Vec<f64> = (0..self.rounds.len()).into_par_iter().map(of).collect();
+        let found: Vec<f64> = (0..self.rounds.number()).into_par_iter().map(of).collect();
         found.iter().sum::<f64>() / self.full.max(1) as f64
     }
 
@@ -105,8 +105,8 @@ impl LocalDeal<'_> {
             });
             (drift, worst, worst_slice)
         };
-        let found: Vec<(f64, f64, f64)> = (0..self.rounds.len()).into_par_iter().map(of_round).collect();
-        let rounds = 0..self.rounds.len();
+        let found: Vec<(f64, f64, f64)> = (0..self.rounds.number()).into_par_iter().map(of_round).collect();
+        let rounds = 0..self.rounds.number();
         let opened = |t| (0..self.streams).flat_map(move |s| self.units_of(self.rounds.pieces(s, t).iter()));
         let rows = |t| opened(t).map(|unit| u64::from(self.units.rows[unit as usize])).sum();
         let read = |s| self.units_of(rounds.clone().flat_map(move |t| self.rounds.pieces(s, t))).len();
@@ -115,7 +115,7 @@ impl LocalDeal<'_> {
             worst: found.iter().map(|of| of.1).fold(0.0, f64::max),
             worst_slice: found.iter().map(|of| of.2).fold(0.0, f64::max),
             reads: (0..self.streams).map(read).sum::<usize>() as f64 / self.units.with_rows().max(1) as f64,
-            rounds: self.rounds.len() as u64,
+            rounds: self.rounds.number() as u64,
             round_batches: rounds.clone().map(|t| self.rounds.batches(t)).max().unwrap_or(0),
             round_rows: rounds.clone().map(rows).max().unwrap_or(0),
         }

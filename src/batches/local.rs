@@ -36,6 +36,9 @@ const WINDOW: u64 = 15;
 /// The same as in the global order.
 const LAYOUT: u64 = 5;
 
+/// What must hold of a plan for rows to be dealt at all.
+const COUNTED: &str = "units.arrow counts the strata that samples.arrow has; else the plan is damaged (`batchwright check` tells how)";
+
 /// Rows of rounds that are kept beyond those of two rounds: what is dealt in parallel at a time.
 const KEPT_ROWS: u64 = 1 << 19;
 
@@ -223,7 +226,7 @@ impl<'a> LocalDeal<'a> {
 
     /// The rounds that `batches` are in, with the rows of `streams`. On the current rayon pool.
     fn ready(&self, streams: Range<usize>, batches: Range<u64>) -> Vec<Arc<Round>> {
-        let last = self.rounds.len() - 1;
+        let last = self.rounds.number() - 1;
         let of = |batch: u64| if batch >= self.full { last } else { self.rounds.of(batch) };
         (of(batches.start)..=of(batches.end - 1))
             .map(|number| {
@@ -290,7 +293,7 @@ impl<'a> LocalDeal<'a> {
         }
         let batches = self.rounds.batches(number);
         let flip = self.word(&[FLIP, number as u64]);
-        let (full, rest) = if number + 1 < self.rounds.len() || self.rest == 0 {
+        let (full, rest) = if number + 1 < self.rounds.number() || self.rest == 0 {
             (counts, Counts::default())
         } else if batches == 0 {
             (Counts::default(), counts)
@@ -399,9 +402,13 @@ impl<'a> LocalDeal<'a> {
         for (row, &stratum) in (first..).zip(&reading.strata) {
             if stratum != NONE {
                 let next = &mut reading.next[self.place[stratum as usize] as usize];
-                reading.rows[*next as usize] = row;
+                *reading.rows.get_mut(*next as usize).expect(COUNTED) = row;
                 *next += 1;
             }
+        }
+        for (&(place, n), &start) in places.iter().zip(&starts) {
+            assert_eq!(u64::from(reading.next[place as usize]), start + n, "{COUNTED}");
+            reading.next[place as usize] = NONE;
         }
         let permutations: Vec<Permutation> = (places.iter())
             .map(|&(place, n)| {
@@ -475,7 +482,7 @@ struct Reading {
 
 impl Reading {
     fn new(places: usize) -> Self {
-        Reading { next: vec![0; places], ..Reading::default() }
+        Reading { next: vec![NONE; places], ..Reading::default() }
     }
 }
 

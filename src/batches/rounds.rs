@@ -70,7 +70,7 @@ impl Rounds {
     }
 
     /// Number of rounds.
-    pub fn len(&self) -> usize {
+    pub fn number(&self) -> usize {
         self.starts.len() - 1
     }
 
@@ -86,7 +86,7 @@ impl Rounds {
 
     /// What a stream reads in a round, in order of time. The last round has the rows of the rest batch, too.
     pub fn pieces(&self, stream: usize, round: usize) -> &[Piece] {
-        let at = stream * self.len() + round;
+        let at = stream * self.number() + round;
         let from = if at == 0 { 0 } else { self.ends[at - 1] };
         &self.pieces[from..self.ends[at]]
     }
@@ -99,7 +99,7 @@ impl Rounds {
     /// Cuts the list of a stream, which has `share` rows in a batch, at the ends of rounds.
     fn cut(&mut self, list: &[Piece], share: u64) {
         let (mut round, mut at) = (0, 0);
-        let last = self.len() - 1;
+        let last = self.number() - 1;
         for &Piece { unit, mut from, to } in list {
             while from < to {
                 let end =

@@ -203,7 +203,7 @@ pub struct BatchSizeFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Batches")]
 pub struct BatchFlags {
-    /// Epochs to write; any other can be computed from the plan later [default: 3, or 0 above 67 million rows]
+    /// Epochs to write; any other can be computed from the plan later [default: 3, or 0 above 67 million rows and in the local order]
     #[arg(id = "batches.epochs", long = "epochs", value_name = "N")]
     pub epochs: Option<u32>,
     /// Shares of the strata in a batch: as in the data, all equal, tempered by --tau, or from a JSON or TOML file

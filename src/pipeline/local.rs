@@ -7,16 +7,20 @@ use crate::batches::units::{count, units_of};
 use crate::config::{Config, Run};
 use crate::format::samples::Samples;
 use crate::format::units::{Locality, Units};
-use crate::kit::error::Result;
+use crate::kit::error::{Error, Result};
 use crate::plan::locality::{DRIFT, Reading};
 use crate::source::Dataset;
 
 /// Rows between the places where a row group that lists no pages may be cut.
 const STEP: u64 = 64;
 
-/// Bytes of a decoded row of the columns that are read.
+/// Bytes of a decoded row of the columns that are read. Where nobody named them, those that cannot be read are not.
 fn row_bytes(dataset: &Dataset, params: &locality::Params) -> Result<u64> {
-    dataset.decoded_row_bytes(&columns(dataset, params))
+    let bytes = |column: String| match dataset.decoded_row_bytes(&[column]) {
+        Err(Error::Input { .. }) if params.read.is_empty() => Ok(0),
+        other => other,
+    };
+    columns(dataset, params).into_iter().map(bytes).sum()
 }
 
 /// The columns that training reads.

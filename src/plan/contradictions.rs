@@ -5,7 +5,10 @@ use std::fmt::Display;
 use std::fs;
 use std::path::Path;
 
+use rayon::prelude::*;
+
 use crate::batches::strata::score_groups;
+use crate::batches::units::RowStrata;
 use crate::config::Config;
 use crate::format::manifest::{MANIFEST, RUN};
 use crate::format::{Kind, batches};
@@ -37,13 +40,14 @@ impl Plan {
         let config = self.config()?;
         let found = self.numbers(&config).and_then(|()| self.files()).and_then(|()| self.sizes(&config));
         found.map_err(|reason| self.damaged(MANIFEST, &reason))?;
+        // Before anything is dealt by them.
+        self.counted_units(&config)?.map_err(|reason| self.damaged(Kind::Units.path(), &reason))?;
         let tables = [
             self.inputs()?,
             self.counts()?,
             self.groups()?,
             self.schedule(&config)?,
             self.written_epochs(&config)?,
-            self.evenness(&config)?,
         ];
         tables.into_iter().collect::<Found>().map_err(|reason| self.damaged(MANIFEST, &reason))
     }
@@ -250,12 +254,24 @@ impl Plan {
         Ok(Ok(()))
     }
 
-    /// What units.arrow says of epoch 0 follows from its units.
-    fn evenness(&self, config: &Config) -> Result<Found> {
-        let Some((_, local)) = self.units()? else { return Ok(Ok(())) };
+    /// units.arrow counts the rows of samples.arrow, and what it says of epoch 0 follows from that.
+    fn counted_units(&self, config: &Config) -> Result<Found> {
+        let Some((units, local)) = self.units()? else { return Ok(Ok(())) };
+        let samples = self.samples()?;
+        let counted = |&unit: &usize| {
+            let mut of = vec![NONE; units.rows[unit] as usize];
+            samples.read(units.first_row[unit], &mut of);
+            of.sort_unstable();
+            of.truncate(of.partition_point(|&h| h != NONE));
+            of.chunk_by(|a, b| a == b).map(|run| (run[0], run.len() as u32)).eq(units.cells(unit))
+        };
+        if let Some(unit) = (0..units.len()).into_par_iter().find_first(|unit| !counted(unit)) {
+            let row = units.first_row[unit];
+            return Ok(Err(format!("it counts other strata from row {row} on than samples.arrow has")));
+        }
         let again = local.clone().with_evenness(&self.epochs()?, config);
         Ok(ensure(again.evenness == local.evenness, || {
-            "units.arrow tells another evenness than its units".into()
+            "it tells another evenness than its units have".into()
         }))
     }
 
