@@ -25,7 +25,7 @@ impl Dataset {
     /// # Errors
     /// If a column is not there, or if two files store it in different types: nothing is converted.
     pub fn stored(&self, names: &[String]) -> Result<Stored> {
-        let every: Vec<String> = self.names().map(String::from).collect();
+        let every: Vec<String> = self.columns().iter().map(|column| column.name.clone()).collect();
         let names = if names.is_empty() { &every } else { names };
         let fields = names.iter().map(|name| self.stored_field(name)).collect::<Result<Vec<_>>>()?;
         let first = self.row_groups().iter().find(|group| group.rows > 0).map_or(0, |group| group.file);
