@@ -231,6 +231,31 @@ fn stored(rows: u64, strata: u32, seed: u64) -> Strata {
     Strata((0..rows).map(stratum).collect())
 }
 
+/// Strata that are read in one thread alone.
+struct InThread(Strata, std::thread::ThreadId);
+
+impl RowStrata for InThread {
+    fn read(&self, first: u64, into: &mut [u32]) {
+        assert_eq!(std::thread::current().id(), self.1, "a thread was started");
+        self.0.read(first, into);
+    }
+}
+
+/// A process that deals batches may fork: what it has of threads would be missing in the other, which would wait for them.
+#[test]
+fn batches_are_dealt_in_the_calling_thread() {
+    let strata = stored(3000, 10, 4);
+    let (first, sizes) = units_of(&[(0, 3000)], 100, &[]);
+    let units = units::count(&first, &sizes, &[0; 10], &strata);
+    let here = InThread(strata, std::thread::current().id());
+    let order = LocalOrder { units: &units, strata: &here, streams: 8, window: 1 };
+    let deal = LocalDeal::new(order, 10, 16, 1, 0, &[], false);
+    let mut batch = Batch::default();
+    assert!(deal.rounds().number() > 2);
+    deal.run(0..deal.batches(1), 1, &mut batch);
+    assert_eq!(batch.rows.len(), units.planned.iter().sum::<u32>() as usize);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -160,7 +160,7 @@ impl<'a> LocalDeal<'a> {
     pub fn run_of(&self, streams: Range<usize>, batches: Range<u64>, k: u64, into: &mut Batch) {
         let all = batches.start * k..(batches.end * k).min(self.len);
         assert!(batches.end <= self.batches(k) && !all.is_empty(), "{batches:?} of {}", self.batches(k));
-        let rounds = self.ready(streams.clone(), all.clone());
+        let rounds = self.ready(streams.clone(), &all);
         into.start_streams();
         let mut halver = Halver::default();
         let mut union: Vec<Taken> = Vec::new();
@@ -215,31 +215,42 @@ impl<'a> LocalDeal<'a> {
         }
     }
 
-    /// Finds the rounds of some batches of `k` times the smallest size, in parallel, so that whoever deals these batches then
-    /// finds them ready.
+    /// Finds the rounds of some batches of `k` times the smallest size, on the current rayon pool, so that whoever deals these
+    /// batches then finds them ready.
     pub fn prepare(&self, batches: Range<u64>, k: u64) {
         let all = batches.start * k..(batches.end * k).min(self.len);
-        if !all.is_empty() {
-            self.ready(0..self.streams, all);
+        for number in self.rounds_of(&all) {
+            let round = self.round(number);
+            (0..self.streams).into_par_iter().for_each(|stream| self.find(&round, stream));
         }
     }
 
-    /// The rounds that `batches` are in, with the rows of `streams`. On the current rayon pool.
-    fn ready(&self, streams: Range<usize>, batches: Range<u64>) -> Vec<Arc<Round>> {
-        let last = self.rounds.number() - 1;
-        let of = |batch: u64| if batch >= self.full { last } else { self.rounds.of(batch) };
-        (of(batches.start)..=of(batches.end - 1))
+    /// The rounds that `batches` are in, with the rows of `streams`: in the calling thread, for a process that deals batches may
+    /// fork, and threads would not come along.
+    fn ready(&self, streams: Range<usize>, batches: &Range<u64>) -> Vec<Arc<Round>> {
+        self.rounds_of(batches)
             .map(|number| {
                 let round = self.round(number);
-                let missing: Vec<usize> =
-                    streams.clone().filter(|&stream| round.rows[stream].get().is_none()).collect();
-                let found: Vec<(usize, Vec<u64>)> =
-                    missing.into_par_iter().map(|stream| (stream, self.rows(&round, stream))).collect();
-                // Whoever else has found them meanwhile has found the same.
-                found.into_iter().for_each(|(stream, rows)| drop(round.rows[stream].set(rows)));
+                streams.clone().for_each(|stream| self.find(&round, stream));
                 round
             })
             .collect()
+    }
+
+    fn rounds_of(&self, batches: &Range<u64>) -> Range<usize> {
+        if batches.is_empty() {
+            return 0..0;
+        }
+        let last = self.rounds.number() - 1;
+        let of = |batch: u64| if batch >= self.full { last } else { self.rounds.of(batch) };
+        of(batches.start)..of(batches.end - 1) + 1
+    }
+
+    /// Finds the rows of a stream of a round, if nobody has. Whoever does it at the same time finds the same.
+    fn find(&self, round: &Round, stream: usize) {
+        if round.rows[stream].get().is_none() {
+            drop(round.rows[stream].set(self.rows(round, stream)));
+        }
     }
 
     /// A round, counted; kept with those before. No lock is held meanwhile, since a waiting thread of a pool could be given
