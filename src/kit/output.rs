@@ -256,7 +256,7 @@ fn check_replaceable(setting: &str, out: &Path, directory: bool, replace: Replac
             }
             Ok(())
         }
-        _ if about.is_dir() => refuse(format!("{name} is a directory"), "choose another name"),
+        _ if about.is_dir() && !directory => refuse(format!("{name} is a directory"), "choose another name"),
         Replace::Any { .. } if !directory => Ok(()),
         Replace::Any { .. } => refuse(format!("{name} is a file, not a directory"), "choose another name"),
         Replace::Nothing => refuse(format!("{name} already exists"), FORCE),

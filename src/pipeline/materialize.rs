@@ -337,9 +337,13 @@ impl Shape {
         let mib = |bytes: u64| bytes.div_ceil(1 << 20);
         let needs = COPIES * self.bucket_bytes();
         if needs > run.memory {
-            let reason =
-                format!("{} MiB are not enough for rows of {} bytes", mib(run.memory), self.row_bytes);
-            return Err(Error::config("memory", reason, format!("use --memory {}MiB or more", mib(needs))));
+            let reason = format!(
+                "{} MiB are not enough: {} MiB of rows are put in order at a time",
+                mib(run.memory),
+                mib(self.bucket_bytes())
+            );
+            let help = format!("use --memory {}MiB or more, or a smaller --file-size", mib(needs));
+            return Err(Error::config("memory", reason, help));
         }
         let copies = if self.in_memory { 1 } else { 2 };
         let (needs, free) = (copies * self.rows * self.row_bytes, disk_free(output.path())?);
