@@ -86,6 +86,7 @@ const VERBS: [&[&str]; 14] = [
     &["report"],
     &["check"],
     &["update"],
+    &["materialize"],
     &["diff"],
     &["synth"],
     &["schema"],
