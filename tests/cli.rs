@@ -78,7 +78,7 @@ fn every_verb_that_reads_data_is_refused_before_it_takes_too_much_memory() {
     }
 }
 
-const VERBS: [&[&str]; 14] = [
+const VERBS: [&[&str]; 15] = [
     &["plan"],
     &["modalities"],
     &["encode"],
