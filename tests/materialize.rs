@@ -225,7 +225,8 @@ fn a_copy_is_the_same_whatever_runs_it() {
     let one = world.copy("one", &params, Run { threads: 1, ..Run::default() }).unwrap();
     // So little that rows go through working files.
     let small = Run { threads: 5, memory: 250_000, ..Run::default() };
-    assert!(small.memory < one.rows * 150, "less than three times the rows");
+    // The decimals, times and views of a row alone are 100 bytes; rows are held where they take a third of the memory.
+    assert!(small.memory / 3 < one.rows * 100);
     world.copy("two", &params, small).unwrap();
     assert_eq!(bytes(&world.path("one")), bytes(&world.path("two")));
     let some = Params { columns: vec!["odd".into(), "points".into()], ..params };
