@@ -253,13 +253,13 @@ fn no_plan(config: &Config, stored: &Stored, drawn: bool) -> Option<String> {
             "none: rows are drawn more than once or not at all, a plan would skew them again".into(),
         );
     }
-    let needed = config
+    let mut needed = config
         .features
         .columns
         .iter()
         .map(String::as_str)
         .chain(config.roles().into_iter().map(|role| role.1));
-    let lacking = needed.filter(|name| stored.schema().field_with_name(name).is_err()).next();
+    let lacking = needed.find(|name| stored.schema().field_with_name(name).is_err());
     lacking.map(|name| format!("none: the copy has no column `{name}`, which the plan was made from"))
 }
 

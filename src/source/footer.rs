@@ -248,7 +248,9 @@ impl Footer {
         }
         match chunk.column[11] {
             None if absent && of(7)? == 0 => {}
-            first => drop(self.inside(first.unwrap_or(first_data), of(7)?, start)?),
+            first => {
+                self.inside(first.unwrap_or(first_data), of(7)?, start)?;
+            }
         }
         if let Some(offset) = chunk.own[4] {
             let index = self.inside(offset, chunk.own[5].unwrap_or(0), start)?;
