@@ -208,6 +208,7 @@ fn a_copy_is_the_epoch_in_order_bit_for_bit() {
         let own = world.plan("s.plan");
         own.verify().unwrap();
         let mine = own.samples().unwrap();
+        assert_eq!(own.manifest().batch_size, done.batch_size);
         assert_eq!((own.manifest().rows, own.manifest().rows_planned), (done.rows, done.rows));
         for (place, &row) in planned.iter().enumerate() {
             let (a, b) = (mine.modality(place as u64), samples.modality(row));

@@ -20,6 +20,7 @@ use super::prepare::{Prepared, Roles};
 use super::settle::{self, CHUNK, Holdout, Settled};
 use super::write::{self, Contents};
 use super::{All, Clock, Model, Summary, estimate, whole};
+use crate::batches::batch_size::Size;
 use crate::batches::locality::Order;
 use crate::batches::strata;
 use crate::batches::weights::Centrality;
@@ -167,6 +168,8 @@ pub(super) fn carry_over(old: &Path, copy: &[String], run: &Run, progress: &Prog
         // The rows that these leave out are not in the copy.
         config.batches.holdout = 0.0;
         config.source.filter = None;
+        // The size of the batches that the copy is made of, also where one of whole streams would be larger.
+        config.batch_size.size = Size::Fixed(plan.manifest().batch_size.into());
         // Read in its own order, the copy costs the local order nothing.
         config.locality.kind = Order::Local;
         config.batches.epochs = Some(0);
