@@ -77,9 +77,9 @@ impl Header {
                 (2, kind::I32) => full = Some(thrift.number()?),
                 (3, kind::I32) => stored = Some(thrift.number()?),
                 (4, kind::I32) => checksum = Some(thrift.number()? as u32),
-                (5, kind::STRUCT) => v1 = Some(thrift.numbers()?),
-                (7, kind::STRUCT) => dictionary = Some(thrift.numbers()?),
-                (8, kind::STRUCT) => v2 = Some(thrift.numbers()?),
+                (5, kind::STRUCT) => v1 = Some(thrift.numbers(&[kind::I32])?),
+                (7, kind::STRUCT) => dictionary = Some(thrift.numbers(&[kind::I32])?),
+                (8, kind::STRUCT) => v2 = Some(thrift.numbers(&[kind::I32])?),
                 _ => thrift.skip(kind)?,
             }
             Some(())
@@ -146,6 +146,9 @@ mod tests {
         for length in 0..V1.len() {
             assert_eq!(Header::parse(&V1[..length]), None, "cut at {length}");
         }
+        // The number of values as an I16.
+        bytes[9] = 0x14;
+        assert_eq!(Header::parse(&bytes), None);
     }
 
     #[test]

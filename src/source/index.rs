@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::thrift::Shape::{self, I32, I64, List, Struct};
-use super::thrift::Thrift;
+use super::thrift::{Thrift, kind};
 
 const INDEX: &[(i64, Shape)] = &[(1, List(&Struct(&[(1, I64), (2, I32), (3, I64)]))), (2, List(&I64))];
 
@@ -26,7 +26,7 @@ pub(super) fn locations(bytes: &[u8], chunk: &Range<u64>, rows: u64) -> Option<V
         }
         let (count, _) = thrift.list()?;
         for _ in 0..count {
-            let numbers = thrift.numbers()?;
+            let numbers = thrift.numbers(&[kind::I32, kind::I64])?;
             let number = |id: usize| u64::try_from(numbers[id]?).ok();
             let (start, length, first_row) = (number(1)?, number(2)?, number(3)?);
             let (end, least) = match out.last() {

@@ -149,14 +149,15 @@ impl<'a> Thrift<'a> {
         (count == 0 || fits && !truth(first) && !truth(second)).then_some((count, first))
     }
 
-    /// All numbers of a structure.
-    pub fn numbers(&mut self) -> Option<Numbers> {
+    /// All numbers of a structure that have one of the types `integers`, and its truth values. A number of another type is none,
+    /// as for readers that were generated from `parquet.thrift`.
+    pub fn numbers(&mut self, integers: &[u8]) -> Option<Numbers> {
         let mut out = Numbers::default();
         self.fields(|thrift, id, kind| {
             let slot = usize::try_from(id).ok().and_then(|id| out.get_mut(id));
             match (kind, slot) {
                 (kind::TRUE | kind::FALSE, Some(slot)) => *slot = Some(i64::from(kind == kind::TRUE)),
-                (kind::I16 | kind::I32 | kind::I64, Some(slot)) => *slot = Some(thrift.number()?),
+                (_, Some(slot)) if integers.contains(&kind) => *slot = Some(thrift.number()?),
                 _ => thrift.skip(kind)?,
             }
             Some(())
