@@ -111,7 +111,7 @@ impl World {
 
     fn copy(&self, out: &str, params: &Params, run: Run) -> batchwright::Result<materialize::Materialized> {
         let run = Run { out: self.path(out), ..run };
-        materialize::materialize(&self.path("plan"), &self.data(), params, &run, &Progress::default())
+        materialize::materialize(&self.path("plan"), &self.data(), params, &run, &Progress::default(), || ())
     }
 
     fn plan(&self, name: &str) -> Plan {
@@ -258,6 +258,10 @@ fn what_cannot_be_copied_is_named() {
     says(&Params { batch_size: Some(77), ..Params::default() }, Run::default(), &["77", "candidate"]);
     says(&Params::default(), Run { memory: 10_000, ..Run::default() }, &["memory", "--memory"]);
 
+    // A plan in the way of the copy's own is told before anything is copied.
+    let in_the_way = Params { plan: Some(world.path("plan")), ..Params::default() };
+    says(&in_the_way, Run::default(), &["is already a plan", "--force"]);
+
     // Over what is read, or over what is not a copy.
     let error = world.copy("data", &Params::default(), Run { force: true, ..Run::default() }).unwrap_err();
     assert!(error.to_string().contains("data"), "{error}");
@@ -277,6 +281,9 @@ fn what_cannot_be_copied_is_named() {
     world.write("data/b.parquet", &RecordBatch::try_from_iter_with_nullable(changed).unwrap());
     says(&Params::default(), Run::default(), &["b.parquet", "batch", "Int32", "--columns"]);
 
+    // As many rows in the same row groups, and others.
+    world.write("data/b.parquet", &rows(10_700, 10_000 + ROWS));
+    says(&Params::default(), Run::default(), &["made from other data", "b.parquet has other contents"]);
     world.write("data/b.parquet", &rows(701, ROWS));
     says(&Params::default(), Run::default(), &["made from other data"]);
 }

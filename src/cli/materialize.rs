@@ -91,7 +91,9 @@ pub fn run(flags: Flags, context: &Context) -> Result<Text> {
         plan: (!flags.no_plan).then(|| beside.into()),
     };
     context.writes(&flags.out);
-    let done = materialize::materialize(&flags.plan, &flags.inputs, &params, &run, &context.progress)?;
+    let copied = || params.plan.iter().for_each(|plan| context.writes(plan));
+    let progress = &context.progress;
+    let done = materialize::materialize(&flags.plan, &flags.inputs, &params, &run, progress, copied)?;
     Ok(match (flags.json, context.quiet) {
         (true, _) => super::json(&done),
         (false, true) => Text::default(),

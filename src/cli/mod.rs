@@ -27,7 +27,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, OnceLock};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use clap::builder::styling::{AnsiColor, Styles};
@@ -122,13 +122,13 @@ struct Context<'a> {
     command: &'a Command,
     matches: &'a ArgMatches,
     /// What the verb writes, once it begins to.
-    out: &'a OnceLock<PathBuf>,
+    out: &'a Writes,
 }
 
 impl Context<'_> {
-    /// From here on, `path` is being written.
+    /// From here on, `path` is being written; what was written before is whole.
     fn writes(&self, path: &Path) {
-        let _ = self.out.set(path.to_path_buf());
+        self.out.paths().push(path.to_path_buf());
     }
 
     fn settings(&self, file: &ConfigFile, flags: &impl Serialize) -> Result<Settings> {
@@ -168,14 +168,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Running)
         Ok(parsed) => parsed,
         Err(e) => return usage(e, &args),
     };
-    let out = Arc::<OnceLock<PathBuf>>::default();
+    let out = Arc::<Writes>::default();
     let (error, note) = match execute(cli, &command, &matches, begin, &out) {
         Ok(done) => match show(&done.text) {
             Ok(()) => return done.code,
             Err(e) => (e, Some("the run is complete; only what it says could not be shown".into())),
         },
         Err(e) => {
-            let note = out.get().and_then(|out| left_behind(&e, out));
+            let note = left_behind(&e, &out.paths());
             (e, note)
         }
     };
@@ -191,15 +191,30 @@ fn failed(error: &Error, note: Option<String>) {
     text.to_stderr();
 }
 
-/// What a run that was stopped left at its place, as it is on disk: said where a person would ask.
-fn left_behind(error: &Error, out: &Path) -> Option<String> {
+/// Where a run writes, in order: the last is under way, those before it are whole.
+#[derive(Default)]
+struct Writes(Mutex<Vec<PathBuf>>);
+
+impl Writes {
+    fn paths(&self) -> MutexGuard<'_, Vec<PathBuf>> {
+        self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner())
+    }
+}
+
+/// What a run that was stopped left where it wrote, as it is on disk: said where a person would ask.
+fn left_behind(error: &Error, paths: &[PathBuf]) -> Option<String> {
+    let (_, whole) = paths.split_last()?;
     if !matches!(error, Error::Interrupted | Error::Io { .. }) {
         return None;
     }
-    let left: Vec<String> = output::left_behind(out).iter().map(|p| p.display().to_string()).collect();
-    Some(match left.is_empty() {
-        true => "nothing of this run was left behind".into(),
-        false => format!("{} could not be removed; the next run tries again", left.join(", ")),
+    let shown = |paths: &[PathBuf]| -> String {
+        paths.iter().map(|p| p.display().to_string()).collect::<Vec<_>>().join(", ")
+    };
+    let left: Vec<PathBuf> = paths.iter().flat_map(|path| output::left_behind(path)).collect();
+    Some(match (left.is_empty(), whole) {
+        (true, []) => "nothing of this run was left behind".into(),
+        (true, whole) => format!("{} is whole; nothing else of this run was left behind", shown(whole)),
+        (false, _) => format!("{} could not be removed; the next run tries again", shown(&left)),
     })
 }
 
@@ -208,7 +223,7 @@ fn execute(
     command: &Command,
     matches: &ArgMatches,
     begin: impl FnOnce(Running),
-    out: &Arc<OnceLock<PathBuf>>,
+    out: &Arc<Writes>,
 ) -> Result<Done> {
     let verbosity = if cli.talk.quiet { -1 } else { cli.talk.verbose as i8 };
     let progress = bars::observe(cli.talk.progress, verbosity);
@@ -297,7 +312,7 @@ pub fn stopping() {
 /// What a signal stops: the switch of the run, and what it writes.
 pub struct Running {
     pub switch: Arc<AtomicBool>,
-    out: Arc<OnceLock<PathBuf>>,
+    out: Arc<Writes>,
 }
 
 /// A run that has been asked to stop does so at its next look at the switch. Some computations take longer than that from
@@ -322,9 +337,8 @@ fn on_signal(run: Running) {
             let out = out.clone();
             std::thread::spawn(move || {
                 std::thread::sleep(PATIENCE);
-                out.get().into_iter().for_each(|out| staging::abandon(out));
-                let note = out.get().and_then(|out| left_behind(&Error::Interrupted, out));
-                failed(&Error::Interrupted, note);
+                out.paths().iter().for_each(|path| staging::abandon(path));
+                failed(&Error::Interrupted, left_behind(&Error::Interrupted, &out.paths()));
                 std::process::exit(130);
             });
         });
@@ -374,6 +388,15 @@ mod tests {
         for key in known.keys().filter(|k| k.starts_with("check.")) {
             assert!(check.get_arguments().any(|a| a.get_id() == key.as_str()), "no flag sets {key}");
         }
+    }
+
+    #[test]
+    fn what_is_whole_is_not_called_left_behind() {
+        let paths = ["nowhere/copy", "nowhere/copy.plan"].map(PathBuf::from);
+        let said = |paths| left_behind(&Error::Interrupted, paths).unwrap_or_default();
+        assert_eq!(said(&paths[..0]), "");
+        assert_eq!(said(&paths[..1]), "nothing of this run was left behind");
+        assert_eq!(said(&paths), "nowhere/copy is whole; nothing else of this run was left behind");
     }
 
     #[test]

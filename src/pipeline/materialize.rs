@@ -32,7 +32,7 @@ use super::synth::system_said;
 use super::update::carry_over;
 use crate::batches::epochs::Epoch;
 use crate::config::{Config, Run};
-use crate::format::staging::disk_free;
+use crate::format::staging::{Staging, disk_free};
 use crate::kit::error::{Error, Result};
 use crate::kit::ids::NONE;
 use crate::kit::output::{Output, Replace};
@@ -128,7 +128,7 @@ pub struct Materialized {
 
 /// Writes the rows of an epoch of the plan in `plan` to Parquet files in the directory `run.out`, and the plan carried over to
 /// them to `params.plan`: modalities and strata stay, nothing is counted again. `data` is what the plan was
-/// made from. O(rows) time; at most `run.memory` memory; working files of the decoded rows beside the output, unless the
+/// made from. `copied` is called when the copy is whole and its plan is begun. O(rows) time; at most `run.memory` memory; working files of the decoded rows beside the output, unless the
 /// memory holds them.
 ///
 /// # Errors
@@ -140,10 +140,16 @@ pub fn materialize(
     params: &Params,
     run: &Run,
     progress: &Progress,
+    copied: impl FnOnce(),
 ) -> Result<Materialized> {
     let begun = Instant::now();
+    if let Some(out) = &params.plan {
+        // What is in its way is told before the rows are copied.
+        drop(Staging::begin(out, run.force)?);
+    }
     let mut done = copy(plan, data, params, run, progress)?;
     if let Some(out) = params.plan.as_ref().filter(|_| done.no_plan.is_none()) {
+        copied();
         let shards = [run.out.to_string_lossy().into_owned()];
         let run = Run { out: out.clone(), ..run.clone() };
         done.plan = Some(carry_over(plan, &shards, &run, progress)?.plan_id);
@@ -167,7 +173,7 @@ fn copy(
     run.scope(progress, |engine| {
         let config = plan.config()?;
         let dataset = config.open(data, run.memory, progress)?;
-        plan.check_dataset(&dataset, false)?;
+        plan.check_dataset(&dataset, true)?;
         let stored = dataset.stored(&params.columns)?;
         let batch_size = params.batch_size.unwrap_or(plan.manifest().batch_size);
         let known = plan.manifest().candidates.iter().any(|c| c.batch_size == batch_size);
