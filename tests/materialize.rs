@@ -281,6 +281,14 @@ fn what_cannot_be_copied_is_named() {
     world.write("data/b.parquet", &RecordBatch::try_from_iter_with_nullable(changed).unwrap());
     says(&Params::default(), Run::default(), &["b.parquet", "batch", "Int32", "--columns"]);
 
+    // A name that is there twice, which only a column that nobody uses may be.
+    let odd = batch.column_by_name("odd").unwrap().clone();
+    let columns =
+        names.fields().iter().zip(batch.columns()).map(|(f, c)| (f.name().clone(), c.clone(), true));
+    let twice = columns.chain([("odd".to_string(), odd, true)]);
+    world.write("data/b.parquet", &RecordBatch::try_from_iter_with_nullable(twice).unwrap());
+    says(&Params::default(), Run::default(), &["b.parquet", "odd", "is there twice"]);
+
     // As many rows in the same row groups, and others.
     world.write("data/b.parquet", &rows(10_700, 10_000 + ROWS));
     says(&Params::default(), Run::default(), &["made from other data", "b.parquet has other contents"]);

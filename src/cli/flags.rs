@@ -320,12 +320,15 @@ pub struct RunFlags {
 }
 
 /// A flag that was given once is a list, one that was repeated has a name each time.
-fn names<S: serde::Serializer>(given: &Option<Vec<String>>, to: S) -> Result<S::Ok, S::Error> {
-    let names: Option<Vec<&str>> = given.as_ref().map(|given| match &given[..] {
+pub fn list(given: &[String]) -> Vec<&str> {
+    match given {
         [list] => list.split(',').collect(),
         several => several.iter().map(String::as_str).collect(),
-    });
-    names.serialize(to)
+    }
+}
+
+fn names<S: serde::Serializer>(given: &Option<Vec<String>>, to: S) -> Result<S::Ok, S::Error> {
+    given.as_deref().map(list).serialize(to)
 }
 
 /// Of `--estimator`: every one that counts, for comparing them.

@@ -6,7 +6,7 @@ use clap::Args;
 use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
-use super::flags::RunFlags;
+use super::flags::{RunFlags, list};
 use super::style::{self, Look, Text};
 use super::{ConfigFile, Context};
 use crate::config::parse_size;
@@ -82,10 +82,7 @@ pub fn run(flags: Flags, context: &Context) -> Result<Text> {
     let params = Params {
         epoch: flags.epoch,
         batch_size: flags.batch_size,
-        columns: match &flags.columns[..] {
-            [list] => list.split(',').map(String::from).collect(),
-            several => several.to_vec(),
-        },
+        columns: list(&flags.columns).into_iter().map(String::from).collect(),
         with: With::ALL.into_iter().filter(|w| flags.with.iter().any(|name| name == w.name())).collect(),
         file_bytes: flags.file_size,
         plan: (!flags.no_plan).then(|| beside.into()),

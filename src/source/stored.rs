@@ -37,14 +37,13 @@ impl Dataset {
 
     fn stored_field(&self, name: &str) -> Result<FieldRef> {
         let column = self.column(name, "columns")?;
-        // Of INT96 this decides, once for all files, what they are read as.
-        let differs = column.differs.is_some();
-        if column.origin == Origin::Key {
+        if column.differs.is_none() || column.origin == Origin::Key {
             column.agreed()?;
-            return Ok(Arc::new(Field::new(name, self.read_as(name)?.table, true)));
-        }
-        if !differs {
-            self.read_as(name)?;
+            // Of INT96 this decides, once for all files, what they are read as.
+            let read_as = self.read_as(name)?;
+            if column.origin == Origin::Key {
+                return Ok(Arc::new(Field::new(name, read_as.table, true)));
+            }
         }
         let mut found: Option<(FieldRef, usize)> = None;
         for group in self.row_groups().iter().filter(|group| group.rows > 0) {
@@ -53,7 +52,11 @@ impl Dataset {
                 column.agreed()?;
                 continue;
             };
-            let field = &file.metadata.schema().fields()[root];
+            let fields = file.metadata.schema().fields();
+            if fields.iter().filter(|field| field.name() == name).count() > 1 {
+                column.agreed()?;
+            }
+            let field = &fields[root];
             match &mut found {
                 None => found = Some((field.clone(), group.file)),
                 Some((first, _)) if first.data_type() == field.data_type() => {
@@ -72,10 +75,6 @@ impl Dataset {
                     return Err(Error::input(&self.files()[group.file].path, reason, help).column(name));
                 }
             }
-        }
-        if let Some(twice) = column.differs.as_ref().filter(|d| d.reason.starts_with("is there twice")) {
-            let help = "rename one of them, or leave the column out with --columns";
-            return Err(Error::input(&twice.file, &twice.reason, help).column(name));
         }
         Ok(found.expect("a column is in some file with rows").0)
     }
