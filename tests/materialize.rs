@@ -276,15 +276,18 @@ fn what_cannot_be_copied_is_named() {
     let names = batch.schema();
     let changed = names.fields().iter().zip(batch.columns()).map(|(field, column)| {
         let column = if field.name() == "batch" { ids.clone() } else { column.clone() };
-        (field.name().clone(), column, true)
+        (field.name().clone(), column, field.is_nullable())
     });
     world.write("data/b.parquet", &RecordBatch::try_from_iter_with_nullable(changed).unwrap());
     says(&Params::default(), Run::default(), &["b.parquet", "batch", "Int32", "--columns"]);
 
     // A name that is there twice, which only a column that nobody uses may be.
     let odd = batch.column_by_name("odd").unwrap().clone();
-    let columns =
-        names.fields().iter().zip(batch.columns()).map(|(f, c)| (f.name().clone(), c.clone(), true));
+    let columns = names
+        .fields()
+        .iter()
+        .zip(batch.columns())
+        .map(|(f, c)| (f.name().clone(), c.clone(), f.is_nullable()));
     let twice = columns.chain([("odd".to_string(), odd, true)]);
     world.write("data/b.parquet", &RecordBatch::try_from_iter_with_nullable(twice).unwrap());
     says(&Params::default(), Run::default(), &["b.parquet", "odd", "is there twice"]);
