@@ -25,4 +25,5 @@ mod places;
 mod reader;
 mod reference;
 mod source;
+mod stream;
 mod targets;

@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from batchwright import stream
+
 __version__: str
 
 Rows: TypeAlias = NDArray[np.uint32] | NDArray[np.uint64]
@@ -112,6 +114,10 @@ class Plan:
     def epoch(self, epoch: int, batch_size: int | None = None) -> Epoch:
         """Epoch `epoch` (from 0) in batches of `batch_size` rows: by default the recommended one, else any multiple of the smallest
         candidate. O(strata)."""
+
+    def stream(self, data: Any, columns: Sequence[str] | None = None, **options: Any) -> stream.Stream:
+        """One rank's rows of batch after batch, read from the data by threads of its own. See `batchwright.stream.Stream`, which takes
+        the same arguments."""
 
     def check_dataset(self, paths: Path | Sequence[Path], fingerprints: bool = False) -> list[str]:
         """Compares files, row groups and row counts with those that the plan was made from, with `fingerprints` also the bytes of the
@@ -432,3 +438,43 @@ class LoaderChoice:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Raises ConfigError if the state belongs to other candidates or another policy."""
+
+@final
+class Column(Sequence[Any]):
+    """Cells of a stream's column that are no numbers: an Arrow array, without copying, for whatever takes one (`pyarrow.array(column)`,
+    `polars.Series(column)`), and a sequence of Python objects."""
+
+    def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
+        """The Arrow PyCapsule interface."""
+
+    def tolist(self) -> list[Any]:
+        """Python objects: texts as `str`, nulls as None; types other than texts need PyArrow."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: Any) -> Any: ...
+
+@final
+class Stream:
+    """The compiled part of `batchwright.stream.Stream`."""
+
+    memory: int
+    forms: tuple[list[str], list[str]]
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: Any,
+        columns: list[str],
+        ragged: list[str],
+        rank: int,
+        world_size: int,
+        epoch: int,
+        batch: int,
+        epochs: int | None,
+        threads: int,
+        memory: int | None,
+        mask: bool,
+        drop_last: bool,
+    ) -> None: ...
+    def next(self, k: int) -> tuple[int, int, Rows, dict[str, Any]] | None: ...
+    def close(self) -> None: ...

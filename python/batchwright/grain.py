@@ -4,6 +4,8 @@ another number of processes.
     ds = PlanMapDataset(plan, source, rank=jax.process_index(), world_size=jax.process_count())
     ds = ds.map(decode).batch(ds.batch_size).repeat(epochs).to_iter_dataset().mp_prefetch(...)
 
+`StreamIterDataset` gives whole batches, read by threads in the order of the plan: an `IterDataset` with state.
+
 Batch before `to_iter_dataset`: workers then take whole batches and none is lost. (`grain.DataLoader` makes batches in each worker and
 drops what is left over; do not use it with a plan.) Index i of epoch e is i + e len(ds): `repeat` deals every epoch anew."""
 
@@ -15,12 +17,13 @@ import numpy as np
 
 from batchwright._core import ConfigError, Plan
 from batchwright.steps import Deal, check_source, check_state, divide, need, state
+from batchwright.stream import Stream
 
 need("grain", "grain")
 
 import grain  # noqa: E402
 
-__all__ = ["PlanIterator", "PlanMapDataset"]
+__all__ = ["PlanIterator", "PlanMapDataset", "StreamIterDataset"]
 
 
 class PlanMapDataset(grain.MapDataset):
@@ -172,3 +175,38 @@ class PlanIterator:
         if hasattr(self._iterator, "close"):
             self._iterator.close()
         self._iterator = None
+
+
+class StreamIterDataset(grain.IterDataset):
+    """Batches of `batchwright.stream.Stream`, whose arguments these are: dictionaries of arrays. Its iterators' states resume on another
+    number of processes. Threads read already: `mp_prefetch` is not needed, and would read every batch in each of its processes."""
+
+    def __init__(self, plan: Plan, data: Any, columns: Sequence[str] | None = None, **options: Any) -> None:
+        super().__init__()
+        self._arguments = (plan, data, columns, options)
+
+    def __iter__(self) -> "_StreamIterator":
+        plan, data, columns, options = self._arguments
+        return _StreamIterator(Stream(plan, data, columns, **options))
+
+    def __str__(self) -> str:
+        return f"StreamIterDataset(plan={self._arguments[0].plan_id[:12]})"
+
+
+class _StreamIterator(grain.DatasetIterator):
+    def __init__(self, stream: Stream) -> None:
+        super().__init__()
+        self.stream = stream
+
+    def __next__(self) -> Any:
+        return {name: v if isinstance(v, np.ndarray) else v.tolist() for name, v in next(self.stream).items()}
+
+    def get_state(self) -> dict[str, Any]:
+        return self.stream.state_dict()
+
+    def set_state(self, saved: dict[str, Any]) -> None:
+        self.stream.load_state_dict(saved)
+
+    def close(self) -> None:
+        """Ends the threads."""
+        self.stream.close()

@@ -1,5 +1,9 @@
 """Plans in PyTorch: samplers for `DataLoader` (and what builds one: Accelerate, Lightning, the Transformers Trainer), a dataset that
-reads rows from Parquet, and `follow`, which says what every batch that comes out of a loader is.
+reads rows from Parquet, streams of whole batches (`StreamDataset`), and `follow`, which says what every batch that comes out of a loader
+is.
+
+    for step, batch in follow(DataLoader(StreamDataset(plan, "data/", ["image", "label"]), batch_size=None)):
+        ...                                            # tensors of this rank's part of a batch
 
     sampler = PlanBatchSampler(plan)                       # rank and world size from torch.distributed where it runs
     loader = DataLoader(ParquetRows(plan, "data/"), batch_sampler=sampler, num_workers=4)
@@ -16,22 +20,36 @@ import os
 import threading
 import warnings
 from bisect import bisect_right
-from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections import OrderedDict, deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
 from typing import Any, Literal
 
 import numpy as np
 
 from batchwright._core import ConfigError, Plan
 from batchwright.steps import Deal, Step, check_state, divide, need, state
+from batchwright.stream import PLAN_COLUMNS, Stream
 
 need("torch", "torch")
 
 import torch  # noqa: E402
-from torch.utils.data import Dataset, Sampler  # noqa: E402
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Sampler, get_worker_info  # noqa: E402
 from torch.utils.data.distributed import DistributedSampler  # noqa: E402
 
-__all__ = ["ParquetRows", "PlanBatchSampler", "PlanSampler", "Rows", "collate", "follow", "prefetch_horizon", "with_rows"]
+__all__ = [
+    "ParquetRows",
+    "PlanBatchSampler",
+    "PlanSampler",
+    "Rows",
+    "StreamDataset",
+    "StreamLoader",
+    "collate",
+    "follow",
+    "prefetch_horizon",
+    "with_rows",
+]
 
 
 def _distributed(world_size: int | None, rank: int | None) -> tuple[int, int]:
@@ -400,6 +418,12 @@ def _planned(loader: Any) -> tuple[PlanBatchSampler, int]:
 def follow(loader: Any) -> Iterator[tuple[Step, Any]]:
     """The batches of a loader (also one that Accelerate prepared), each with the `Step` that says which rows of which batch it is.
     Steps are known by counting, whatever the number of workers; use it where batches come in order."""
+    dataset = getattr(loader, "dataset", None)
+    if isinstance(dataset, StreamDataset):
+        for step, batch in zip(dataset._steps(), loader):
+            dataset._saved = None
+            yield step, batch
+        return
     sampler, delivered = _planned(loader)
     began = False
     for batch in loader:
@@ -412,6 +436,168 @@ def follow(loader: Any) -> Iterator[tuple[Step, Any]]:
 def prefetch_horizon(loader: Any) -> int:
     """How many lists the workers of a loader have been sent before they are used: a new batch size takes effect after so many."""
     return (getattr(loader, "num_workers", 0) or 0) * (getattr(loader, "prefetch_factor", None) or 2)
+
+
+# -------------------------------------------------------------------------------------------------------------------- streams
+
+
+class StreamDataset(IterableDataset):
+    """This rank's part of batch after batch, read in the order of the plan: dictionaries of tensors, whole batches, for
+    `DataLoader(dataset, batch_size=None)`. Columns that are no numbers come as lists of Python objects.
+
+    Rank and world size are those of torch.distributed where it runs. One pass is `epochs` epochs (default: one) from that of
+    `set_epoch`; a pass over several epochs does not wait between them. The reading is done by threads, so `num_workers` is 0, or 1 for a
+    process of its own: more workers of an IterableDataset would each give other batches, see `StreamLoader`.
+
+    `map`: a function of a whole batch, called in the reading process, with `map_threads` in as many threads; batches stay in order.
+    Other arguments are those of `batchwright.stream.Stream`."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        data: Any,
+        columns: Sequence[str] | None = None,
+        *,
+        rank: int | None = None,
+        world_size: int | None = None,
+        epochs: int | None = 1,
+        map: Callable[[dict[str, Any]], Any] | None = None,
+        map_threads: int = 0,
+        **options: Any,
+    ) -> None:
+        self.world_size, self.rank = _distributed(world_size, rank)
+        self.plan, self.data, self.columns, self.epochs, self.options = plan, data, columns, epochs, options
+        self.epoch = _epoch(options.pop("epoch", 0))
+        self.map, self.map_threads = map, map_threads
+        self._parts = 1
+        self._saved: dict[str, Any] | None = None
+        self.stream: Stream | None = None
+        """That of the pass that began last in this process."""
+        known = ("batch_size", "candidates")
+        rest = options.get("rest", "short")
+        deal = {name: value for name, value in options.items() if name in known}
+        self._deal = Deal(plan, world_size=self.world_size, drop_last=rest == "drop", **deal)
+
+    @property
+    def batch_size(self) -> int:
+        """Rows of this rank in a batch."""
+        return self._deal.size // self.world_size
+
+    def set_epoch(self, epoch: int) -> None:
+        """Passes begin with this epoch from now on."""
+        self.epoch = _epoch(epoch)
+
+    def resume(self, saved: dict[str, Any]) -> None:
+        """The next pass goes on from this state (`Step.state()` or `state_dict`), and sets `epoch`."""
+        check_state(self._deal, saved, 1)
+        self.epoch, self._saved = saved["epoch"], saved
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the pass stands that began last in this process."""
+        if self.stream is None:
+            return self._going_on() or state(self._deal, self.epoch, 0, 0)
+        return self.stream.state_dict()
+
+    load_state_dict = resume
+
+    def __len__(self) -> int:
+        if self.epochs is None:
+            raise TypeError("a dataset without `epochs` has no length")
+        return self.epochs * self._deal.steps(0, self._deal.size)
+
+    def __iter__(self) -> Iterator[Any]:
+        worker = get_worker_info()
+        part, workers = (0, 1) if worker is None else (worker.id, worker.num_workers)
+        if workers != self._parts and workers > 1:
+            raise ConfigError(
+                f"{workers} workers of a StreamDataset would each read all batches: pass num_workers=0 or 1 (threads read already), or "
+                "StreamLoader(dataset, num_workers=...), which divides every batch among workers"
+            )
+        epoch, saved, self._saved = self.epoch, self._going_on(), None
+        self.stream = stream = Stream(
+            self.plan,
+            self.data,
+            self.columns,
+            rank=self.rank * self._parts + part,
+            world_size=self.world_size * self._parts,
+            epoch=epoch,
+            epochs=self.epochs,
+            **self.options,
+        )
+        if saved is not None:
+            stream.load_state_dict(saved)
+        return _in_order(self._batch, stream, self.map_threads)
+
+    def _batch(self, batch: dict[str, Any]) -> Any:
+        out = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else list(v) for name, v in batch.items()}
+        return out if self.map is None else self.map(out)
+
+    def _steps(self) -> Iterator[Step]:
+        """What the batches of the next pass are."""
+        deal, saved = self._deal, self._going_on() or state(self._deal, self.epoch, 0, 0)
+
+        def steps(epoch: int, step: int, unit: int) -> Iterator[Step]:
+            while True:
+                size = deal.next_size(unit, deal.size)
+                n = deal.left(unit, size)
+                if not n:
+                    epoch, step, unit = epoch + 1, 0, 0
+                    size = deal.next_size(0, deal.size)
+                    n = deal.left(0, size)
+                yield Step(deal, epoch, step, unit, size, n, self.rank, 0)
+                step, unit = step + 1, unit + size // deal.unit
+
+        return steps(saved["epoch"], saved["step"], saved["unit"])
+
+    def _going_on(self) -> dict[str, Any] | None:
+        """The state that the next pass begins with, unless `set_epoch` has gone on since."""
+        return self._saved if self._saved is not None and self._saved["epoch"] == self.epoch else None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "stream": None}
+
+
+def _in_order(f: Callable[[Any], Any], items: Iterator[Any], threads: int) -> Iterator[Any]:
+    """f of every item, in threads, in order."""
+    if not threads:
+        yield from map(f, items)
+        return
+    with ThreadPoolExecutor(threads) as pool:
+        waiting: deque[Future[Any]] = deque()
+        for item in items:
+            waiting.append(pool.submit(f, item))
+            if len(waiting) > threads:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+
+
+class StreamLoader:
+    """The batches of a `StreamDataset` read by several processes, for transforms in Python that need more than one: each of
+    `num_workers` reads its part of every batch, and the parts are joined. They must divide the streams of a rank (`check_world_size`).
+    `options` are those of `DataLoader`."""
+
+    def __init__(self, dataset: StreamDataset, num_workers: int, **options: Any) -> None:
+        dataset.plan.check_world_size(dataset.world_size * num_workers, 1, dataset._deal.size)
+        self.dataset, self._options = dataset, {"num_workers": num_workers, **options}
+        self.num_workers = num_workers
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __iter__(self) -> Iterator[Any]:
+        parts = copy(self.dataset)
+        parts._parts, parts.stream, self.dataset._saved = self.num_workers, None, None
+        joined: list[Any] = []
+        for part in DataLoader(parts, batch_size=None, **self._options):
+            joined.append(part)
+            if len(joined) == self.num_workers:
+                yield {name: _concatenated([part[name] for part in joined]) for name in joined[0]}
+                joined = []
+
+
+def _concatenated(parts: list[Any]) -> Any:
+    return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else [cell for part in parts for cell in part]
 
 
 # ------------------------------------------------------------------------------------------------------------------- datasets
@@ -463,9 +649,6 @@ def collate(rows: Any) -> Any:
     return {name: list(v) if as_is(v) else torch.from_numpy(v) for name, v in rows.columns.items()}
 
 
-PLAN_COLUMNS = ("row", "centrality", "modality", "stratum", "loss_weight")
-
-
 class ParquetRows(Dataset):
     """The planned Parquet files as a map-style dataset: item i is the dictionary of global row i.
 
@@ -473,7 +656,8 @@ class ParquetRows(Dataset):
     `loss_weight`. Numbers come as NumPy scalars, vectors as arrays, everything else as Python objects; nulls in numbers as NaN.
 
     Row groups are read whole and kept, the least recently used dropped above `cache_bytes` in each process. Random rows of a dataset that
-    does not fit the cache read a row group for nearly every row: see docs/torch.md. Files are opened at the first use in each
+    does not fit the cache read a row group for nearly every row, which the first batch warns of: read such data with `StreamDataset`. Files
+    are opened at the first use in each
     process and no thread is started, so workers may be forked or spawned."""
 
     def __init__(
@@ -502,7 +686,33 @@ class ParquetRows(Dataset):
                 raise ConfigError(f"{self.files[0]} has no column {name!r}: it has {', '.join(schema.names)}")
             if name in self.extra:
                 raise ConfigError(f"the dataset has a column {name!r} of its own: leave it out of `columns` or of `extra`")
+        self._warned = False
         self._open()
+
+    def _warn(self, n: int) -> None:
+        """Of what a batch of n random rows costs where the cache does not hold the columns."""
+        self._warned = True
+        total = 0
+        for file in range(len(self.files)):
+            about = self._reader(file).metadata
+            for group in range(about.num_row_groups):
+                chunks = (about.row_group(group).column(i) for i in range(about.num_columns))
+                total += sum(c.total_uncompressed_size for c in chunks if c.path_in_schema.split(".")[0] in self.columns)
+        groups, missing = len(self._group), 1 - self.cache_bytes / max(total, 1)
+        if missing <= 0 or groups < 2:
+            return
+        # Row groups that n rows fall into on average, those that are not kept, and what the rows themselves take.
+        opened = groups * (1 - (1 - 1 / groups) ** n) * missing
+        decoded, own = opened * total / groups, max(1.0, total * n / max(1, self.plan.rows))
+        if decoded < 4 * own:
+            return
+        mib = lambda size: f"{size / 2**20:.0f} MiB"  # noqa: E731
+        warnings.warn(
+            f"random rows of these files are slow to read: a batch of {n} rows takes {mib(own)} and decodes about {mib(decoded)}, for the "
+            f"cache holds {mib(self.cache_bytes)} of {mib(total)}. Plan with `--locality local` and read with StreamDataset, or write the "
+            f"rows in the order of the batches with `batchwright materialize`, or give cache_bytes={total} of memory to each process",
+            stacklevel=4,
+        )
 
     def _open(self) -> None:
         self._process = os.getpid()
@@ -554,6 +764,8 @@ class ParquetRows(Dataset):
         wanted = np.asarray(rows, dtype=np.int64)
         if len(wanted) and not (0 <= wanted.min() and wanted.max() < len(self)):
             raise IndexError(f"rows {wanted.min()} to {wanted.max()} of {len(self)}")
+        if not self._warned and len(wanted) > 1:
+            self._warn(len(wanted))
         groups = np.searchsorted(self._first, wanted, side="right") - 1
         order = np.argsort(groups, kind="stable")
         back = np.empty(len(rows), np.int64)

@@ -6,27 +6,18 @@ use std::sync::{Arc, Mutex, OnceLock};
 use batchwright::Error;
 use batchwright::batches::accumulation::Update;
 use batchwright::batches::deal::Batch as Dealing;
-use batchwright::batches::epochs::{Epoch as Computed, Record};
+use batchwright::batches::epochs::Record;
 use batchwright::format::batches::{Batch, Batches};
 use batchwright::kit::ids::RowType;
+use batchwright::plan::Dealt;
 use numpy::{IntoPyArray, PyArray1};
 use pyo3::exceptions::PyIndexError;
 use pyo3::prelude::*;
-use self_cell::self_cell;
 
 use crate::arrays::{self, array};
 use crate::error::Result;
-use crate::plan::{Dealer, Opened, Plan};
+use crate::plan::{Opened, Plan};
 use crate::wait::long;
-
-self_cell!(
-    /// The deal of one epoch, with what it borrows from.
-    struct Dealt {
-        owner: Arc<Dealer>,
-        #[covariant]
-        dependent: Computed,
-    }
-);
 
 /// One epoch in batches of one size: a read-only sequence of arrays of rows. Any batch by itself in O(batch size + strata).
 ///
@@ -41,7 +32,7 @@ pub struct Epoch {
     len: usize,
     row_type: RowType,
     written: Option<Batches>,
-    dealt: Arc<Dealt>,
+    dealt: Dealt,
     latest: Mutex<Latest>,
     scanned: OnceLock<Scan>,
 }
@@ -70,7 +61,7 @@ struct Scan {
 impl Epoch {
     pub fn new(plan: Py<Plan>, opened: &Opened, number: u32, size: u32) -> Result<Epoch> {
         let (core, dealer) = (opened.plan.clone(), opened.dealer.clone());
-        let base = dealer.borrow_dependent().base;
+        let base = dealer.epochs().base;
         if size == 0 || !u64::from(size).is_multiple_of(base) {
             let reason = format!("{size} is no multiple of {base}, the smallest candidate of the plan");
             let help = "choose a multiple of it: larger batches are unions of smaller ones";
@@ -78,8 +69,8 @@ impl Epoch {
         }
         let written = core.batches(size, number)?;
         let row_type = core.manifest().row_type;
-        let dealt = Dealt::new(dealer, |dealer| dealer.borrow_dependent().epoch(number, size.into()));
-        let len = dealt.borrow_dependent().len() as usize;
+        let dealt = dealer.epoch(number, size.into());
+        let len = dealt.epoch().len() as usize;
         if let Some(written) = &written
             && written.len() != len
         {
@@ -92,7 +83,6 @@ impl Epoch {
             )
             .into());
         }
-        let dealt = Arc::new(dealt);
         let (latest, scanned) = (Mutex::default(), OnceLock::new());
         Ok(Epoch { plan, core, number, size, len, row_type, written, dealt, latest, scanned })
     }
@@ -125,7 +115,7 @@ impl Epoch {
         let latest = shared.as_deref_mut().unwrap_or(&mut own);
         if batches.start < latest.batches.start || batches.end > latest.batches.end {
             latest.batches = 0..0;
-            self.dealt.borrow_dependent().run(batches.start as u64..batches.end as u64, &mut latest.dealing);
+            self.dealt.epoch().run(batches.start as u64..batches.end as u64, &mut latest.dealing);
             latest.batches = batches.clone();
         }
         let rows = &latest.dealing.rows;
@@ -192,7 +182,7 @@ impl Epoch {
                         scan.push(n_eff, x, score, place.update, coefficient, place.ends_update);
                         Ok(())
                     };
-                    dealt.borrow_dependent().scan(engine.progress(), scores, push)?;
+                    dealt.epoch().scan(engine.progress(), scores, push)?;
                     Ok(scan)
                 })?
             }
@@ -262,7 +252,7 @@ impl Epoch {
     /// What the batch is worth, in random rows, at progress 0.
     fn n_eff(&self, py: Python<'_>, index: isize) -> PyResult<f64> {
         let place = self.place(index)?;
-        Ok(py.detach(|| self.dealt.borrow_dependent().record(place as u64).n_eff))
+        Ok(py.detach(|| self.dealt.epoch().record(place as u64).n_eff))
     }
 
     /// Of every row of the batch, in its order.
@@ -320,7 +310,7 @@ impl Epoch {
         let dealt = this.dealt.clone();
         let rows = long(py, move |engine| {
             let batches = start as u64..stop as u64;
-            dealt.borrow_dependent().rows(batches, engine.progress())
+            dealt.epoch().rows(batches, engine.progress())
         })?;
         Ok(arrays::rows(py, rows, this.row_type))
     }

@@ -7,6 +7,7 @@ mod epoch;
 mod error;
 mod plan;
 mod runtime;
+mod stream;
 mod wait;
 
 use pyo3::prelude::*;
@@ -22,6 +23,8 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_class::<plan::RowGroups>()?;
     module.add_class::<epoch::Epoch>()?;
     module.add_class::<epoch::Updates>()?;
+    module.add_class::<stream::Stream>()?;
+    module.add_class::<stream::Column>()?;
     module.add_class::<runtime::Score>()?;
     module.add_class::<runtime::Accumulator>()?;
     module.add_class::<runtime::Ratchet>()?;

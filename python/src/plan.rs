@@ -4,13 +4,13 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use batchwright::Error;
-use batchwright::batches::epochs::Epochs;
 use batchwright::kit::ids::{NONE, RowType};
 use batchwright::plan as core;
+use batchwright::plan::Dealer;
 use batchwright::runtime::Policy;
 use numpy::{PyArray1, PyArrayDescr};
 use pyo3::prelude::*;
-use self_cell::self_cell;
+use pyo3::types::PyDict;
 
 use crate::arrays::{self, array};
 use crate::epoch::Epoch;
@@ -18,19 +18,10 @@ use crate::error::Result;
 use crate::runtime::{Accumulator, LoaderChoice, Score, to_python};
 use crate::wait::long;
 
-self_cell!(
-    /// What all epochs share, with the plan that it borrows from.
-    pub struct Dealer {
-        owner: Arc<core::Plan>,
-        #[covariant]
-        dependent: Epochs,
-    }
-);
-
 /// A plan that has been opened.
 pub struct Opened {
     pub plan: Arc<core::Plan>,
-    pub dealer: Arc<Dealer>,
+    pub dealer: Dealer,
 }
 
 /// A plan on disk. Opening reads plan.json and footers; tables are mapped when they are needed.
@@ -62,7 +53,7 @@ impl Plan {
                 "open it again in the process that began, or put back the plan that training began with";
             return Err(Error::plan(&self.path, reason, help));
         }
-        let dealer = Arc::new(Dealer::try_new(plan.clone(), |plan| plan.epochs())?);
+        let dealer = Dealer::new(plan.clone())?;
         Ok(self.opened.get_or_init(|| Opened { plan, dealer }))
     }
 
@@ -101,7 +92,7 @@ fn signed(id: u32) -> i64 {
 }
 
 /// A path or several.
-fn paths(any: &Bound<'_, PyAny>) -> Result<Vec<String>> {
+pub fn paths(any: &Bound<'_, PyAny>) -> Result<Vec<String>> {
     let text = |path: PathBuf| path.to_string_lossy().into_owned();
     if let Ok(one) = any.extract::<PathBuf>() {
         return Ok(vec![text(one)]);
@@ -264,6 +255,18 @@ impl Plan {
         Epoch::new(slf.clone().unbind(), slf.get().opened()?, epoch, size)
     }
 
+    /// One rank's rows of batch after batch, read from the data by threads of its own: a `batchwright.stream.Stream`, which takes the
+    /// same arguments.
+    #[pyo3(signature = (data, columns = None, **options))]
+    fn stream<'py>(
+        slf: &Bound<'py, Self>,
+        data: &Bound<'py, PyAny>,
+        columns: Option<&Bound<'py, PyAny>>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("batchwright.stream")?.getattr("Stream")?.call((slf, data, columns), options)
+    }
+
     /// Compares files, row groups and row counts with those that the plan was made from, with `fingerprints` also the bytes of the
     /// planned columns. Files, folders and globs, as for `batchwright plan`. Returns the files in row order, one for each entry of
     /// `inputs`. Raises PlanError naming the first difference.
@@ -353,7 +356,7 @@ impl Plan {
 
     /// What scores a batch by the histogram of its rows over the score groups.
     fn score(&self) -> Result<Score> {
-        Score::new_from(self.opened()?.dealer.borrow_dependent().group_counts(), self.modality_share()?)
+        Score::new_from(self.opened()?.dealer.epochs().group_counts(), self.modality_share()?)
     }
 
     /// Rows of every score group, shape (groups,); rows that are not planned are not counted.

@@ -19,6 +19,12 @@ pub fn fill<E>(out: &mut [f32], read: impl FnOnce(&mut [u8]) -> Result<(), E>) -
     Ok(())
 }
 
+/// The bytes of numbers, as they lie in memory.
+pub fn of(numbers: &[f32]) -> &[u8] {
+    // SAFETY: the same memory, borrowed as long as `numbers` are; every byte of an f32 is one.
+    unsafe { std::slice::from_raw_parts(numbers.as_ptr().cast::<u8>(), size_of_val(numbers)) }
+}
+
 /// Whether no number is NaN or infinite.
 pub fn all_finite(x: &[f32]) -> bool {
     struct Finite<'a>(&'a [f32]);

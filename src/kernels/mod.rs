@@ -12,6 +12,7 @@
 //! - [`project`] rows onto axes
 //! - [`eigen`] mean, covariance and eigenvectors of symmetric matrices
 //! - [`gather`] numbers from anywhere in memory
+//! - [`scatter`] rows to their positions in batches, by many threads
 //! - [`logarithm`] logarithms of many numbers
 //! - [`permute`] many positions of a keyed permutation
 //! - [`sketches`] many cosines at once, and the products of what they make
@@ -27,6 +28,7 @@ pub mod logarithm;
 pub mod moments;
 pub mod permute;
 pub mod gather;
+pub mod scatter;
 pub mod rows;
 #[cfg(test)]
 mod naive;

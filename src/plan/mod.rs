@@ -5,10 +5,13 @@ mod documents;
 pub mod epochs;
 pub mod reader;
 pub mod locality;
+mod dealt;
+pub mod stream;
 mod contradictions;
 pub mod assigner;
 mod training;
 
 pub use assigner::{Assigner, Assignment};
+pub use dealt::{Dealer, Dealt};
 pub use documents::{format_tables, json_schema, schema_documents};
 pub use reader::Plan;

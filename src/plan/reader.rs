@@ -242,6 +242,28 @@ impl Plan {
         Ok(())
     }
 
+    /// Does every file still have the footer that it had when the plan was made, as far as the plan remembers them? Reads the
+    /// footers. The error names the first file that has another one.
+    pub fn check_footers(&self, dataset: &Dataset) -> Result<()> {
+        let noted = self.run_info()?.map(|run| run.files).unwrap_or_default();
+        let local = self.units()?.map(|(_, local)| &local.footers);
+        let known = |i: usize| match local {
+            Some(footers) => footers.get(i).map(String::as_str),
+            None => noted.get(&dataset.files()[i].path).map(|state| state.footer.as_str()),
+        };
+        for (i, state) in dataset.file_states()?.into_iter().enumerate() {
+            if known(i).is_some_and(|footer| footer != state.footer) {
+                let reason = format!(
+                    "was made from another version of {}: its footer has changed",
+                    dataset.files()[i].path
+                );
+                let help = "see what has changed (`batchwright check`), then bring the plan up to date (`batchwright update`)";
+                return Err(Error::plan(&self.path, reason, help));
+            }
+        }
+        Ok(())
+    }
+
     pub fn path(&self) -> &Path {
         &self.path
     }

@@ -6,6 +6,7 @@
 
 use std::fs::File;
 use std::io::{BufReader, Read};
+use std::ops::Range;
 use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -180,7 +181,7 @@ fn fetch(
     start: u64,
     length: usize,
 ) -> parquet::errors::Result<Bytes> {
-    object.range(start, length).map_err(|why| {
+    object.range(start..start + length as u64).map_err(|why| {
         fault.get_or_init(|| why);
         ParquetError::General("a request failed".into())
     })
@@ -191,6 +192,28 @@ impl Reader {
     pub fn holding(mut self, start: u64, bytes: Bytes) -> Self {
         self.held.push((start, bytes));
         self
+    }
+
+    /// The same reader with these ranges at hand, where reads cost requests: ranges that lie close together are fetched as one, several
+    /// at a time.
+    pub fn fetched(self, ranges: Vec<Range<u64>>) -> parquet::errors::Result<Self> {
+        #[cfg(feature = "cloud")]
+        if let Source::Remote(object, fault) = &self.source {
+            let joined = joined(ranges);
+            joined
+                .iter()
+                .try_for_each(|range| self.inside(range.start, (range.end - range.start) as usize))?;
+            let got = object.ranges(&joined).map_err(|why| {
+                fault.get_or_init(|| why);
+                ParquetError::General("a request failed".into())
+            })?;
+            let bytes: u64 = joined.iter().map(|range| range.end - range.start).sum();
+            self.read.fetch_add(bytes, Ordering::Relaxed);
+            let all = joined.iter().map(|range| range.start).zip(got);
+            return Ok(all.fold(self.clone(), |reader, (start, bytes)| reader.holding(start, bytes)));
+        }
+        drop(ranges);
+        Ok(self)
     }
 
     /// Fills `into` with the bytes from `start` on.
@@ -233,6 +256,22 @@ impl Reader {
             (from.checked_add(length)? <= bytes.len()).then(|| bytes.slice(from..from + length))
         })
     }
+}
+
+/// Ranges without the gaps that cost less to read than another request does.
+#[cfg(feature = "cloud")]
+fn joined(mut ranges: Vec<Range<u64>>) -> Vec<Range<u64>> {
+    const GAP: u64 = 1 << 20;
+    ranges.retain(|range| !range.is_empty());
+    ranges.sort_unstable_by_key(|range| range.start);
+    let mut joined: Vec<Range<u64>> = Vec::new();
+    for range in ranges {
+        match joined.last_mut() {
+            Some(last) if range.start <= last.end + GAP => last.end = last.end.max(range.end),
+            _ => joined.push(range),
+        }
+    }
+    joined
 }
 
 impl Length for Reader {

@@ -5,12 +5,13 @@
 //! for half a minute) for three minutes at most; Ctrl-C ends the waiting at once.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use futures_util::TryStreamExt;
+use futures_util::{StreamExt, TryStreamExt};
 use object_store::path::Path;
 use object_store::{
     GetOptions, GetRange, ObjectMeta, ObjectStore, ObjectStoreExt, ObjectStoreScheme, Result as StoreResult,
@@ -74,28 +75,38 @@ pub(crate) enum Fault {
     Failed(String),
 }
 
+/// Requests that are under way at the same time, of one thread.
+const IN_FLIGHT: usize = 8;
+
 impl Object {
-    pub fn range(&self, start: u64, length: usize) -> Result<Bytes, Fault> {
-        let strong = self.etag.clone().filter(|etag| !etag.starts_with("W/"));
-        let options = GetOptions {
-            range: Some(GetRange::Bounded(start..start + length as u64)),
-            if_match: strong,
-            ..GetOptions::default()
-        };
-        let request = async {
-            let got = self.store.store.get_opts(&self.path, options).await?;
-            let (etag, size) = (got.meta.e_tag.clone(), got.meta.size);
-            Ok((etag, size, got.bytes().await?))
-        };
-        match self.store.wait(request).map_err(|_| Fault::Interrupted)? {
-            // Also of a server that does not know conditions.
-            Ok((etag, size, _)) if size != self.length || etag != self.etag => {
-                Err(Fault::Changed(Some(size)))
-            }
-            Ok((_, _, bytes)) => Ok(bytes),
-            Err(object_store::Error::Precondition { .. }) => Err(Fault::Changed(None)),
+    pub fn range(&self, range: Range<u64>) -> Result<Bytes, Fault> {
+        Ok(self.ranges(&[range])?.pop().unwrap_or_default())
+    }
+
+    /// Some ranges, several at a time.
+    pub fn ranges(&self, ranges: &[Range<u64>]) -> Result<Vec<Bytes>, Fault> {
+        let all = futures_util::stream::iter(ranges.iter().cloned().map(|range| self.get(range)));
+        let all = async { Ok(all.buffered(IN_FLIGHT).try_collect().await) };
+        match self.store.wait(all).map_err(|_| Fault::Interrupted)? {
+            Ok(got) => got,
             Err(e) => Err(Fault::Failed(told(&e))),
         }
+    }
+
+    async fn get(&self, range: Range<u64>) -> Result<Bytes, Fault> {
+        let strong = self.etag.clone().filter(|etag| !etag.starts_with("W/"));
+        let options =
+            GetOptions { range: Some(GetRange::Bounded(range)), if_match: strong, ..GetOptions::default() };
+        let failed = |e| match e {
+            object_store::Error::Precondition { .. } => Fault::Changed(None),
+            e => Fault::Failed(told(&e)),
+        };
+        let got = self.store.store.get_opts(&self.path, options).await.map_err(failed)?;
+        // Also of a server that does not know conditions.
+        if got.meta.size != self.length || got.meta.e_tag != self.etag {
+            return Err(Fault::Changed(Some(got.meta.size)));
+        }
+        got.bytes().await.map_err(failed)
     }
 }
 
@@ -119,6 +130,22 @@ fn told(error: &object_store::Error) -> String {
     secrets::without(&text)
 }
 
+/// The private runtime of this process: a forked child has none of its parent's threads.
+fn runtime() -> Arc<tokio::runtime::Runtime> {
+    static RUNTIME: Mutex<Option<(u32, Arc<tokio::runtime::Runtime>)>> = Mutex::new(None);
+    let mut held = RUNTIME.lock().expect("nobody panics with the lock");
+    let process = std::process::id();
+    if let Some((_, runtime)) = held.as_ref().filter(|(of, _)| *of == process) {
+        return runtime.clone();
+    }
+    let mut builder = tokio::runtime::Builder::new_multi_thread();
+    builder.worker_threads(2).enable_all().thread_name("batchwright-io");
+    let runtime = Arc::new(builder.build().expect("two threads can be started: rayon has started more"));
+    // The parent's cannot be shut down here.
+    held.replace((process, runtime.clone())).into_iter().for_each(std::mem::forget);
+    runtime
+}
+
 impl Store {
     /// Opens the bucket that a URL (without secrets) names, with the path inside of it. `options` override what the
     /// environment says (credentials, endpoint).
@@ -136,13 +163,7 @@ impl Store {
 
     /// Runs one request to its end on the private runtime; Err once the run is cancelled.
     fn wait<T>(&self, request: impl Future<Output = StoreResult<T>>) -> Result<StoreResult<T>> {
-        static RUNTIME: OnceLock<tokio::runtime::Runtime> = OnceLock::new();
-        let runtime = RUNTIME.get_or_init(|| {
-            let mut builder = tokio::runtime::Builder::new_multi_thread();
-            builder.worker_threads(2).enable_all().thread_name("batchwright-io");
-            builder.build().expect("two threads can be started: rayon has started more")
-        });
-        runtime.handle().block_on(async {
+        runtime().handle().block_on(async {
             let mut request = Box::pin(request);
             let begun = Instant::now();
             loop {

@@ -36,8 +36,10 @@ mod extents;
 mod decoded;
 mod types;
 mod stored;
+mod arrays;
 mod fingerprint;
 
+pub use arrays::{ArrayColumn, Arrays, Form, Gap, Sink};
 pub use columns::Columns;
 #[doc(hidden)]
 pub use columns::Way;

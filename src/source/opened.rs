@@ -122,6 +122,23 @@ impl Opened {
         Ok(Some(listed).filter(|listed| !listed.is_empty()))
     }
 
+    /// The bytes that hold some rows of a column chunk: its dictionary and those pages, or all of it where the file does not list them.
+    pub(super) fn ranges(
+        &self,
+        reader: &Reader,
+        row_group: usize,
+        leaf: usize,
+        rows: &Range<u64>,
+    ) -> Result<Vec<Range<u64>>> {
+        let (start, length) = self.metadata.metadata().row_group(row_group).column(leaf).byte_range();
+        let Some(pages) = self.index(reader, row_group, leaf)? else {
+            return Ok(vec![start..start + length]);
+        };
+        let from = pages.partition_point(|page| page.first_row <= rows.start).saturating_sub(1);
+        let to = pages.partition_point(|page| page.first_row < rows.end).max(from + 1);
+        Ok(vec![start..pages[0].bytes.start, pages[from].bytes.start..pages[to - 1].bytes.end])
+    }
+
     /// Batches of some columns of a row group through the arrow reader: only rows of `selection`, if given.
     pub fn batches(
         &self,
