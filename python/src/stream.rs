@@ -1,6 +1,7 @@
 //! A plan's rows, read in its order: batches as arrays of NumPy, and everything that is no number as Arrow.
 
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use arrow_array::cast::AsArray;
@@ -29,6 +30,8 @@ const TICK: Duration = Duration::from_millis(50);
 #[pyclass(frozen, module = "batchwright._core")]
 pub struct Stream {
     stream: Mutex<Option<stream::Stream>>,
+    /// Ends the requests that its threads wait for.
+    stop: Arc<AtomicBool>,
     columns: Vec<(String, Form)>,
     row_type: batchwright::kit::ids::RowType,
     memory: u64,
@@ -73,14 +76,15 @@ impl Stream {
             nulls,
             drop_last,
         };
-        let stream = long(py, move |engine| {
+        let (stream, stop) = long(py, move |engine| {
             let data = core.open_dataset(&data, Dataset::MEMORY, engine.progress())?;
-            stream::Stream::new(&dealer, &data, &options)
+            let stream = stream::Stream::new(&dealer, &data, &options)?;
+            Ok((stream, engine.progress().cancel_switch()))
         })?;
         let columns = stream.columns().columns().iter();
         let columns = columns.map(|column| (column.name.clone(), column.form.clone())).collect();
         let memory = stream.memory();
-        Ok(Stream { stream: Mutex::new(Some(stream)), columns, row_type, memory })
+        Ok(Stream { stream: Mutex::new(Some(stream)), stop, columns, row_type, memory })
     }
 
     /// (epoch, number of the first batch of the smallest size, rows, columns) of the next batch; None: the last epoch has ended.
@@ -144,7 +148,15 @@ impl Stream {
 
     /// Ends the threads. O(what they are at).
     fn close(&self, py: Python<'_>) {
+        self.stop.store(true, Ordering::Relaxed);
         py.detach(|| drop(self.stream.lock().ok().and_then(|mut stream| stream.take())));
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        // Its threads may wait for a server that another thread of Python is.
+        Python::attach(|py| self.close(py));
     }
 }
 

@@ -9,6 +9,7 @@ import harness
 import pytest
 
 PAGES = {
+    "reading": ("torch",),
     "torch": ("torch", "torchdata", "matplotlib"),
     "accelerate": ("torch", "accelerate"),
     "lightning": ("torch", "torchdata", "lightning"),

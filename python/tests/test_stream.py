@@ -291,7 +291,7 @@ def test_jax(plan, data):
             assert isinstance(batch["number"], jax.Array) and (np.asarray(batch["number"]) == plan.epoch(0).batch(i)).all()
         assert i == 27
     saved = batches.state_dict()
-    batches.load_state_dict({**saved, "step": 2, "unit": 4})
+    batches.load_state_dict({**saved, "epoch": 0, "step": 2, "unit": 4})
     assert (np.asarray(next(batches)["row"]) == plan.epoch(0).batch(2)).all()
     batches.close()
 

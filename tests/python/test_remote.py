@@ -1,18 +1,15 @@
 """The same rows from an object store give the same plan, and what goes wrong there is told. The stores are moto's S3 server
 and a small one of our own that can fail, both on this machine."""
-import hashlib
-import http.server
 import json
 import os
 import signal
 import subprocess
-import threading
 import time
-import urllib.parse
 from unittest import mock
 
 import pytest
 from conftest import FIXTURES
+from store import Store, tag
 
 
 @pytest.fixture(scope="module")
@@ -57,88 +54,6 @@ def test_a_missing_object_is_an_input_error(batchwright, bucket, tmp_path):
     if "this build cannot" in done.stderr:
         pytest.skip("this build has no object stores (feature `cloud`)")
     assert done.returncode == 3 and "none.parquet" in done.stderr, done.stderr
-
-
-class Store(http.server.ThreadingHTTPServer):
-    """As much of S3 as is read: HEAD, ranges and listings of objects in memory, and what may go wrong with each."""
-
-    daemon_threads = True
-
-    def __init__(self):
-        super().__init__(("127.0.0.1", 0), Answer)
-        self.objects = {}
-        self.refuse = 0  # that many requests are answered with 503
-        self.stall = False  # GET of an object gets no answer
-        self.heeds_conditions = True
-        self.swap = None  # (key, bytes): what the object is from the third GET on
-        self.gets = 0
-        self.asked = []
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-    def environment(self):
-        return {
-            "AWS_ENDPOINT": f"http://user:SECRET@127.0.0.1:{self.server_port}",
-            "AWS_ALLOW_HTTP": "true",
-            "AWS_SKIP_SIGNATURE": "true",
-            "AWS_REGION": "us-east-1",
-        }
-
-
-class Answer(http.server.BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def log_message(self, *_):
-        pass
-
-    def send(self, code, body=b"", **headers):
-        self.send_response(code)
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        if "Content_Length" not in headers:
-            self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(body)
-
-    def do_HEAD(self):
-        self.do_GET()
-
-    def do_GET(self):
-        store = self.server
-        url = urllib.parse.urlsplit(self.path)
-        query = urllib.parse.parse_qs(url.query)
-        key = urllib.parse.unquote(url.path).removeprefix("/bucket").lstrip("/")
-        store.asked.append((self.command, key, dict(self.headers)))
-        if store.refuse > 0:
-            store.refuse -= 1
-            return self.send(503)
-        if "list-type" in query:
-            prefix = query.get("prefix", [""])[0]
-            entry = "<Contents><Key>{}</Key><LastModified>2026-01-01T00:00:00.000Z</LastModified><ETag>{}</ETag><Size>{}</Size></Contents>"
-            found = "".join(entry.format(k, tag(v).replace('"', "&quot;"), len(v)) for k, v in sorted(store.objects.items()) if k.startswith(prefix))
-            return self.send(200, f"<ListBucketResult><IsTruncated>false</IsTruncated>{found}</ListBucketResult>".encode())
-        if key not in store.objects:
-            return self.send(404)
-        if self.command == "GET":
-            store.gets += 1
-            if store.swap and store.gets >= 3:
-                store.objects[store.swap[0]] = store.swap[1]
-            if store.stall:
-                time.sleep(600)
-        data = store.objects[key]
-        wanted = self.headers.get("If-Match")
-        if wanted and wanted != tag(data) and store.heeds_conditions:
-            return self.send(412)
-        headers = {"ETag": tag(data), "Last_Modified": "Thu, 01 Jan 2026 00:00:00 GMT"}
-        if self.command == "HEAD":
-            return self.send(200, Content_Length=str(len(data)), **headers)
-        first, last = (int(x) for x in self.headers["Range"].removeprefix("bytes=").split("-"))
-        part = data[first : last + 1]
-        self.send(206, part, Content_Range=f"bytes {first}-{first + len(part) - 1}/{len(data)}", **headers)
-
-
-def tag(data):
-    return '"' + hashlib.md5(data).hexdigest() + '"'
 
 
 @pytest.fixture
