@@ -7,6 +7,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::*;
 use arrow_buffer::OffsetBuffer;
 use arrow_schema::{DataType, Field, Schema};
+use batchwright::batches::locality::Order;
 use batchwright::config::{Config, Run};
 use batchwright::features::Transform;
 use batchwright::kit::progress::Progress;
@@ -563,5 +564,52 @@ fn a_key_that_is_no_number_any_more_is_named_with_its_file() {
         let error =
             dataset.select("k > 1", &Local::new(1, Progress::default()).unwrap()).unwrap_err().to_string();
         assert!(error.contains("k=none/a.parquet, where it is `none`"), "{error}");
+    }
+}
+
+#[test]
+fn every_setting_that_names_a_column_knows_the_nearest_name() {
+    let dir = tempfile::tempdir().unwrap();
+    let path = dir.path().join("data.parquet");
+    dataset(&path, |_| Some("a".into()));
+    let input = [path.to_str().unwrap().to_string()];
+    type Set = fn(&mut Config, String);
+    let mut settings: Vec<(&str, Set)> = vec![
+        ("features.columns", |c, name| c.features.columns = vec!["x".into(), name]),
+        ("features.columns", |c, name| c.features.encode = Some(name)),
+        ("source.id", |c, name| c.source.id = Some(name)),
+        ("source.label", |c, name| c.source.label = Some(name)),
+        ("strata.by", |c, name| c.strata.by = name),
+        ("strata.by", |c, name| c.strata.by = format!("modality,{name}")),
+        ("modalities.column", |c, name| {
+            c.modalities.estimator = EstimatorSpec::Column;
+            c.modalities.column = Some(name);
+        }),
+        ("locality.read", |c, name| {
+            c.locality.kind = Order::Local;
+            c.locality.read = vec!["x".into(), name];
+        }),
+    ];
+    if cfg!(feature = "polars") {
+        settings.push(("source.where", |c, name| c.source.filter = Some(format!("{name} = 'a'"))));
+        settings.push(("source.where", |c, name| c.source.filter = Some(format!("\"{name}\" = 'a'"))));
+    }
+    for (key, set) in settings {
+        let says = |name: &str| {
+            let mut config = config();
+            set(&mut config, name.into());
+            pipeline::estimate(&input, &config, &Run::default(), &Progress::default()).unwrap_err()
+        };
+        let error = says("texts");
+        assert!(
+            error.to_string().starts_with(key) && error.to_string().contains("no column `texts`"),
+            "{error}"
+        );
+        assert!(
+            error.help().contains("did you mean `text`? the columns are x, y, text"),
+            "{key}: {}",
+            error.help()
+        );
+        assert!(!says("price").help().contains("did you mean"), "{key}");
     }
 }

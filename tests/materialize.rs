@@ -8,6 +8,7 @@ use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float32Type, Int32Type, Int64Type};
 use arrow_array::*;
+use arrow_ipc::reader::FileReader;
 use arrow_schema::DataType;
 use arrow_select::concat::concat_batches;
 use arrow_select::take::take_record_batch;
@@ -15,7 +16,7 @@ use batchwright::config::{Config, Run};
 use batchwright::kit::ids::NONE;
 use batchwright::kit::progress::Progress;
 use batchwright::kit::rng;
-use batchwright::pipeline::materialize::{self, Params, With};
+use batchwright::pipeline::materialize::{self, Format, Params, With};
 use batchwright::pipeline::{self};
 use batchwright::plan::Plan;
 use parquet::arrow::ArrowWriter;
@@ -297,4 +298,193 @@ fn what_cannot_be_copied_is_named() {
     says(&Params::default(), Run::default(), &["made from other data", "b.parquet has other contents"]);
     world.write("data/b.parquet", &rows(701, ROWS));
     says(&Params::default(), Run::default(), &["made from other data"]);
+}
+
+/// The record batches of all Arrow files in order, and what the first file says of itself.
+fn read_arrow(dir: &Path) -> (Vec<RecordBatch>, std::collections::BTreeMap<String, String>) {
+    let mut names: Vec<PathBuf> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().path()).collect();
+    names.sort();
+    let readers = names.iter().map(|name| FileReader::try_new(File::open(name).unwrap(), None).unwrap());
+    let readers: Vec<_> = readers.collect();
+    let said = readers[0].schema().metadata().iter().map(|(k, v)| (k.clone(), v.clone())).collect();
+    (readers.into_iter().flatten().map(Result::unwrap).collect(), said)
+}
+
+#[test]
+fn an_arrow_copy_has_the_rows_and_batches_of_a_parquet_copy() {
+    let world = World::new(|_| {});
+    let params = Params { file_bytes: 40_000, with: With::ALL.to_vec(), ..Params::default() };
+    let parquet = world.copy("parquet", &params, Run::default()).unwrap();
+    let params = Params { format: Format::Arrow, plan: Some(world.path("a.plan")), ..params };
+    let arrow = world.copy("arrow", &params, Run { threads: 1, ..Run::default() }).unwrap();
+    assert_eq!((arrow.rows, arrow.files, &arrow.added), (parquet.rows, parquet.files, &parquet.added));
+    assert!(arrow.no_plan.unwrap().contains("Parquet") && !world.path("a.plan").exists());
+
+    let (want, groups) = read(&world.path("parquet"));
+    let (found, said) = read_arrow(&world.path("arrow"));
+    assert_eq!(found.iter().map(RecordBatch::num_rows).collect::<Vec<_>>(), groups);
+    let mut at = 0;
+    for batch in found {
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            let want = want.column_by_name(field.name()).unwrap().slice(at, batch.num_rows());
+            assert_eq!(column.data_type(), want.data_type(), "{}", field.name());
+            assert_eq!(column.to_data(), want.to_data(), "{}", field.name());
+        }
+        at += batch.num_rows();
+    }
+    assert_eq!(at as u64, parquet.rows);
+    let plan = world.plan("plan").manifest().plan.clone();
+    assert_eq!((&said["batchwright.plan"], said["batchwright.epoch"].as_str()), (&plan, "0"));
+
+    // Through working files, on other threads: dictionaries and texts come together otherwise.
+    let small = Run { threads: 5, memory: 250_000, ..Run::default() };
+    world.copy("again", &params, small).unwrap();
+    assert_eq!(bytes(&world.path("arrow")), bytes(&world.path("again")));
+
+    // One kind of copy replaces another.
+    let force = Run { force: true, ..Run::default() };
+    world.copy("again", &Params { format: Format::Parquet, ..params }, force).unwrap();
+    assert!(fs::read_dir(world.path("again")).unwrap().count() as u64 == parquet.files);
+}
+
+/// dtype, shape and bytes of an array, by the format's own description (NEP 1).
+fn array(path: &Path) -> (String, Vec<usize>, Vec<u8>) {
+    let all = fs::read(path).unwrap();
+    assert_eq!(&all[..8], b"\x93NUMPY\x01\x00");
+    let begin = 10 + usize::from(u16::from_le_bytes([all[8], all[9]]));
+    assert!(begin.is_multiple_of(64) && all[begin - 1] == b'\n');
+    let said = std::str::from_utf8(&all[10..begin]).unwrap();
+    let between =
+        |from: &str, to: &str| said.split_once(from).unwrap().1.split_once(to).unwrap().0.to_string();
+    assert_eq!(between("'fortran_order': ", ","), "False");
+    let shape = between("(", ")").split(',').filter_map(|n| n.trim().parse().ok()).collect();
+    (between("'descr': '", "'"), shape, all[begin..].to_vec())
+}
+
+#[test]
+fn arrays_hold_the_rows_of_the_copy() {
+    let world = World::new(|c| c.batches.holdout = 0.1);
+    let columns = ["views", "points", "batch"].map(String::from).to_vec();
+    let params = Params { file_bytes: 40_000, columns, with: vec![With::Stratum], ..Params::default() };
+    let parquet = world.copy("parquet", &params, Run::default()).unwrap();
+    let params = Params { format: Format::Npy, plan: Some(world.path("n.plan")), ..params };
+    let npy = world.copy("npy", &params, Run { threads: 1, ..Run::default() }).unwrap();
+    let rows = parquet.rows as usize;
+    assert_eq!((npy.rows as usize, &npy.added), (rows, &parquet.added));
+    assert!(npy.no_plan.unwrap().contains("Parquet") && !world.path("n.plan").exists());
+    let names: Vec<PathBuf> = bytes(&world.path("npy")).into_iter().map(|f| f.0).collect();
+    let all =
+        ["batch", "batch_plan", "copy.json", "points", "row", "stratum", "views.bytes", "views.offsets"];
+    let all =
+        all.map(|name| PathBuf::from(if name == "copy.json" { name.into() } else { format!("{name}.npy") }));
+    assert_eq!(names, all);
+    assert_eq!(npy.files as usize, names.len());
+
+    let (want, _) = read(&world.path("parquet"));
+    let of = |name: &str| array(&world.path(&format!("npy/{name}.npy")));
+    let (dtype, shape, numbers) = of("points");
+    assert_eq!((dtype.as_str(), shape), ("<f4", vec![rows, 3]));
+    let points = want.column_by_name("points").unwrap().as_list::<i32>().values().clone();
+    let points = points.as_primitive::<Float32Type>().values().iter().flat_map(|x| x.to_le_bytes());
+    assert!(points.eq(numbers));
+    for (name, kind) in [("batch", "<u8"), ("batch_plan", "<i8"), ("row", "<i8"), ("stratum", "<i8")] {
+        let (dtype, shape, numbers) = of(name);
+        assert_eq!((dtype.as_str(), shape), (kind, vec![rows]), "{name}");
+        let wide = arrow_cast::cast(want.column_by_name(name).unwrap(), &DataType::Int64).unwrap();
+        let wide = wide.as_primitive::<Int64Type>().values().iter().flat_map(|x| x.to_le_bytes());
+        assert!(wide.eq(numbers), "{name}");
+    }
+    let (offsets, texts) = (of("views.offsets"), of("views.bytes"));
+    assert_eq!((offsets.0.as_str(), offsets.1, texts.0.as_str()), ("<i8", vec![rows + 1], "|u1"));
+    let ends: Vec<usize> = offsets.2.as_chunks().0.iter().map(|&o| i64::from_le_bytes(o) as usize).collect();
+    assert_eq!((ends[0], *ends.last().unwrap()), (0, texts.2.len()));
+    assert_eq!(texts.1, [texts.2.len()]);
+    for (i, text) in want.column_by_name("views").unwrap().as_string_view().iter().enumerate() {
+        assert_eq!(&texts.2[ends[i]..ends[i + 1]], text.unwrap().as_bytes(), "row {i}");
+    }
+
+    let small = Run { threads: 5, memory: 250_000, ..Run::default() };
+    world.copy("again", &params, small).unwrap();
+    assert_eq!(bytes(&world.path("npy")), bytes(&world.path("again")));
+    // Replaced where it is a copy; what somebody put beside the arrays is not one.
+    let force = Run { force: true, ..Run::default() };
+    world.copy("again", &params, force.clone()).unwrap();
+    fs::write(world.path("again/mine.npy"), "mine").unwrap();
+    let error = world.copy("again", &params, force).unwrap_err();
+    assert!(error.to_string().contains("mine.npy"), "{error}");
+}
+
+#[test]
+fn what_no_array_holds_is_refused_by_name() {
+    let world = World::new(|_| {});
+    let says = |columns: &[&str], words: &[&str]| {
+        let columns = columns.iter().map(|c| c.to_string()).collect();
+        let params = Params { format: Format::Npy, columns, ..Params::default() };
+        let error = world.copy("out", &params, Run::default()).unwrap_err();
+        let text = format!("{error} {}", error.help());
+        let both = [words, &["--columns", "--format arrow"]].concat();
+        assert!(both.iter().all(|word| text.contains(word)), "{text}");
+        assert!(!world.path("out").exists());
+    };
+    says(&[], &["`words`", "`decimals`", "`times`", "`structs`"]);
+    // Rows 0, 5, .. of the first file have none.
+    says(&["points", "odd"], &["a.parquet, column `odd`, row", "is null"]);
+    says(&["kinds"], &["column `kinds`", "is null"]);
+
+    // Lists of another length, and a null in one.
+    let list = |odd: Option<Vec<Option<f32>>>| {
+        let batch = rows(0, 700);
+        let lists = (0..700).map(|i| Some(if i == 123 { odd.clone().unwrap() } else { vec![Some(1.0); 3] }));
+        let lists = Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(lists)) as ArrayRef;
+        let mut columns: Vec<(String, ArrayRef, bool)> = Vec::new();
+        for (field, column) in batch.schema().fields().iter().zip(batch.columns()) {
+            columns.push((field.name().clone(), column.clone(), field.is_nullable()));
+        }
+        columns.push(("lists".into(), lists, true));
+        RecordBatch::try_from_iter_with_nullable(columns).unwrap()
+    };
+    for (odd, word) in [(vec![Some(1.0); 4], "has 4 numbers"), (vec![Some(1.0), None, None], "a null among")]
+    {
+        let world = World::new(|_| {});
+        fs::remove_file(world.path("data/b.parquet")).unwrap();
+        world.write("data/a.parquet", &list(Some(odd)));
+        let mut config = Config::default();
+        config.features.columns = vec!["points".into()];
+        config.modalities.resolution = 400;
+        let run = Run { out: world.path("plan"), force: true, ..Run::default() };
+        pipeline::plan(&world.data(), &config, &run, &Progress::default()).unwrap();
+        let columns = vec!["lists".to_string()];
+        let params = Params { format: Format::Npy, columns, ..Params::default() };
+        let error = world.copy("out", &params, Run::default()).unwrap_err().to_string();
+        assert!(error.contains("row 123") && error.contains("`lists`") && error.contains(word), "{error}");
+    }
+}
+
+#[test]
+fn only_the_order_is_a_list_of_rows() {
+    let world = World::new(|c| c.batches.holdout = 0.1);
+    let list = |epoch: u32, data: &[String], force: bool| {
+        let run = Run { out: world.path("orders"), force, ..Run::default() };
+        let params = Params { epoch, ..Params::default() };
+        materialize::list(&world.path("plan"), data, &params, &run, &Progress::default())
+    };
+    for (epoch, data) in [(0, world.data()), (1, vec![])] {
+        let done = list(epoch, &data, false).unwrap();
+        let (dtype, shape, bytes) = array(&materialize::list_path(&world.path("orders"), epoch));
+        let rows: Vec<u64> = bytes.as_chunks().0.iter().map(|&row| i64::from_le_bytes(row) as u64).collect();
+        assert_eq!(rows, world.order(epoch).concat());
+        assert_eq!((dtype.as_str(), shape, done.rows), ("<i8", vec![rows.len()], rows.len() as u64));
+        assert_eq!((done.left_out, done.batches as usize), (ROWS - done.rows, world.order(epoch).len()));
+        assert_eq!(done.bytes, 128 + 8 * done.rows);
+    }
+    assert!(list(0, &[], false).unwrap_err().help().contains("--force"));
+    list(0, &[], true).unwrap();
+    // Of other data, or in the plan: nothing is left behind.
+    world.write("data/b.parquet", &rows(701, ROWS));
+    assert!(list(2, &world.data(), false).unwrap_err().to_string().contains("made from other data"));
+    assert_eq!(fs::read_dir(world.path("orders")).unwrap().count(), 2);
+    let run = Run { out: world.path("plan/orders"), ..Run::default() };
+    let error = materialize::list(&world.path("plan"), &[], &Params::default(), &run, &Progress::default());
+    assert!(error.unwrap_err().to_string().contains("which this run reads"));
+    assert!(!world.path("plan/orders").exists());
 }

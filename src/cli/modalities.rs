@@ -46,17 +46,12 @@ fn describe(c: &Counted, look: Look) -> Text {
     let count =
         super::plan::modality_count(c.modalities, c.confidence, c.interval, c.clear, &c.estimator, c.counted);
     let mut lines = style::listed("modalities", count);
-    lines.extend([
-        line(
-            "sample",
-            format!(
-                "{}, blocks of {}",
-                style::plural(c.sample_rows, "row"),
-                style::count(c.resolution.into())
-            ),
-        ),
-        line("time", style::seconds(c.seconds)),
-    ]);
+    lines.extend([line(
+        "sample",
+        format!("{}, blocks of {}", style::plural(c.sample_rows, "row"), style::count(c.resolution.into())),
+    )]);
+    lines.extend(c.columns.iter().cloned());
+    lines.push(line("time", style::seconds(c.seconds)));
     let plain = |v: &serde_json::Value| match v {
         serde_json::Value::String(text) => text.clone(),
         serde_json::Value::Number(n) if n.is_f64() => format!("{:.4}", n.as_f64().unwrap_or(f64::NAN)),
@@ -97,10 +92,10 @@ fn describe(c: &Counted, look: Look) -> Text {
 fn side_by_side(c: &Comparison, look: Look) -> Text {
     let line = |name: &str, text: String| (name.to_string(), text);
     let sample = style::plural(c.sample_rows, "row");
-    let lines = [
-        line("sample", format!("{sample}, blocks of {}", style::count(c.resolution.into()))),
-        line("time", style::seconds(c.seconds)),
-    ];
+    let mut lines =
+        vec![line("sample", format!("{sample}, blocks of {}", style::count(c.resolution.into())))];
+    lines.extend(c.columns.iter().cloned());
+    lines.push(line("time", style::seconds(c.seconds)));
     let agreement = format!("like {}", c.default);
     let head = ["estimator", "M", "likely", "confidence", "largest", &agreement, "time", "clear?"];
     let row = |e: &Compared| {
@@ -161,13 +156,23 @@ mod tests {
             counted: true,
             resolution: 10_000,
             sample_rows: 50_000,
+            columns: vec![("features".into(), "`e`".into()), ("  not taken".into(), "`t` (text)".into())],
             sizes: (0..25).map(|i| 100 - i).collect(),
             curve: vec![(3, "p=32 k=64 tau=1.4 R".into(), 1.25)],
             ..Counted::default()
         };
         let text = describe(&counted, Look::plain());
-        for expected in ["likely 2 to 4", "no clear number", "50,000 rows", "and 5 more", "1.2500  p=32 k=64"]
-        {
+        for expected in [
+            "features",
+            "`e`",
+            "  not taken",
+            "`t` (text)",
+            "likely 2 to 4",
+            "no clear number",
+            "50,000 rows",
+            "and 5 more",
+            "1.2500  p=32 k=64",
+        ] {
             assert!(text.contains(expected), "no `{expected}` in\n{text}");
         }
     }

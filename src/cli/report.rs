@@ -43,7 +43,7 @@ pub fn run(flags: Flags, quiet: bool) -> Result<Text> {
     let drift = flags.drift.as_deref().map(|path| read_drift(path, &plan.manifest().plan)).transpose()?;
     let out = &flags.out;
     let replace = match flags.force {
-        true => Replace::Any { own: |_| false },
+        true => Replace::Any { own: &|_| false },
         false => {
             let is = |text: &str| text.starts_with(report::BEGIN);
             Replace::Own { kind: "a batchwright report", is, force: true }

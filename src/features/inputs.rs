@@ -97,11 +97,7 @@ impl Inputs {
 fn named_columns<'a>(names: &[String], columns: &'a [Column]) -> Result<Vec<&'a Column>> {
     let mut chosen: Vec<&Column> = Vec::new();
     for name in names {
-        let column = columns.iter().find(|c| c.name == *name).ok_or_else(|| {
-            let all = list(columns.iter());
-            Error::config(KEY, format!("there is no column `{name}`"), format!("the dataset has {all}"))
-        })?;
-        column.agreed()?;
+        let column = Column::named(columns, name, KEY)?;
         if column.kind == Kind::Other {
             let reason = format!("column `{name}` is of type {}, which cannot be a feature", column.stored);
             return Err(Error::config(KEY, reason, remedy(&column.stored)));

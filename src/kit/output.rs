@@ -17,14 +17,14 @@ use super::error::{Error, Result};
 
 /// What may be replaced where an output goes.
 #[derive(Clone, Copy)]
-pub enum Replace {
+pub enum Replace<'a> {
     /// A file that is recognised by its text as an earlier one of the same kind, such as "a batchwright report"; `force`:
     /// --force would allow any.
     Own { kind: &'static str, is: fn(&str) -> bool, force: bool },
     /// Nothing; --force would allow it.
     Nothing,
     /// Any file, and a directory that holds only files with such names: --force.
-    Any { own: fn(&str) -> bool },
+    Any { own: &'a dyn Fn(&str) -> bool },
 }
 
 /// An output in the making; dropped without [`Output::commit`], it leaves nothing behind.
@@ -108,12 +108,12 @@ impl Output {
     ///
     /// # Errors
     /// If there is something that must be kept, or the place cannot be written to. Nothing has been touched then.
-    pub fn file(setting: &str, out: &Path, replace: Replace, keep: &[PathBuf]) -> Result<Output> {
+    pub fn file(setting: &str, out: &Path, replace: Replace<'_>, keep: &[PathBuf]) -> Result<Output> {
         Output::begin(setting, out, false, replace, keep)
     }
 
     /// The same for a directory.
-    pub fn directory(setting: &str, out: &Path, replace: Replace, keep: &[PathBuf]) -> Result<Output> {
+    pub fn directory(setting: &str, out: &Path, replace: Replace<'_>, keep: &[PathBuf]) -> Result<Output> {
         Output::begin(setting, out, true, replace, keep)
     }
 
@@ -121,7 +121,7 @@ impl Output {
         setting: &str,
         out: &Path,
         directory: bool,
-        replace: Replace,
+        replace: Replace<'_>,
         keep: &[PathBuf],
     ) -> Result<Output> {
         // A link stays a link: what it points to is replaced.
@@ -239,7 +239,7 @@ fn check_kept(setting: &str, out: &Path, keep: &[PathBuf]) -> Result<()> {
 
 const FORCE: &str = "choose another name, or --force to replace it";
 
-fn check_replaceable(setting: &str, out: &Path, directory: bool, replace: Replace) -> Result<()> {
+fn check_replaceable(setting: &str, out: &Path, directory: bool, replace: Replace<'_>) -> Result<()> {
     let refuse = |reason: String, help: &str| Err(Error::config(setting, reason, help));
     let name = out.display();
     let Ok(about) = fs::metadata(out) else { return Ok(()) };

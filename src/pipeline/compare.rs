@@ -71,6 +71,7 @@ pub fn compare(inputs: &[String], config: &Config, run: &Run, progress: &Progres
             default: EstimatorSpec::default().name().into(),
             resolution: config.modalities.resolution,
             sample_rows: prepared.sample.rows.len() as u64,
+            columns: roles.told,
             estimators,
             seconds: start.elapsed().as_secs_f64(),
         })

@@ -55,7 +55,7 @@ pub fn write(
         let help = "name the column with --encode, and the model with --encoder";
         return Err(Error::config("features.encode", "there is no column to encode", help));
     }
-    let replace = if run.force { Replace::Any { own: |_| false } } else { Replace::Nothing };
+    let replace = if run.force { Replace::Any { own: &|_| false } } else { Replace::Nothing };
     let output = Output::file("--out", out, replace, &local_files(inputs)?)?;
     run.scope(progress, |engine| {
         let dataset = config.open(inputs, run.memory, progress)?;

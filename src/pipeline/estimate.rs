@@ -175,7 +175,8 @@ fn sums(columns: &Columns, counts: &Counts, threads: &Threads, rows: u64) -> (u6
     let cell = 8 * dims.min(gain::WIDTH as u64) + 160;
     let waiting = threads.waiting;
     let mut running = occurring(counts.modalities, waiting, rows) * moments;
-    running += occurring(counts.cells, waiting, rows) * cell;
+    // Each row is in one partial result and in one cell of it, and merging moves cells.
+    running += (counts.cells * waiting).min(rows) * cell;
     // Shares, tallies, and the reference's covariances.
     running += waiting * (16 * dims + (256 << 10)) + occurring(counts.strata, waiting, rows) * 160;
     let lists = columns.listed.iter().map(|&v| occurring(counts.modalities * v.max(2), waiting, rows) * 32);
@@ -183,7 +184,9 @@ fn sums(columns: &Columns, counts: &Counts, threads: &Threads, rows: u64) -> (u6
     // Of all rows and of each modality: moments, quantiles, centres; lists of values.
     let groups = counts.modalities + 1;
     let profile = columns.listed.iter().map(|&v| groups * v.min(32) + v.min(256)).sum::<u64>() * PROFILED;
-    let after = groups * moments + counts.cells * cell * 3 + profile;
+    // The classes of all rows and of one group are added up while the gain is told.
+    let after =
+        groups * moments + (counts.cells + 2 * counts.cells.min(gain::CLASSES as u64 + 1)) * cell + profile;
     (running, after)
 }
 
@@ -327,7 +330,8 @@ pub fn refuse_check(dataset: &Dataset, plan: &Plan, run: &Run, threads: usize) -
     }
 }
 
-/// An upper bound of the memory of a check: the plan's tables, the bytes that are hashed, one pass over what is new.
+/// An upper bound of the memory of a check: the plan's tables, the bytes that are hashed, one pass over what is new. All
+/// rows may be new: that is known only when they have been compared.
 fn of_check(dataset: &Dataset, plan: &Plan, inputs: &Inputs, threads: usize) -> Result<u64> {
     let (manifest, config) = (plan.manifest(), plan.config()?);
     let rows = dataset.rows();
@@ -347,9 +351,9 @@ fn of_check(dataset: &Dataset, plan: &Plan, inputs: &Inputs, threads: usize) -> 
     let (running, after) = sums(&columns, &counts, &threads, rows);
     let row = 8 * columns.dims + 4 * columns.dims.min(128) + 200 + 2 * columns.table;
     let hashing = threads.sample * (THREAD + columns.held);
-    let pass =
-        threads.pass * (threads.part * row + columns.pages + THREAD) + columns.dictionaries + running + after;
-    Ok(BASE + columns.footers + of_tables(plan) + hashing.max(pass))
+    let reading = threads.pass * (threads.part * row + columns.pages + THREAD) + columns.dictionaries;
+    let phases = [hashing, reading + running, after];
+    Ok(BASE + columns.footers + of_tables(plan) + phases.into_iter().max().unwrap_or(0))
 }
 
 /// Whether a column holds one plain value a row.

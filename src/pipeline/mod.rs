@@ -201,6 +201,7 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
             counted: config.modalities.counted(),
             resolution: config.modalities.resolution,
             sample_rows: prepared.sample.rows.len() as u64,
+            columns: roles.told,
             sizes,
             details: fit.details,
             curve: fit.curve.into_iter().map(|c| (c.k, c.criterion, c.value)).collect(),

@@ -87,6 +87,8 @@ pub struct Counted {
     pub counted: bool,
     pub resolution: u32,
     pub sample_rows: u64,
+    /// As in [`Summary`].
+    pub columns: Vec<(String, String)>,
     /// Sample rows of every modality, descending.
     pub sizes: Vec<u64>,
     pub details: serde_json::Map<String, serde_json::Value>,
@@ -102,6 +104,8 @@ pub struct Comparison {
     pub default: String,
     pub resolution: u32,
     pub sample_rows: u64,
+    /// As in [`Summary`].
+    pub columns: Vec<(String, String)>,
     pub estimators: Vec<Compared>,
     pub seconds: f64,
 }

@@ -280,7 +280,7 @@ fn places(modalities: u32, latent: usize, separation: f64, seed: u64) -> Vec<f64
 /// no half of it under that name. `threads` = 0: one per core. Memory: about 1 GiB, or 3 row groups if that is more.
 pub fn write(params: &Params, out: &Path, force: bool, threads: usize, progress: &Progress) -> Result<u64> {
     let mixture = Mixture::new(params)?;
-    let replace = if force { Replace::Any { own: is_part } } else { Replace::Nothing };
+    let replace = if force { Replace::Any { own: &is_part } } else { Replace::Nothing };
     let begin = if params.files > 1 { Output::directory } else { Output::file };
     let output = begin("--out", out, replace, &[])?;
     Local::scope(threads, progress, |engine| {

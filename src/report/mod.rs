@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::kit::error::Result;
 use crate::kit::text::{self, clean};
+use crate::pipeline::check::{Answer, Diagnosis, Finding};
 use crate::plan::Plan;
 
 pub mod composition;
@@ -35,8 +36,7 @@ pub struct Input<'a> {
 /// names.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Drift {
-    /// "holds", "drifted" or "cannot-tell".
-    pub answer: String,
+    pub answer: Answer,
     pub plan_id: String,
     /// Rows whose distribution was compared with the plan's.
     #[serde(default)]
@@ -48,28 +48,6 @@ pub struct Drift {
     pub findings: Vec<Finding>,
     #[serde(default)]
     pub modalities: Vec<ThenAndNow>,
-}
-
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Diagnosis {
-    pub text: String,
-}
-
-/// One thing that was looked at.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default)]
-pub struct Finding {
-    pub id: String,
-    /// The column or file it is about; may be empty.
-    pub subject: String,
-    pub answer: String,
-    pub message: String,
-    /// How `effect` is computed.
-    pub formula: String,
-    pub effect: Option<f64>,
-    pub interval: Option<(f64, f64)>,
-    pub threshold: Option<f64>,
-    pub p: Option<f64>,
 }
 
 /// The share of a modality in the plan and among the rows that were compared.
@@ -176,7 +154,7 @@ mod tests {
     #[test]
     fn equal_plans_give_equal_pages() {
         let page = || {
-            let (plan, drift) = (v1(), Drift { answer: "</script>".into(), ..Drift::default() });
+            let (plan, drift) = (v1(), Drift { plan_id: "</script>".into(), ..Drift::default() });
             let command = Some("batchwright plan '<x>'".into());
             render(&Input { plan: &plan, drift: Some(drift), command }).unwrap()
         };

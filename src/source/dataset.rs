@@ -20,10 +20,7 @@ use super::{Column, File, RowGroup};
 use crate::format::manifest::FileState;
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
-use crate::kit::{secrets, text};
-
-/// Column names listed in an error message.
-const LISTED: usize = 50;
+use crate::kit::secrets;
 /// Every page may take this much: sixty times what most writers put into one.
 const LEAST: u64 = 64 << 20;
 
@@ -255,18 +252,9 @@ impl Dataset {
         &self.inner.columns
     }
 
-    /// The column `name`; `role` is the setting that asked for it, for the message when there is none. Err as well if
-    /// files disagree about it.
+    /// The column `name`, which the setting `role` asked for: [`Column::named`].
     pub fn column(&self, name: &str, role: &str) -> Result<&Column> {
-        let column = self.columns().iter().find(|c| c.name == name).ok_or_else(|| {
-            let hint = self.near_name(name).map_or(String::new(), |near| format!("did you mean `{near}`? "));
-            let names: Vec<&str> = self.columns().iter().take(LISTED).map(|c| c.name.as_str()).collect();
-            let more = if self.columns().len() > LISTED { ", ..." } else { "" };
-            let help = format!("{hint}the columns are {}{more}", names.join(", "));
-            Error::config(role, format!("there is no column `{name}`"), help)
-        })?;
-        column.agreed()?;
-        Ok(column)
+        Column::named(self.columns(), name, role)
     }
 
     /// Columns in which a whole number was read that became another one: beyond 2^53 in columns of plain numbers, beyond
@@ -317,11 +305,6 @@ impl Dataset {
     /// Whether any of the files is read over a network.
     pub fn is_remote(&self) -> bool {
         self.inner.opened.iter().any(|file| file.blob.is_remote())
-    }
-
-    /// The column whose name is most like `name`, if any is like it at all.
-    pub fn near_name(&self, name: &str) -> Option<&str> {
-        text::nearest(name, self.columns().iter().map(|c| c.name.as_str()))
     }
 
     /// O(log row groups). `row` must be below [`Dataset::rows`].

@@ -120,10 +120,10 @@ impl Dataset {
         for name in &names {
             let column = self.column(name, KEY).map_err(|error| {
                 // In SQL, double quotes are those of names.
-                if !condition.contains(&format!("\"{name}\"")) {
+                if matches!(error, Error::Input { .. }) || !condition.contains(&format!("\"{name}\"")) {
                     return error;
                 }
-                let help = format!("texts stand in single quotes: '{name}'");
+                let help = format!("texts stand in single quotes: '{name}'; {}", error.help());
                 Error::config(KEY, format!("there is no column `{name}`"), help)
             })?;
             if matches!(column.kind, super::Kind::Vector { .. } | super::Kind::Other) {

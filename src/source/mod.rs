@@ -60,6 +60,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::kit::error::{Error, Result};
 use crate::kit::matrix::Matrix;
+use crate::kit::text;
+
+/// Column names listed in an error message.
+const LISTED: usize = 50;
 
 /// What of the dataset is read beside the features.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -148,6 +152,22 @@ pub struct Differs {
 impl Column {
     pub fn new(name: impl Into<String>, kind: Kind) -> Column {
         Column { name: name.into(), kind, stored: String::new(), origin: Origin::Data, differs: None }
+    }
+
+    /// The column `name` of these; `role` is the setting that asked for it, for the message, which names the column most like
+    /// it when there is none. Err as well if files disagree about it.
+    pub fn named<'a>(columns: &'a [Column], name: &str, role: &str) -> Result<&'a Column> {
+        let names = || columns.iter().map(|c| c.name.as_str());
+        let Some(column) = columns.iter().find(|c| c.name == name) else {
+            let near = text::nearest(name, names());
+            let hint = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+            let more = if columns.len() > LISTED { ", ..." } else { "" };
+            let listed: Vec<&str> = names().take(LISTED).collect();
+            let help = format!("{hint}the columns are {}{more}", listed.join(", "));
+            return Err(Error::config(role, format!("there is no column `{name}`"), help));
+        };
+        column.agreed()?;
+        Ok(column)
     }
 
     /// Err if files disagree about the column.

@@ -236,22 +236,22 @@ impl GainSums {
     /// Share of the variance of v between groups, in [0, 1]; `group_of_stratum[h]` is the group of stratum h as it was
     /// numbered in the pass, [`NONE`] if it is gone: the identity asks about the strata themselves. 0 where v does not vary (no rows, one class).
     pub fn share(&self, group_of_stratum: &[u32]) -> f64 {
-        let mut groups: BTreeMap<u32, BTreeMap<u32, Cell>> = BTreeMap::new();
-        let mut all: BTreeMap<u32, Cell> = BTreeMap::new();
-        for (&(stratum, class), cell) in &self.cells {
-            // Rows of no group are all held out.
-            let Some(&group) = group_of_stratum.get(stratum as usize).filter(|&&group| group != NONE) else {
-                continue;
-            };
-            groups.entry(group).or_default().entry(class).or_default().add(cell.rows, &cell.sum);
-            all.entry(class).or_default().add(cell.rows, &cell.sum);
+        let mut groups: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (stratum, &group) in (0..).zip(group_of_stratum) {
+            groups.entry(group).or_default().push(stratum);
         }
+        // Rows of no group are all held out.
+        groups.remove(&NONE);
+        let mut strata = groups.values().flatten().copied().collect::<Vec<u32>>();
+        strata.sort_unstable();
+        let all = self.classes_of(&strata);
         let n = all.values().map(|c| c.rows).sum::<u64>() as f64;
         let (_, of_mean) = self.rows_and_mean(&all);
-        let between: f64 = groups
-            .values()
+        // One group after the other: together they would be the cells once more.
+        let between: f64 = (groups.values().map(|strata| self.classes_of(strata)))
+            .filter(|group| !group.is_empty())
             .map(|group| {
-                let (rows, square) = self.rows_and_mean(group);
+                let (rows, square) = self.rows_and_mean(&group);
                 rows / n * square
             })
             .sum();
@@ -262,6 +262,17 @@ impl GainSums {
         let variance = mean_of - of_mean;
         // Below this the variance is what rounding left of it.
         if variance > 1e-12 * mean_of { ((between - of_mean) / variance).clamp(0.0, 1.0) } else { 0.0 }
+    }
+
+    /// The cells of these strata together, by class.
+    fn classes_of(&self, strata: &[u32]) -> BTreeMap<u32, Cell> {
+        let mut classes: BTreeMap<u32, Cell> = BTreeMap::new();
+        for &stratum in strata {
+            for (&(_, class), cell) in self.cells.range((stratum, 0)..=(stratum, u32::MAX)) {
+                classes.entry(class).or_default().add(cell.rows, &cell.sum);
+            }
+        }
+        classes
     }
 
     /// Rows of a group and |mean v|^2 over it.

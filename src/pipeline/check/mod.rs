@@ -13,6 +13,7 @@
 pub mod coverage;
 mod measure;
 mod judge;
+mod settings;
 
 use std::path::Path;
 use std::time::Instant;
@@ -325,7 +326,9 @@ pub fn compare(
     let (whole, how) = match limits.quick {
         true => (Ok(()), "seal of plan.json, size and footer of every file of the plan"),
         false => (
-            plan.verify().and_then(|()| plan.check_contradictions()),
+            plan.verify()
+                .and_then(|()| plan.check_contradictions())
+                .and_then(|()| settings::contradictions(plan)),
             "seal of plan.json, BLAKE3 of every file of the plan, and what they say of each other",
         ),
     };
