@@ -90,6 +90,10 @@ class Plan:
         """Batch sizes to choose from, ascending; all are multiples of the first."""
 
     @property
+    def chunk(self) -> int:
+        """Neighbouring rows that come into a batch together; 1: batches are dealt row by row. See docs/composition.md."""
+
+    @property
     def epochs(self) -> int:
         """Epochs that were written. Any other is computed: see `epoch`."""
 

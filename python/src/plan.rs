@@ -209,6 +209,12 @@ impl Plan {
         Ok(sizes)
     }
 
+    /// Neighbouring rows that come into a batch together; 1: batches are dealt row by row. See docs/composition.md.
+    #[getter]
+    fn chunk(&self) -> Result<u64> {
+        Ok(self.core()?.config()?.chunk())
+    }
+
     /// Epochs that were written. Any other is computed: see `epoch`.
     #[getter]
     fn epochs(&self) -> Result<u32> {

@@ -227,6 +227,12 @@ impl Params {
         Ok(())
     }
 
+    /// The smallest of the sizes that are given, if one is.
+    pub fn smallest(&self) -> Option<u64> {
+        let listed: &[u64] = if let Candidates::List(list) = &self.candidates { list } else { &[] };
+        self.with_fixed(listed).into_iter().min()
+    }
+
     fn with_fixed(&self, list: &[u64]) -> Vec<u64> {
         let fixed = if let Size::Fixed(size) = self.size { Some(size) } else { None };
         list.iter().copied().chain(fixed).collect()

@@ -9,6 +9,8 @@
 //! 4. inside the batch, rows are laid out along a Sobol sequence (Sobol 1967), so that equal slices (micro-batches, ranks)
 //!    and strides of it are stratified too.
 //!
+//! With chunks ([`chunks`](crate::batches::chunks)) batches take every nb-th run of c rows of the list, and keep those together.
+//!
 //! Every row comes exactly once per epoch, and the count of each stratum in each batch differs from its share by less
 //! than 1. No state is kept between batches: any batch of any epoch is computed alone, on any thread, in
 //! O(batch size + strata). A batch of size kB is the union of k consecutive ones, so a training run can change the size
@@ -20,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batches::batch_size::gcd;
+use crate::batches::chunks::{Chunk, Cursor};
 use crate::batches::layout::Layout;
 use crate::batches::strata::tour;
 use crate::format::dendrogram::Merge;
@@ -51,6 +54,9 @@ pub struct Params {
     pub drop_last: bool,
     /// In [0, 1): part of the rows kept out of the batches, stratified.
     pub holdout: f64,
+    /// Neighbouring rows that come into a batch together: a divisor of the smallest batch size, or `"batch"`.
+    #[serde(skip_serializing_if = "Chunk::is_row")]
+    pub chunk: Chunk,
 }
 
 impl Default for Params {
@@ -62,6 +68,7 @@ impl Default for Params {
             shares: Vec::new(),
             drop_last: false,
             holdout: 0.0,
+            chunk: Chunk::default(),
         }
     }
 }
@@ -260,8 +267,9 @@ pub struct Deal<'a> {
     /// Whether that is every row once, and none has more than 2^32: draws are then numbers of 32 bits in the first pass,
     /// and their rows are found together.
     once: bool,
-    /// Rows of the smallest batch.
+    /// Rows of the smallest batch, and of a chunk: a divisor of it.
     base: u64,
+    chunk: u64,
     seed: u64,
     epoch: u32,
     /// Full batches, and all batches of the smallest size.
@@ -271,6 +279,8 @@ pub struct Deal<'a> {
     order: Vec<u32>,
     starts: Vec<u64>,
     rest: Vec<u64>,
+    /// Where each starts in the rest batch (one more: its end).
+    rest_starts: Vec<u64>,
     /// Draws of one batch from one stratum, at most.
     most: usize,
     rotation: u64,
@@ -285,11 +295,14 @@ pub struct Batch {
     /// Global row numbers.
     pub rows: Vec<u64>,
     draws: Draws,
-    /// Where the full batches of the smallest size stand in the list that they are dealt from.
+    /// Where the full batches of the smallest size stand in the list that they are dealt from, in chunks.
     heads: Vec<u64>,
-    /// Where the next rows of each batch go, as entries of `positions`.
+    /// The same with what is taken of the chunk there, where chunks have several rows.
+    cursors: Vec<Cursor>,
+    /// Where the next rows, or chunks, of each batch go, as entries of `positions`.
     next: Vec<usize>,
-    /// Position of each row in `rows`, batch by batch in tour order; then as many more as one batch draws from one stratum.
+    /// Position of each row, or of each chunk's first row, in `rows`, batch by batch in tour order; of rows, then as many more as
+    /// one batch draws from one stratum.
     positions: Vec<u32>,
     layout: Layout,
 }
@@ -339,13 +352,15 @@ impl<'a> Deal<'a> {
         let full = n / base;
         let order = tour(dendrogram, sizes.len(), seed, epoch);
         let rest = rest_counts(&counts, base, seed, epoch);
-        let mut starts = Vec::with_capacity(order.len() + 1);
-        let mut start = 0;
-        starts.push(0);
-        for &h in &order {
-            start += counts[h as usize] - rest[h as usize];
-            starts.push(start);
-        }
+        let sums = |rows: &dyn Fn(usize) -> u64| -> Vec<u64> {
+            let mut sums = vec![0];
+            sums.extend(order.iter().scan(0, |sum, &h| {
+                *sum += rows(h as usize);
+                Some(*sum)
+            }));
+            sums
+        };
+        let (starts, rest_starts) = (sums(&|h| counts[h] - rest[h]), sums(&|h| rest[h]));
         let most = order
             .iter()
             .zip(starts.windows(2))
@@ -364,12 +379,14 @@ impl<'a> Deal<'a> {
             members,
             offsets,
             base,
+            chunk: 1,
             seed,
             epoch,
             full,
             len: full + u64::from(!drop_last && !n.is_multiple_of(base)),
-            order,
             starts,
+            rest_starts,
+            order,
             most,
             rotation: key(seed, &[epoch.into(), 3]) % full.max(1),
             stride: golden_stride(full.max(1)),
@@ -378,6 +395,12 @@ impl<'a> Deal<'a> {
             counts,
             once,
         }
+    }
+
+    /// The same in chunks of so many rows, a divisor of `base`. The rest batch is dealt by rows.
+    pub fn in_chunks(self, chunk: u64) -> Self {
+        assert!(chunk > 0 && self.base.is_multiple_of(chunk), "chunks divide a batch");
+        Deal { chunk, ..self }
     }
 
     /// Batches of the smallest size in the epoch, the rest batch included unless dropped.
@@ -413,10 +436,37 @@ impl<'a> Deal<'a> {
         into.heads.extend((units.start..units.end.min(self.full)).map(start));
         // The rest batch, if it is among them, is part of the last.
         let rest = units.end > self.full;
+        match self.chunk {
+            1 => self.draw_rows(batches.start, k, rest, into),
+            _ => self.draw_chunks(batches.start, k, rest, into),
+        }
+        if !self.once {
+            return;
+        }
+        let Batch { rows: out, draws, .. } = into;
+        // Few draws of each stratum are found all together, for vectors would be empty.
+        let few = draws.len < MANY_DRAWS * self.order.len();
+        if few {
+            self.find_together(draws);
+        }
+        let Draws { groups, len, to, number, walk, .. } = draws;
+        let wanted = gather::Wanted {
+            numbers: &mut number[..*len],
+            groups,
+            permutations: (!few).then_some(&self.first_pass),
+            firsts: self.offsets,
+            to,
+            walk,
+        };
+        self.members.gather(wanted, out);
+    }
+
+    /// Where the rows of batches from `first` on stand among those of their strata, and where they go: all of a stratum one after
+    /// another, each batch from its place in `into.heads` on. `rest`: the last of them holds the rest batch. Rows that are drawn
+    /// again are found as well.
+    fn draw_rows(&self, first: u64, k: u64, rest: bool, into: &mut Batch) {
         let rows = into.heads.len() as u64 * self.base + if rest { self.rest.iter().sum() } else { 0 };
-        into.lay_out(rows as usize, (k * self.base) as usize, self.most, |i| {
-            key(self.seed, &[self.epoch.into(), 5, k, batches.start + i])
-        });
+        into.lay_out(rows as usize, (k * self.base) as usize, self.most, |i| self.shift(k, first + i));
         let Batch { rows: out, draws, heads, next, positions, .. } = into;
         let out = out.as_mut_slice();
         draws.start(out.len() + self.most);
@@ -453,24 +503,89 @@ impl<'a> Deal<'a> {
             }
             draws.close(h);
         }
-        if !self.once {
-            return;
+    }
+
+    /// [`Deal::draw_rows`] of chunks, whose rows stay together: a chunk stands where its first row is in the tour.
+    fn draw_chunks(&self, first: u64, k: u64, rest: bool, into: &mut Batch) {
+        let chunk = self.chunk;
+        let rest_rows: u64 = if rest { self.rest.iter().sum() } else { 0 };
+        let rows = into.heads.len() as u64 * self.base + rest_rows;
+        let last = rows.div_ceil(k * self.base) as usize - 1;
+        // The last chunk of a rest batch that chunks do not divide has fewer rows.
+        let short = (!rest_rows.is_multiple_of(chunk)).then(|| {
+            let heads = &into.heads[into.heads.len().min(last * k as usize)..];
+            self.rank(heads, true, heads.len(), rest_rows / chunk)
+        });
+        into.lay_out_chunks(rows as usize, (k * self.base) as usize, chunk as usize, short, |i| {
+            self.shift(k, first + i)
+        });
+        let Batch { rows: out, draws, heads, cursors, next, positions, .. } = into;
+        draws.start(out.len());
+        let skip = (self.full.max(1) - 1) * chunk;
+        cursors.clear();
+        cursors.extend(heads.iter().map(|head| Cursor::new(head * chunk, skip)));
+        let mut of_rest = Cursor::new(0, 0);
+        for (place, &h) in self.order.iter().enumerate() {
+            let (from, to) = (self.starts[place], self.starts[place + 1]);
+            let kept = self.rest[h as usize];
+            let mut rows = self.drawn_again(h);
+            // The batch's rows in the stratum, which is `from..to` of what the cursor moves along; its first is draw `number`.
+            let mut draw = |batch: usize, cursor: &mut Cursor, from: u64, to: u64, number: u64| {
+                while cursor.at < to {
+                    let begin = || {
+                        next[batch] += 1;
+                        positions[next[batch] - 1]
+                    };
+                    let (at, count, position) = cursor.take(to, chunk, begin);
+                    let number = number + at - from;
+                    if let Some(rows) = &mut rows {
+                        for i in 0..count {
+                            out[position as usize + i as usize] = rows.draw(number + i);
+                        }
+                    }
+                    draws.extend(position, number as u32, count as usize);
+                }
+            };
+            for (batch, cursors) in cursors.chunks_mut(k as usize).enumerate() {
+                cursors.iter_mut().for_each(|cursor| draw(batch, cursor, from, to, kept));
+            }
+            if rest {
+                draw(last, &mut of_rest, self.rest_starts[place], self.rest_starts[place + 1], 0);
+            }
+            draws.close(h);
         }
-        // Few draws of each stratum are found all together, for vectors would be empty.
-        let few = draws.len < MANY_DRAWS * self.order.len();
-        if few {
-            self.find_together(draws);
+    }
+
+    /// Chunks of a batch that begin in the first `places` strata of the tour. `head`: where the batch stands; None: the rest batch.
+    fn begun(&self, head: Option<u64>, places: usize) -> u64 {
+        let chunks = |rows: u64| rows.div_ceil(self.chunk);
+        match head {
+            Some(head) => {
+                let of_all = chunks(self.starts[places]).saturating_sub(head);
+                of_all.div_ceil(self.full).min(self.base / self.chunk)
+            }
+            None => chunks(self.rest_starts[places]),
         }
-        let Draws { groups, len, to, number, walk, .. } = draws;
-        let wanted = gather::Wanted {
-            numbers: &mut number[..*len],
-            groups,
-            permutations: (!few).then_some(&self.first_pass),
-            firsts: self.offsets,
-            to,
-            walk,
+    }
+
+    /// Where chunk `j` of batch `member` of a union stands among its chunks in tour order. `heads`: of the full batches; the member
+    /// behind them is the rest batch, if the union has it. O(members + log strata).
+    fn rank(&self, heads: &[u64], rest: bool, member: usize, j: u64) -> usize {
+        let head = |member: usize| heads.get(member).copied();
+        let (starts, first) = match head(member) {
+            Some(head) => (&self.starts, (j * self.full + head) * self.chunk),
+            None => (&self.rest_starts, j * self.chunk),
         };
-        self.members.gather(wanted, out);
+        let place = starts.partition_point(|&start| start <= first) - 1;
+        let before: u64 = (0..member).map(|m| self.begun(head(m), place + 1)).sum();
+        let behind: u64 =
+            (member + 1..heads.len() + usize::from(rest)).map(|m| self.begun(head(m), place)).sum();
+        (before + j + behind) as usize
+    }
+
+    /// What shifts the layout of batch `index` of `k` times the smallest size.
+    fn shift(&self, k: u64, index: u64) -> u64 {
+        key(self.seed, &[self.epoch.into(), 5, k, index])
     }
 
     /// What finds the rows of a stratum one by one; None if every row is drawn once an epoch, so that draws are positions
@@ -554,6 +669,36 @@ impl Batch {
         }
         self.positions.resize(rows + more, 0);
     }
+
+    /// Room for `rows` rows in batches of `size`, and where each of their chunks begins; `shift` as in [`Batch::lay_out`].
+    /// `short`: how many chunks of the last batch stand before the one that has fewer rows.
+    fn lay_out_chunks(
+        &mut self,
+        rows: usize,
+        size: usize,
+        chunk: usize,
+        short: Option<usize>,
+        shift: impl Fn(u64) -> u64,
+    ) {
+        self.rows.clear();
+        self.rows.resize(rows, 0);
+        self.next.clear();
+        self.positions.clear();
+        for (i, first) in (0..rows).step_by(size).enumerate() {
+            let before = self.positions.len();
+            let len = size.min(rows - first);
+            self.next.push(before);
+            self.layout.reset(len.div_ceil(chunk));
+            self.layout.append(shift(i as u64), 0, &mut self.positions);
+            let places = &mut self.positions[before..];
+            let short = short.filter(|_| first + len == rows).map(|rank| places[rank]);
+            let missing = (chunk - len % chunk) as u32;
+            for place in places {
+                let less = if short.is_some_and(|short| *place > short) { missing } else { 0 };
+                *place = first as u32 + *place * chunk as u32 - less;
+            }
+        }
+    }
 }
 
 impl Draws {
@@ -572,6 +717,14 @@ impl Draws {
             to[i] = position;
             number[i] = step.wrapping_mul(i as u32).wrapping_add(first);
         }
+        self.len += count;
+    }
+
+    /// Adds `count` draws that go one behind another and are one behind another.
+    fn extend(&mut self, to: u32, first: u32, count: usize) {
+        let (positions, numbers) = (&mut self.to[self.len..][..count], &mut self.number[self.len..][..count]);
+        positions.iter_mut().zip(to..).for_each(|(x, to)| *x = to);
+        numbers.iter_mut().enumerate().for_each(|(i, x)| *x = first.wrapping_add(i as u32));
         self.len += count;
     }
 

@@ -25,6 +25,8 @@ pub struct Epochs<'a> {
     pub score_groups: &'a [u32],
     /// Rows each stratum contributes to an epoch; None: all its rows once.
     pub draws: Option<&'a [u64]>,
+    /// Rows that come into a batch together; 1 in a local order.
+    pub chunk: u64,
     /// None: batches are dealt in the global order.
     pub local: Option<LocalOrder<'a>>,
     pub seed: u64,
@@ -90,16 +92,12 @@ impl<'a> Epochs<'a> {
                 self.dendrogram,
                 drop_last,
             )),
-            None => Dealt::Global(Deal::new(
-                self.members,
-                self.offsets,
-                base,
-                seed,
-                epoch,
-                self.dendrogram,
-                drop_last,
-                self.draws,
-            )),
+            None => {
+                let (members, offsets) = (self.members, self.offsets);
+                let deal =
+                    Deal::new(members, offsets, base, seed, epoch, self.dendrogram, drop_last, self.draws);
+                Dealt::Global(deal.in_chunks(self.chunk))
+            }
         };
         let score = Score::new(&self.group_counts(), self.modality_share);
         Epoch { all: self, deal, score, size }

@@ -3,9 +3,11 @@
 //! which they lie), how often a row counts ([`weights`]), what a batch is worth ([`score`]), when there is enough for an update
 //! ([`accumulation`]), and whole epochs of all this ([`epochs`]).
 
+pub mod number;
 pub mod batch_size;
 pub mod strata;
 mod layout;
+pub mod chunks;
 pub mod deal;
 pub mod units;
 pub mod locality;

@@ -110,6 +110,9 @@ fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String
         );
         lines.push(line("sizes", text));
     }
+    if let Some(chunks) = words::chunks_of(m) {
+        lines.push(line("chunks", chunks));
+    }
     if let Some(reading) = plan.reading()? {
         lines.extend(words::reading(&reading));
     }

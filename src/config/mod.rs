@@ -18,6 +18,7 @@ use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 pub use crate::kit::size::parse_size;
 use crate::kit::text;
+use crate::modalities::prototypes::{PROTOTYPES, SAMPLE_ROWS};
 use crate::parts::Local;
 use crate::{features, kernels, modalities, source};
 
@@ -201,6 +202,38 @@ impl Config {
         }
     }
 
+    /// Rows that come into a batch together; 1: batches are dealt row by row.
+    pub fn chunk(&self) -> u64 {
+        self.batches.chunk.rows(self.batch_size.smallest().unwrap_or(1))
+    }
+
+    /// Strata wanted of so many planned rows.
+    pub fn fine(&self, planned: u64) -> u32 {
+        self.strata.wanted(planned, self.chunk())
+    }
+
+    /// Prototypes aimed at: chunks may want more strata than there would be.
+    pub fn prototypes(&self, planned: u64) -> u32 {
+        match self.chunk() {
+            0..=1 => PROTOTYPES,
+            _ => PROTOTYPES.max(self.fine(planned)),
+        }
+    }
+
+    /// Rows that the sample has at least: what the prototypes of chunks need, where strata are made of prototypes.
+    pub fn sample_rows(&self, planned: u64) -> u64 {
+        let by_prototype = self.modalities.estimator != modalities::EstimatorSpec::Column;
+        match by_prototype && self.strata.column().is_none() && self.chunk() > 1 {
+            true => planned.min(SAMPLE_ROWS * u64::from(self.prototypes(planned))),
+            false => 0,
+        }
+    }
+
+    /// Information that an update needs, in rows of a random batch.
+    pub fn threshold(&self, batch_size: u64) -> f64 {
+        self.scores.threshold(batch_size, self.chunk() > 1)
+    }
+
     /// Columns that have a role beside the features, each with the setting that names it. Those of the row filter are
     /// known to the dataset ([`Dataset::filter_columns`](source::Dataset::filter_columns)).
     pub fn roles(&self) -> Vec<(&'static str, &str)> {
@@ -300,6 +333,14 @@ impl Config {
         self.strata.check()?;
         self.batches.check()?;
         self.locality.check(&self.batches, &self.batch_size)?;
+        self.batches.chunk.check(&self.batch_size)?;
+        if self.chunk() > 1 && self.scores.modality_share.is_some() {
+            return contradiction(
+                "scores.modality_share",
+                "contradicts batches.chunk: batches of chunks are not stratified, and count by their rows",
+                "leave one of them out",
+            );
+        }
         self.scores.check()?;
         self.weights.check()
     }
@@ -353,6 +394,7 @@ impl Settings {
         tree["check"] = serde_json::to_value(Check::default()).expect("thresholds are plain values");
         // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
+        tree["batches"]["chunk"] = 1.into();
         tree["locality"] = serde_json::to_value(locality::Params::default()).expect("plain values");
         tree["modalities"]["criterion"] = Value::Null;
         for key in ["as", "encode", "encoder", "max_seq_length"] {

@@ -56,6 +56,10 @@ pub struct Manifest {
     pub estimator: Estimator,
     /// Predicted variance ratio; null if it cannot be predicted.
     pub gain: Option<Gain>,
+    /// Of batches that are dealt in chunks: mean squared distance of two rows of a stratum over that of any two rows, in [0, 1].
+    /// Absent where batches are dealt row by row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_distance: Option<f64>,
     /// The configuration as used, keys sorted, without what cannot change the plan (out, threads, memory, force, verbosity).
     pub config: Value,
     /// All files but plan.json and run.json, sorted by path.
@@ -85,7 +89,7 @@ impl Tool {
 pub struct ModalityShare {
     /// In [0, 0.9].
     pub value: f64,
-    /// Where it came from: "label", or "default".
+    /// Where it came from: "label", "given", "default", or "not applicable" to batches that are dealt in chunks.
     pub source: String,
 }
 

@@ -13,7 +13,6 @@ use crate::config::{Config, Run};
 use crate::features::{ENCODED_ROWS, Inputs, Transform};
 use crate::format::{self, Kind};
 use crate::kit::error::{Error, Result};
-use crate::modalities::prototypes::PROTOTYPES;
 use crate::modalities::{EstimatorSpec, pca};
 use crate::parts::rows_per_part;
 use crate::plan::Plan;
@@ -120,7 +119,7 @@ impl Counts {
         };
         let fine = match roles.modality {
             Some(_) => modalities,
-            None => modalities.max(u64::from(config.strata.fine)),
+            None => modalities.max(u64::from(config.fine(rows))),
         };
         let strata = match &roles.stratify {
             Some(column) if config.strata.inside_modalities() => modalities * of(column)?,
@@ -208,7 +207,8 @@ fn sampled(columns: &Columns, counts: &Counts, threads: &Threads, config: &Confi
     let resolution = u64::from(config.modalities.resolution);
     let by_column = config.modalities.estimator == EstimatorSpec::Column;
     // Every value of a modality column is in the sample.
-    let sample_rows = rows.min(5 * resolution + if by_column { counts.modalities } else { 0 });
+    let sample_rows =
+        rows.min(5 * resolution + config.sample_rows(rows) + if by_column { counts.modalities } else { 0 });
     let block = rows.min(resolution);
     let sample = sample_rows * (4 * dims + table + 40);
     // Gathered by row groups, some thousand rows at a time, then joined: twice the sample. As points it is there once
@@ -235,7 +235,7 @@ fn sampled(columns: &Columns, counts: &Counts, threads: &Threads, config: &Confi
     let spaces = pca::COMPONENTS.iter().filter(dims_of).count() as u64 + u64::from(dims <= 128);
     let each = sample_rows * (64 * 5 / 4 + 32);
     let whole = if sample_rows > block { each * (20 + 4 * spaces.saturating_sub(1)) } else { 0 };
-    let prototypes = (PROTOTYPES as u64 + counts.modalities) * (4 * dims.min(128) + 200);
+    let prototypes = (u64::from(config.prototypes(rows)) + counts.modalities) * (4 * dims.min(128) + 200);
     // Two blocks' rows, the rows outside, and two sets of components at a time.
     let fit = kept.max(sample)
         + 2 * block * 4 * (dims + dims.min(128))

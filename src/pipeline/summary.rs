@@ -46,6 +46,10 @@ pub struct Summary {
     pub at_random: Option<(u64, u64)>,
     /// Predicted gradient variance over that of random batches; true: predicted from the label.
     pub gain: Option<(f64, bool)>,
+    /// Neighbouring rows that come into a batch together, 1: none; and then the mean squared distance of two rows of a stratum over
+    /// that of any two.
+    pub chunk: u64,
+    pub run_distance: Option<f64>,
     pub information_threshold: f64,
     pub files: usize,
     pub bytes: u64,

@@ -11,6 +11,7 @@ use super::prepare::{Prepared, Roles};
 use super::settle::Settled;
 use super::{Clock, Summary, local, peak_memory, tables};
 use crate::batches::batch_size::{self, BatchSize};
+use crate::batches::chunks::Chunk;
 use crate::batches::epochs::Epochs;
 use crate::batches::local::LocalOrder;
 use crate::batches::score::{LARGEST_SHARE, UNKNOWN_SHARE};
@@ -40,6 +41,8 @@ pub struct Contents {
     pub score_groups: Vec<u32>,
     pub stratum_values: Option<Vec<String>>,
     pub gain: Option<format::manifest::Gain>,
+    /// Of batches that are dealt in chunks.
+    pub run_distance: Option<f64>,
     pub modality_share: format::manifest::ModalityShare,
     pub estimator: format::manifest::Estimator,
     pub inputs: Vec<format::manifest::InputEntry>,
@@ -90,11 +93,15 @@ pub fn contents(
     );
     let identity: Vec<u32> = (0..census.strata.len() as u32).collect();
     let explained = |groups: &[u32]| pass.gain.share(&by_old_id(&census.strata, groups));
+    // What is said of stratified batches is not applicable to batches of neighbours, which have a likeness instead.
+    let in_chunks = config.chunk() > 1;
     let gain = format::manifest::Gain {
         value: 1.0 - explained(&identity),
         kind: if pass.gain.labelled() { GainKind::Label } else { GainKind::Features },
     };
+    let run_distance = in_chunks.then(|| pass.gain.distance_within(&by_old_id(&census.strata, &identity)));
     let (share, share_from) = match config.scores.modality_share {
+        _ if in_chunks => (0.0, "not applicable"),
         Some(share) => (share, "given"),
         None if pass.gain.labelled() => (explained(&score_groups).clamp(0.0, LARGEST_SHARE), "label"),
         None => (UNKNOWN_SHARE, "default"),
@@ -104,12 +111,13 @@ pub fn contents(
     let has_prototypes = fitted.model.prototypes.rows() > 0;
     let prints: Vec<&str> = prepared.fingerprints.iter().map(|f| f.0.as_str()).collect();
     Ok(Contents {
-        config: used_config(config, roles),
+        config: used_config(config, roles, prepared.selection.count()),
         dims: prepared.features.dims(),
         dendrogram,
         score_groups,
         stratum_values: tables::stratum_values(prepared, census),
-        gain: Some(gain),
+        gain: Some(gain).filter(|_| !in_chunks),
+        run_distance,
         modality_share: format::manifest::ModalityShare { value: share, source: share_from.into() },
         estimator: format::manifest::Estimator {
             name: config.modalities.estimator.name().into(),
@@ -176,7 +184,8 @@ pub fn write(
     let draws = config.batches.counts(&census.stratum_rows)?;
     let dealt = draws.as_ref().map_or(planned, |draws| draws.iter().sum());
     warnings.extend(idle_ranks(config, &size, dealt));
-    let threshold = config.scores.threshold(size.size);
+    warnings.extend(of_chunks(config, &size, dealt));
+    let threshold = config.threshold(size.size);
 
     // One entry a row.
     let stage = progress.stage("write", "rows", 2 * dataset.rows());
@@ -244,6 +253,7 @@ pub fn write(
         dendrogram,
         score_groups,
         draws: draws.as_deref(),
+        chunk: config.chunk(),
         local: laid.as_ref().map(|(units, local)| LocalOrder {
             units,
             strata: &samples,
@@ -306,6 +316,7 @@ pub fn write(
         candidates: size.candidates.iter().map(|&b| candidate(b, threshold)).collect(),
         estimator: contents.estimator.clone(),
         gain: contents.gain.clone(),
+        run_distance: contents.run_distance,
         config: contents.config,
         files,
         inputs: contents.inputs,
@@ -354,6 +365,8 @@ pub fn write(
         at_random: local::at_random(dataset, &reading, run),
         reading,
         gain: contents.gain.map(|gain| (gain.value, gain.kind == GainKind::Label)),
+        chunk: config.chunk(),
+        run_distance: contents.run_distance,
         information_threshold: threshold,
         files: manifest.files.len(),
         bytes,
@@ -404,9 +417,11 @@ fn candidate(batch_size: u64, threshold: f64) -> format::manifest::Candidate {
     }
 }
 
-/// The config with what was chosen for "choose for me".
-fn used_config(config: &Config, roles: &Roles) -> Value {
+/// The config with what was chosen for "choose for me" of `planned` rows.
+fn used_config(config: &Config, roles: &Roles, planned: u64) -> Value {
     let mut used = config.clone();
+    used.strata = used.strata.resolved(planned, config.chunk());
+    used.batches.chunk = Chunk::Rows(config.chunk());
     used.features.columns = roles.inputs.order.iter().map(|(name, _)| name.clone()).collect();
     used.features.encoder = roles.encoder.map(|e| e.identity());
     used.batches = used.batches.resolved();
@@ -438,6 +453,30 @@ fn idle_ranks(config: &Config, size: &BatchSize, dealt: u64) -> Option<String> {
              get none; --drop-last leaves it out"
         )
     })
+}
+
+/// What chunks do not go well with: parts of a batch that cut them, and the rest batch.
+fn of_chunks(config: &Config, size: &BatchSize, dealt: u64) -> Vec<String> {
+    let (chunk, mut warnings) = (config.chunk(), Vec::new());
+    if chunk == 1 {
+        return warnings;
+    }
+    let base = size.candidates[0];
+    let parts = config.batch_size.world_size * config.batch_size.micro_steps;
+    let part = base / parts;
+    if !part.is_multiple_of(chunk) && !chunk.is_multiple_of(part) {
+        warnings.push(format!(
+            "chunks of {chunk} rows are cut by the {part} rows that a rank and micro step has of a batch of {base}: choose a --chunk \
+             that divides {part} or that it divides"
+        ));
+    }
+    if !config.batches.drop_last && !dealt.is_multiple_of(base) && dealt > base {
+        warnings.push(format!(
+            "the last {} rows of an epoch are stratified, not neighbours as those of its other batches: --drop-last leaves them out",
+            dealt % base
+        ));
+    }
+    warnings
 }
 
 fn size_why(size: &BatchSize, config: &Config) -> String {

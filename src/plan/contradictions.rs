@@ -65,12 +65,23 @@ impl Plan {
             format!("the estimator is {} sure of {low} to {high} modalities", m.estimator.confidence)
         })?;
         let share = &m.modality_share;
+        let in_chunks = config.chunk() > 1;
         match (config.scores.modality_share, share.source.as_str()) {
+            (None, "not applicable") if in_chunks => same("modality share", share.value, 0.0)?,
+            (_, source) if in_chunks => return Err(format!("the modality share is from {source:?}")),
             (Some(given), "given") => same("modality share", share.value, given)?,
             (None, "label") => {}
             (None, "default") => same("modality share", share.value, crate::batches::score::UNKNOWN_SHARE)?,
             (_, source) => return Err(format!("the modality share is from {source:?}")),
         }
+        ensure(m.run_distance.is_some() == in_chunks, || {
+            let told = if in_chunks { "tells no" } else { "tells a" };
+            format!("it {told} distance of chunks, which are of {} rows", config.chunk())
+        })?;
+        ensure(
+            m.run_distance.is_none_or(|x| (0.0..=1.0).contains(&x)) && !(in_chunks && m.gain.is_some()),
+            || format!("the distance in chunks is {:?}, the gain {:?}", m.run_distance, m.gain),
+        )?;
         if let Some(gain) = &m.gain {
             let labelled = gain.kind == crate::format::manifest::GainKind::Label;
             ensure(gain.value.is_finite() && (!labelled || config.source.label.is_some()), || {
@@ -117,7 +128,7 @@ impl Plan {
             ensure(listed, || "the candidates are not those of the configuration".into())?;
         }
         same("samples per modality", m.samples_per_modality, size as f64 / f64::from(m.modalities))?;
-        let threshold = config.scores.threshold(size);
+        let threshold = config.threshold(size);
         same("information threshold", m.information_threshold, threshold)?;
         for c in &m.candidates {
             let (b, name) = (c.batch_size, &c.name);

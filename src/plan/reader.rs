@@ -454,12 +454,17 @@ impl Plan {
         let Some(base) = sizes().min().filter(|base| sizes().all(|size| size.is_multiple_of(*base))) else {
             return Err(self.damaged(MANIFEST, "the candidate sizes are no multiples of the smallest"));
         };
+        let chunk = config.batches.chunk.rows(base);
+        if chunk == 0 || !base.is_multiple_of(chunk) {
+            return Err(self.damaged(MANIFEST, "its chunks do not divide the smallest batch"));
+        }
         Ok(Epochs {
             members: members.rows(),
             offsets,
             dendrogram: members.dendrogram(),
             score_groups: &m.score_groups,
             draws: draws.as_deref(),
+            chunk,
             local: self.local_order(base)?,
             seed: m.seed,
             base,

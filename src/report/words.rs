@@ -124,7 +124,59 @@ fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> 
     why
 }
 
+/// What is said of stratified batches, where batches are made of neighbours.
+pub const NOT_APPLICABLE: &str = "not applicable to batches of neighbouring rows";
+
+/// "4 chunks of 64 neighbouring rows a batch: ..."; `base`: rows of the smallest batch, `distance`: see `run_distance`.
+pub fn chunks(chunk: u64, base: u64, distance: f64) -> String {
+    format!(
+        "{} of {} neighbouring rows in a batch of {}; two rows of a stratum are at {distance:.2} times the squared distance of any two",
+        plural(base / chunk.max(1), "chunk"),
+        count(chunk),
+        count(base)
+    )
+}
+
+/// Rows that come into a batch together, and the rows of the smallest batch.
+fn chunk_of(m: &Manifest) -> (u64, u64) {
+    let base = m.candidates.iter().map(|c| u64::from(c.batch_size)).min().unwrap_or(1);
+    (m.config["batches"]["chunk"].as_u64().unwrap_or(1), base)
+}
+
+/// The same as [`chunks`] of a plan; None: batches are dealt row by row.
+pub fn chunks_of(m: &Manifest) -> Option<String> {
+    let (chunk, base) = chunk_of(m);
+    m.run_distance.map(|distance| chunks(chunk, base, distance))
+}
+
+/// What a plan in chunks does.
+fn does_in_chunks(m: &Manifest, distance: f64) -> Vec<String> {
+    let (chunk, base) = chunk_of(m);
+    vec![
+        if chunk == base {
+            format!("Every batch of {} rows is one chunk of neighbouring rows.", count(base))
+        } else {
+            format!(
+                "Every batch of {} rows is made of {} of {} neighbouring rows, from all over the data; each of {} is in it within {} \
+                 rows of its share.",
+                count(base),
+                plural(base / chunk.max(1), "chunk"),
+                count(chunk),
+                plural(m.strata.into(), "stratum"),
+                count(chunk)
+            )
+        },
+        format!(
+            "Two rows of a stratum are at {distance:.2} times the squared distance of any two rows: so alike are the rows of a chunk, \
+             up to a fourth of the rows of a stratum."
+        ),
+    ]
+}
+
 fn does(m: &Manifest, clear: bool) -> Vec<String> {
+    if let Some(distance) = m.run_distance {
+        return does_in_chunks(m, distance);
+    }
     let by = m.config["strata"]["by"].as_str().unwrap_or("modality");
     let skewed = m.config["batches"]["allocation"].as_str().is_some_and(|a| a != "proportional");
     let local = m.config["locality"]["kind"].as_str() == Some("local");
