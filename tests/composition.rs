@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use batchwright::batches::deal::{Batch, Deal, draws, rest_counts};
+use batchwright::batches::duplicates::{Duplicates, Exchanges, Keys};
 use batchwright::batches::strata::tour;
 use batchwright::format::dendrogram::Merge;
 use batchwright::kernels::rows::RowIds;
@@ -44,15 +45,19 @@ fn offsets(sizes: impl IntoIterator<Item = u64>) -> Vec<u64> {
 }
 
 /// Compares all batches with those of the vector, one by one and together.
-fn equals(v: &Value, deal: &Deal<'_>, strata: &[Vec<u64>]) {
+fn equals(v: &Value, deal: &Deal<'_>, exchanges: &Exchanges, strata: &[Vec<u64>]) {
     let mut batch = Batch::default();
+    let dealt = |batches: std::ops::Range<u64>, k, batch: &mut Batch| {
+        deal.run(batches.clone(), k, batch);
+        exchanges.put(deal, batches, k, batch);
+    };
     for (k, want) in v["sizes"].as_object().unwrap() {
         let k: u64 = k.parse().unwrap();
         let want = want.as_array().unwrap();
         assert_eq!(deal.batches(k), want.len() as u64, "{k} x base of {v}");
         let mut all = Vec::new();
         for (c, want) in want.iter().enumerate() {
-            deal.batch(c as u64, k, &mut batch);
+            dealt(c as u64..c as u64 + 1, k, &mut batch);
             match want.as_u64() {
                 Some(want) => assert_eq!(digest(&batch.rows), want, "batch {c} of {k} x base of {v}"),
                 None => {
@@ -65,8 +70,10 @@ fn equals(v: &Value, deal: &Deal<'_>, strata: &[Vec<u64>]) {
             all.extend_from_slice(&batch.rows);
         }
         if !want.is_empty() {
-            deal.run(0..deal.batches(k), k, &mut batch);
+            dealt(0..deal.batches(k), k, &mut batch);
             assert_eq!(batch.rows, all, "together");
+            let strata_of = batch.strata();
+            assert!(all.iter().zip(strata_of).all(|(row, h)| strata[h as usize].binary_search(row).is_ok()));
         }
     }
 }
@@ -90,9 +97,45 @@ fn chunks_equal_the_reference() {
                 get(v, "drop_last"),
                 counts.as_deref(),
             );
-            equals(v, &deal.in_chunks(get(v, "chunk")), &strata);
+            equals(v, &deal.in_chunks(get(v, "chunk")), &Exchanges::default(), &strata);
         }
     }
+}
+
+#[test]
+fn exchanges_equal_the_reference() {
+    let (mut chains, mut several) = (0, 0);
+    for v in vectors("duplicates") {
+        let strata: Vec<Vec<u64>> = get(v, "members");
+        let members = strata.concat();
+        let offsets = offsets(strata.iter().map(|s| s.len() as u64));
+        let counts: Option<Vec<u64>> = get(v, "counts");
+        let base: u64 = get(v, "base");
+        let deal = Deal::new(
+            RowIds::U64(&members),
+            &offsets,
+            base,
+            get(v, "seed"),
+            get(v, "epoch"),
+            &merges(v),
+            get(v, "drop_last"),
+            counts.as_deref(),
+        )
+        .in_chunks(get(v, "chunk"));
+        let keys: Vec<(u64, Vec<u32>)> = get(v, "keys");
+        several += u64::from(keys.iter().any(|k| k.1.len() > 1));
+        let pairs =
+            keys.into_iter().flat_map(|(row, keys)| keys.into_iter().map(move |key| (row, key))).collect();
+        let stratum = |row| strata.iter().position(|s| s.binary_search(&row).is_ok()).unwrap() as u32;
+        let keys = Keys::new(pairs, &offsets, RowIds::U64(&members), stratum);
+        let sizes: Vec<u64> = get::<Vec<u64>>(v, "multiples").into_iter().map(|k| k * base).collect();
+        let exchanges = Duplicates::new(keys, &sizes).exchanges(&deal);
+        assert_eq!((exchanges.made, exchanges.chains), (get(v, "made"), get(v, "chains")), "{v}");
+        assert_eq!(exchanges.most, get(v, "most"), "{v}");
+        chains += exchanges.chains;
+        equals(v, &deal, &exchanges, &strata);
+    }
+    assert!(chains > 0 && several > 0, "all ways were taken");
 }
 
 /// Strata of 200, 100, 500, 50 and 150 rows in batches of 48: the numbers of docs/composition.md.

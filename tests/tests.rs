@@ -3,6 +3,7 @@
 mod check;
 mod cli;
 mod columns;
+mod composed;
 mod composition;
 mod craft;
 mod damage;

@@ -57,6 +57,9 @@ pub struct Params {
     /// Neighbouring rows that come into a batch together: a divisor of the smallest batch size, or `"batch"`.
     #[serde(skip_serializing_if = "Chunk::is_row")]
     pub chunk: Chunk,
+    /// Columns: rows that share a value of one come into different batches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub no_duplicates: Vec<String>,
 }
 
 impl Default for Params {
@@ -69,6 +72,7 @@ impl Default for Params {
             drop_last: false,
             holdout: 0.0,
             chunk: Chunk::default(),
+            no_duplicates: Vec::new(),
         }
     }
 }
@@ -125,11 +129,41 @@ impl Params {
                 "any scale will do: only their proportions count",
             ));
         }
+        self.key_columns()?;
         if !(0.0..1.0).contains(&self.holdout) {
             let reason = format!("{} is not in [0, 1)", self.holdout);
             return Err(Error::config("batches.holdout", reason, "0 keeps all rows in the batches"));
         }
         Ok(())
+    }
+
+    /// The columns of `no_duplicates` as the data calls them: `column:NAME` is NAME, whatever it means otherwise.
+    ///
+    /// # Errors
+    /// Words that mean something else than a column, columns named twice.
+    pub fn key_columns(&self) -> Result<Vec<&str>> {
+        let key = "batches.no_duplicates";
+        let column = |name: &str| format!("say column:{name} for the column of that name");
+        let mut columns: Vec<&str> = Vec::new();
+        for name in &self.no_duplicates {
+            let column = match (name.strip_prefix("column:"), name.as_str()) {
+                (Some(name), _) => name,
+                (None, "near") => {
+                    let reason = "near: this version looks for no near-duplicates";
+                    return Err(Error::config(key, reason, column(name)));
+                }
+                (None, "modality" | "prototype" | "stratum" | "duplicates") => {
+                    return Err(Error::config(key, format!("`{name}` is no key of a row"), column(name)));
+                }
+                (None, name) => name.trim(),
+            };
+            if column.is_empty() || columns.contains(&column) {
+                let reason = format!("`{name}` names no column, or one that is named already");
+                return Err(Error::config(key, reason, "name each column once"));
+            }
+            columns.push(column);
+        }
+        Ok(columns)
     }
 
     /// With `tau` as the allocation means it: what is stored in the plan.
@@ -263,28 +297,28 @@ pub struct Deal<'a> {
     members: RowIds<'a>,
     offsets: &'a [u64],
     /// Rows each stratum contributes to an epoch.
-    counts: Vec<u64>,
+    pub(super) counts: Vec<u64>,
     /// Whether that is every row once, and none has more than 2^32: draws are then numbers of 32 bits in the first pass,
     /// and their rows are found together.
     once: bool,
     /// Rows of the smallest batch, and of a chunk: a divisor of it.
-    base: u64,
-    chunk: u64,
+    pub(super) base: u64,
+    pub(super) chunk: u64,
     seed: u64,
-    epoch: u32,
+    pub(super) epoch: u32,
     /// Full batches, and all batches of the smallest size.
-    full: u64,
-    len: u64,
+    pub(super) full: u64,
+    pub(super) len: u64,
     /// Strata in tour order, and where each starts in the list that full batches are dealt from (one more: its end).
-    order: Vec<u32>,
+    pub(super) order: Vec<u32>,
     starts: Vec<u64>,
     rest: Vec<u64>,
     /// Where each starts in the rest batch (one more: its end).
     rest_starts: Vec<u64>,
     /// Draws of one batch from one stratum, at most.
     most: usize,
-    rotation: u64,
-    stride: u64,
+    pub(super) rotation: u64,
+    pub(super) stride: u64,
     /// Random order of each stratum's rows in the pass that the epoch begins with.
     first_pass: Vec<Permutation>,
 }
@@ -301,6 +335,8 @@ pub struct Batch {
     cursors: Vec<Cursor>,
     /// Where the next rows, or chunks, of each batch go, as entries of `positions`.
     next: Vec<usize>,
+    /// Rows that were exchanged: where they are, and their strata.
+    exchanged: Vec<(u32, u32)>,
     /// Position of each row, or of each chunk's first row, in `rows`, batch by batch in tour order; of rows, then as many more as
     /// one batch draws from one stratum.
     positions: Vec<u32>,
@@ -428,12 +464,9 @@ impl<'a> Deal<'a> {
     pub fn run(&self, batches: Range<u64>, k: u64, into: &mut Batch) {
         let units = batches.start * k..(batches.end * k).min(self.len);
         assert!(batches.end <= self.batches(k) && !units.is_empty(), "{batches:?} of {}", self.batches(k));
-        let start = |unit: u64| {
-            let golden = u128::from(self.rotation) + u128::from(unit) * u128::from(self.stride);
-            (golden % u128::from(self.full)) as u64
-        };
+        into.exchanged.clear();
         into.heads.clear();
-        into.heads.extend((units.start..units.end.min(self.full)).map(start));
+        into.heads.extend((units.start..units.end.min(self.full)).map(|unit| self.column(unit)));
         // The rest batch, if it is among them, is part of the last.
         let rest = units.end > self.full;
         match self.chunk {
@@ -503,6 +536,8 @@ impl<'a> Deal<'a> {
             }
             draws.close(h);
         }
+        // Every one has moved along the whole list.
+        heads.iter_mut().for_each(|head| *head -= self.base * self.full);
     }
 
     /// [`Deal::draw_rows`] of chunks, whose rows stay together: a chunk stands where its first row is in the tour.
@@ -583,6 +618,80 @@ impl<'a> Deal<'a> {
         (before + j + behind) as usize
     }
 
+    /// Where a full batch stands in the list, in chunks.
+    pub(super) fn column(&self, batch: u64) -> u64 {
+        let golden = u128::from(self.rotation) + u128::from(batch) * u128::from(self.stride);
+        (golden % u128::from(self.full)) as u64
+    }
+
+    /// Whether rows are drawn more or less often than once an epoch.
+    pub(super) fn draws_again(&self) -> bool {
+        self.offsets.windows(2).zip(&self.counts).any(|(o, &count)| o[1] - o[0] != count)
+    }
+
+    /// Stratum, and number of its draw, of a place among the members, if all are drawn once.
+    pub(super) fn draw_of(&self, member: u64) -> (u32, u64) {
+        let h = self.offsets.partition_point(|&o| o <= member) - 1;
+        (h as u32, self.first_pass[h].place(member - self.offsets[h]))
+    }
+
+    /// All draws of a stratum: number and row.
+    pub(super) fn each_draw(&self, stratum: u32, mut f: impl FnMut(u64, u64)) {
+        let mut rows = Rows::of(self, stratum);
+        (0..self.counts[stratum as usize]).for_each(|draw| f(draw, rows.draw(draw)));
+    }
+
+    /// Batch, and place in it in tour order, of a draw of the stratum at a place of the tour; `back`: inverse of the stride. None if it
+    /// is in the rest batch, which is dropped. O(1).
+    pub(super) fn find(&self, tour: usize, draw: u64, back: u64) -> Option<(u64, u32)> {
+        let kept = self.rest[self.order[tour] as usize];
+        if draw < kept {
+            return (self.full < self.len).then(|| (self.full, (self.rest_starts[tour] + draw) as u32));
+        }
+        let at = self.starts[tour] + draw - kept;
+        let (chunk, row) = (at / self.chunk, at % self.chunk);
+        let ahead = chunk % self.full + self.full - self.rotation;
+        let batch = u128::from(ahead) * u128::from(back) % u128::from(self.full);
+        Some((batch as u64, (chunk / self.full * self.chunk + row) as u32))
+    }
+
+    /// Place in the tour, and row, of a place of a batch in tour order. O(log strata).
+    pub(super) fn dealt(&self, batch: u64, place: u32) -> (u32, u64) {
+        let place = u64::from(place);
+        let at = |starts: &[u64], at: u64| (starts.partition_point(|&start| start <= at) - 1, at);
+        let (tour, number) = if batch == self.full {
+            let (tour, at) = at(&self.rest_starts, place);
+            (tour, at - self.rest_starts[tour])
+        } else {
+            let (tour, at) = at(&self.starts, self.listed(self.column(batch), place));
+            (tour, self.rest[self.order[tour] as usize] + at - self.starts[tour])
+        };
+        (tour as u32, Rows::of(self, self.order[tour]).draw(number))
+    }
+
+    /// Where a place of the full batch at a column stands in the list.
+    fn listed(&self, column: u64, place: u64) -> u64 {
+        (place / self.chunk * self.full + column) * self.chunk + place % self.chunk
+    }
+
+    /// Places in the tour of the strata of a batch, in tour order. O(rows + strata).
+    pub(super) fn tour_of(&self, batch: u64) -> Vec<u32> {
+        let is_rest = batch == self.full;
+        let starts = if is_rest { &self.rest_starts } else { &self.starts };
+        let rows = if is_rest { self.rest_starts[self.order.len()] } else { self.base };
+        let column = if is_rest { 0 } else { self.column(batch) };
+        let mut tour = 0;
+        (0..rows)
+            .map(|place| {
+                let at = if is_rest { place } else { self.listed(column, place) };
+                while starts[tour + 1] <= at {
+                    tour += 1;
+                }
+                tour as u32
+            })
+            .collect()
+    }
+
     /// What shifts the layout of batch `index` of `k` times the smallest size.
     fn shift(&self, k: u64, index: u64) -> u64 {
         key(self.seed, &[self.epoch.into(), 5, k, index])
@@ -624,7 +733,27 @@ impl Batch {
         for (h, all) in self.draws.groups() {
             self.draws.to[all].iter().for_each(|&to| strata[to as usize] = h);
         }
+        self.exchanged.iter().for_each(|&(to, h)| strata[to as usize] = h);
         strata
+    }
+
+    /// Puts a row to a place (in tour order) of batch `member` of union `index` of `k` among those that were dealt last. `rest`: the
+    /// union holds the rest batch.
+    pub(super) fn put(
+        &mut self,
+        deal: &Deal<'_>,
+        (index, k, rest): (usize, u64, bool),
+        member: usize,
+        place: u32,
+        (row, stratum): (u64, u32),
+    ) {
+        let (k, heads, chunk) = (k as usize, self.heads.len(), deal.chunk as usize);
+        let heads = &self.heads[heads.min(index * k)..heads.min((index + 1) * k)];
+        let rank = deal.rank(heads, rest, member, u64::from(place) / deal.chunk);
+        let first = index * k * deal.base as usize / chunk;
+        let position = self.positions[first + rank] + place % chunk as u32;
+        self.rows[position as usize] = row;
+        self.exchanged.push((position, stratum));
     }
 
     /// Empty, for [`Batch::push_stream`].

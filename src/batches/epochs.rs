@@ -2,11 +2,13 @@
 //! and [`plan`](crate::plan) computes those that were not written, through this one file: the same bytes.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
 use crate::batches::accumulation::{Update, Updates};
 use crate::batches::deal::{Batch, Deal, loss_weights};
+use crate::batches::duplicates::{Duplicates, Exchanges};
 use crate::batches::local::{LocalDeal, LocalOrder};
 use crate::batches::score::Score;
 use crate::format::dendrogram::Merge;
@@ -27,6 +29,8 @@ pub struct Epochs<'a> {
     pub draws: Option<&'a [u64]>,
     /// Rows that come into a batch together; 1 in a local order.
     pub chunk: u64,
+    /// None: rows may meet duplicates.
+    pub duplicates: Option<&'a Duplicates>,
     /// None: batches are dealt in the global order.
     pub local: Option<LocalOrder<'a>>,
     pub seed: u64,
@@ -100,7 +104,7 @@ impl<'a> Epochs<'a> {
             }
         };
         let score = Score::new(&self.group_counts(), self.modality_share);
-        Epoch { all: self, deal, score, size }
+        Epoch { all: self, deal, exchanges: OnceLock::new(), score, size }
     }
 
     /// Weight of a row's loss by stratum where shares are skewed on purpose; None where all rows are drawn once.
@@ -120,6 +124,8 @@ enum Dealt<'a> {
 pub struct Epoch<'a> {
     all: &'a Epochs<'a>,
     deal: Dealt<'a>,
+    /// Made when rows are first asked for.
+    exchanges: OnceLock<Arc<Exchanges>>,
     score: Score,
     size: u64,
 }
@@ -146,10 +152,25 @@ impl Epoch<'_> {
         }
     }
 
+    /// The dealing, if it is that of the global order.
+    pub fn global(&self) -> Option<&Deal<'_>> {
+        match &self.deal {
+            Dealt::Global(deal) => Some(deal),
+            Dealt::Local(_) => None,
+        }
+    }
+
+    /// Rows that change places so that none meets a duplicate, if that was asked for.
+    fn exchanges(&self, deal: &Deal<'_>) -> Option<&Exchanges> {
+        let duplicates = self.all.duplicates?;
+        Some(self.exchanges.get_or_init(|| duplicates.exchanges(deal)))
+    }
+
     /// Before these batches are dealt in parallel.
     fn prepare(&self, batches: Range<u64>) {
-        if let Dealt::Local(deal) = &self.deal {
-            deal.prepare(batches.start..batches.end.min(self.len()), self.k());
+        match &self.deal {
+            Dealt::Local(deal) => deal.prepare(batches.start..batches.end.min(self.len()), self.k()),
+            Dealt::Global(deal) => drop(self.exchanges(deal)),
         }
     }
 
@@ -161,7 +182,12 @@ impl Epoch<'_> {
     /// a batch), and for the first batch of a round the rows of its units.
     pub fn run(&self, batches: Range<u64>, into: &mut Batch) {
         match &self.deal {
-            Dealt::Global(deal) => deal.run(batches, self.k(), into),
+            Dealt::Global(deal) => {
+                deal.run(batches.clone(), self.k(), into);
+                if let Some(exchanges) = self.exchanges(deal) {
+                    exchanges.put(deal, batches, self.k(), into);
+                }
+            }
             Dealt::Local(deal) => deal.run(batches, self.k(), into),
         }
     }

@@ -124,11 +124,13 @@ impl Params {
             let reason = format!("{rows} rows are more than a unit may have");
             return Err(Error::config("locality.unit_rows", reason, "use a few thousand"));
         }
-        if !batches.chunk.is_row() {
+        let composed =
+            [("chunk", !batches.chunk.is_row()), ("no_duplicates", !batches.no_duplicates.is_empty())];
+        if let Some((key, _)) = composed.into_iter().find(|(_, asked)| *asked) {
             return Err(Error::config(
-                "batches.chunk",
+                format!("batches.{key}"),
                 "contradicts locality.kind = \"local\", whose batches are dealt from what is read together",
-                "leave out --chunk, or --locality",
+                format!("leave out --{}, or --locality", key.replace('_', "-")),
             ));
         }
         if batches.allocation != Allocation::Proportional {
@@ -328,6 +330,9 @@ mod tests {
         let chunks = deal::Params { chunk: Chunk::Rows(8), ..batches.clone() };
         let e = local().check(&chunks, &sizes).unwrap_err().to_string();
         assert!(e.contains("batches.chunk") && e.contains("locality.kind"), "{e}");
+        let keys = deal::Params { no_duplicates: vec!["user".into()], ..batches.clone() };
+        let e = local().check(&keys, &sizes).unwrap_err().to_string();
+        assert!(e.contains("batches.no_duplicates") && e.contains("locality.kind"), "{e}");
         let odd = batch_size::Params { size: Size::Fixed(50), world_size: 4, ..sizes };
         let e = local().check(&batches, &odd).unwrap_err().to_string();
         assert!(e.contains("batch_size.world_size") && e.contains("50"), "{e}");

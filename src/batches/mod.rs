@@ -9,6 +9,7 @@ pub mod strata;
 mod layout;
 pub mod chunks;
 pub mod deal;
+pub mod duplicates;
 pub mod units;
 pub mod locality;
 pub mod rounds;

@@ -224,6 +224,12 @@ pub struct BatchFlags {
     /// A batch is then made of such neighbourhoods from all over the data instead of single rows; `batch`: of one neighbourhood.
     #[arg(id = "batches.chunk", long = "chunk", value_name = "N|batch", value_parser = batch_or_number)]
     pub chunk: Option<Value>,
+    /// Columns: rows that share a value of one (a user, a document, a text) come into different batches
+    ///
+    /// Given once, it is a list with commas. Given several times, each is the name of one column, which may hold commas.
+    #[arg(id = "batches.no_duplicates", long = "no-duplicates", value_name = "COLUMN,...")]
+    #[serde(serialize_with = "names")]
+    pub no_duplicates: Option<Vec<String>>,
     /// Share of the rows to keep out of the batches, stratified, for validation
     #[arg(id = "batches.holdout", long = "holdout", value_name = "SHARE", value_parser = finite)]
     pub holdout: Option<f64>,

@@ -113,6 +113,10 @@ fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String
     if let Some(chunks) = words::chunks_of(m) {
         lines.push(line("chunks", chunks));
     }
+    if let Some(repeats) = &m.repeats {
+        let sizes: Vec<u64> = m.candidates.iter().map(|c| c.batch_size.into()).collect();
+        lines.push(line("duplicates", words::repeats(repeats, &sizes)));
+    }
     if let Some(reading) = plan.reading()? {
         lines.extend(words::reading(&reading));
     }

@@ -221,6 +221,9 @@ fn facts(s: &Summary, width: usize) -> Lines {
     if let Some(distance) = s.run_distance {
         lines.push(line("  chunks", words::chunks(s.chunk, s.candidates[0], distance)));
     }
+    if let Some(repeats) = &s.repeats {
+        lines.push(line("  duplicates", words::repeats(repeats, &s.candidates)));
+    }
     if let Some(reading) = &s.reading {
         lines.extend(words::reading(reading));
     }
@@ -306,6 +309,6 @@ mod tests {
         let chunks = Summary { chunk: 56, run_distance: Some(0.68), gain: None, ..summary };
         let text = style::facts(&facts(&chunks, 200), Look::plain());
         assert_eq!(text.matches("not applicable").count(), 2, "{text}");
-        assert!(text.contains("7 chunks of 56 neighbouring rows") && text.contains("0.68 times"), "{text}");
+        assert!(text.contains("7 chunks of 56 neighbouring rows") && text.contains("are at 0.68"), "{text}");
     }
 }

@@ -238,6 +238,8 @@ impl Config {
     /// known to the dataset ([`Dataset::filter_columns`](source::Dataset::filter_columns)).
     pub fn roles(&self) -> Vec<(&'static str, &str)> {
         let by_column = self.modalities.estimator == modalities::EstimatorSpec::Column;
+        // Words that are no columns are told by `check`.
+        let keys = self.batches.key_columns().unwrap_or_default();
         [
             ("source.id", self.source.id.as_deref()),
             ("source.label", self.source.label.as_deref()),
@@ -246,6 +248,7 @@ impl Config {
         ]
         .into_iter()
         .filter_map(|(role, name)| Some((role, name?)))
+        .chain(keys.into_iter().map(|name| ("batches.no_duplicates", name)))
         .collect()
     }
 
@@ -395,6 +398,7 @@ impl Settings {
         // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
         tree["batches"]["chunk"] = 1.into();
+        tree["batches"]["no_duplicates"] = Value::Array(Vec::new());
         tree["locality"] = serde_json::to_value(locality::Params::default()).expect("plain values");
         tree["modalities"]["criterion"] = Value::Null;
         for key in ["as", "encode", "encoder", "max_seq_length"] {

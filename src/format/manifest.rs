@@ -60,6 +60,9 @@ pub struct Manifest {
     /// Absent where batches are dealt row by row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_distance: Option<f64>,
+    /// Of batches without duplicates: the keys that rows share, and what of them is left. Absent where nobody asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
     /// The configuration as used, keys sorted, without what cannot change the plan (out, threads, memory, force, verbosity).
     pub config: Value,
     /// All files but plan.json and run.json, sorted by path.
@@ -133,6 +136,21 @@ pub enum GainKind {
     Label,
     /// Features alone: an optimistic guess.
     Features,
+}
+
+/// Keys that planned rows share, and how many rows of one meet in a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Repeats {
+    /// Keys that several rows have.
+    pub keys: u64,
+    /// Rows that have such a key.
+    pub rows: u64,
+    /// Most rows of a key.
+    pub largest: u64,
+    /// Most rows of a key in a batch of the smallest size, in epoch 0: 1 is the promise kept.
+    pub batch: u64,
+    /// The same in a batch of the largest size that is no larger than an epoch.
+    pub union: u64,
 }
 
 /// A file of the plan.

@@ -4,9 +4,9 @@
 //! each the sum of what the code of that phase holds at its worst. What only the data tells (modalities, classes, strata)
 //! is bounded by what the files say of their columns. `benches/memory.py` compares it with the peak of many settings.
 
-use super::local;
 use super::prepare::{LONG_TEXT, Roles};
 use super::summary::Estimate;
+use super::{groups, local};
 use crate::batches::batch_size::Candidates;
 use crate::batches::strata;
 use crate::config::{Config, Run};
@@ -280,7 +280,8 @@ fn memory(
     // Members and centralities are mapped files: they count while they are looked up in.
     let mapped = if config.epochs(rows) > 0 { rows * 20 } else { 0 };
     let order = local::needs(dataset, config, counts.strata, threads.pass)?.map_or(0, |needs| needs.memory);
-    let epochs = rows.min(1 << 19) * 96 + mapped + counts.strata * 200 + order;
+    let keys = groups::memory(rows, config.batches.no_duplicates.len() as u64);
+    let epochs = rows.min(1 << 19) * 96 + mapped + counts.strata * 200 + order + keys;
     // The weights of an encoder stay from the beginning to the end; while they are read they are there twice.
     let encoder = roles.encoder.map_or(0, |e| e.bytes() as u64 + threads.pass * e.working_bytes() as u64);
     let opening = roles.encoder.map_or(0, |e| e.bytes() as u64);

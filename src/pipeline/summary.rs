@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::format::manifest::Repeats;
 use crate::plan::locality::Reading;
 
 /// What a run of [`plan`] did, for a person or a script.
@@ -50,6 +51,8 @@ pub struct Summary {
     /// that of any two.
     pub chunk: u64,
     pub run_distance: Option<f64>,
+    /// Of batches without duplicates: the keys that rows share, and what of them is left.
+    pub repeats: Option<Repeats>,
     pub information_threshold: f64,
     pub files: usize,
     pub bytes: u64,

@@ -170,8 +170,8 @@ pub(super) fn carry_over(old: &Path, copy: &[String], run: &Run, progress: &Prog
         config.source.filter = None;
         // The size of the batches that the copy is made of, also where one of whole streams would be larger.
         config.batch_size.size = Size::Fixed(plan.manifest().batch_size.into());
-        // Read in its own order, the copy costs the local order nothing. Chunks have only the global one.
-        if config.chunk() == 1 {
+        // Read in its own order, the copy costs the local order nothing. Other batches than plain ones have only the global one.
+        if config.chunk() == 1 && config.batches.no_duplicates.is_empty() {
             config.locality.kind = Order::Local;
         }
         config.batches.epochs = Some(0);
@@ -354,7 +354,7 @@ fn append(
     warnings.iter().for_each(|w| progress.warn(w));
     info.made_from = Some(made_from(plan, "appended", &was));
     let summary =
-        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;
+        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, engine)?;
     Ok((summary, was))
 }
 

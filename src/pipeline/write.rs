@@ -9,9 +9,10 @@ use super::assign::Passed;
 use super::fit::{self, Fitted};
 use super::prepare::{Prepared, Roles};
 use super::settle::Settled;
-use super::{Clock, Summary, local, peak_memory, tables};
+use super::{Clock, Summary, groups, local, peak_memory, tables};
 use crate::batches::batch_size::{self, BatchSize};
 use crate::batches::chunks::Chunk;
+use crate::batches::duplicates::{Duplicates, Keys, divide};
 use crate::batches::epochs::Epochs;
 use crate::batches::local::LocalOrder;
 use crate::batches::score::{LARGEST_SHARE, UNKNOWN_SHARE};
@@ -25,7 +26,7 @@ use crate::format::{self, FileEntry, Kind, Manifest, RunInfo, Staging, TableRead
 use crate::kernels::rows::RowIds;
 use crate::kit::error::Result;
 use crate::kit::ids::{NONE, RowType};
-use crate::kit::progress::Progress;
+use crate::parts::Local;
 use crate::plan::epochs;
 use crate::plan::locality::Reading;
 use crate::source::Dataset;
@@ -162,8 +163,9 @@ pub fn write(
     mut info: RunInfo,
     clock: Clock,
     mut warnings: Vec<String>,
-    progress: &Progress,
+    engine: &Local,
 ) -> Result<Summary> {
+    let progress = engine.progress();
     let root = staging.path();
     let census = &settled.census;
     let row_type = settled.row_type();
@@ -171,6 +173,16 @@ pub fn write(
     let (dendrogram, score_groups) = (&contents.dendrogram, &contents.score_groups);
     let size = batch_size::choose(&config.locality.batch_size(&config.batch_size), &census.modality_rows)?;
     let planned = census.planned();
+    if !config.batches.no_duplicates.is_empty() && !divide(&size.candidates) {
+        return Err(crate::Error::config(
+            "batch_size.candidates",
+            format!(
+                "{:?} do not each divide the next larger one, as batches.no_duplicates needs",
+                size.candidates
+            ),
+            "choose sizes such as 256, 512, 1024",
+        ));
+    }
     if config.batches.drop_last && planned < size.candidates[0] {
         return Err(crate::Error::config(
             "batches.drop_last",
@@ -247,6 +259,17 @@ pub fn write(
         true => None,
         false => Some(local::lay(dataset, config, size.candidates[0], score_groups, &samples)?),
     };
+    let columns = config.batches.key_columns()?;
+    let duplicates = match columns.is_empty() {
+        true => None,
+        false => {
+            let columns: Vec<String> = columns.into_iter().map(String::from).collect();
+            let found = groups::find(dataset, &columns, &samples, engine)?;
+            files.push(format::groups::encode(&found, columns.len(), row_type).write(root)?);
+            let keys = Keys::of_groups(&found, &offsets, members.rows(), |row| samples.stratum(row));
+            Some(Duplicates::new(keys, &size.candidates))
+        }
+    };
     let source = Epochs {
         members: members.rows(),
         offsets: &offsets,
@@ -254,6 +277,7 @@ pub fn write(
         score_groups,
         draws: draws.as_deref(),
         chunk: config.chunk(),
+        duplicates: duplicates.as_ref(),
         local: laid.as_ref().map(|(units, local)| LocalOrder {
             units,
             strata: &samples,
@@ -273,6 +297,13 @@ pub fn write(
         let told = Reading::new(&local, source.base, config.batch_size.world_size);
         warnings.extend(local::warnings(&source, &local, &told, &config.locality));
         reading = Some(told);
+    }
+    let mut repeats = None;
+    if let (Some(duplicates), Some(deal)) = (&duplicates, source.epoch(0, source.base).global()) {
+        let found = duplicates.repeats(deal);
+        let (batches, k, above) = duplicates.above(deal);
+        warnings.extend(groups::warning(&found, above, source.base, k * source.base, batches));
+        repeats = Some(found);
     }
     let with_centrality = config.weights.schedule != crate::batches::weights::Schedule::Off;
     let batches_per_epoch = source.epoch(0, size.size).len();
@@ -317,6 +348,7 @@ pub fn write(
         estimator: contents.estimator.clone(),
         gain: contents.gain.clone(),
         run_distance: contents.run_distance,
+        repeats,
         config: contents.config,
         files,
         inputs: contents.inputs,
@@ -367,6 +399,7 @@ pub fn write(
         gain: contents.gain.map(|gain| (gain.value, gain.kind == GainKind::Label)),
         chunk: config.chunk(),
         run_distance: contents.run_distance,
+        repeats,
         information_threshold: threshold,
         files: manifest.files.len(),
         bytes,

@@ -47,6 +47,7 @@ impl Plan {
             self.counts()?,
             self.groups()?,
             self.schedule(&config)?,
+            self.repeats()?,
             self.written_epochs(&config)?,
         ];
         tables.into_iter().collect::<Found>().map_err(|reason| self.damaged(MANIFEST, &reason))
@@ -230,6 +231,17 @@ impl Plan {
         let knots = config.weights.schedule.knots(config.weights.strength);
         let same = self.weights()?.into_iter().map(|k| k.beta).eq(knots.into_iter().map(|k| k.beta as f32));
         Ok(ensure(same, || "weights.arrow is not of its schedule".into()))
+    }
+
+    /// What plan.json says of keys follows from `groups.arrow`.
+    fn repeats(&self) -> Result<Found> {
+        let m = self.manifest();
+        let epochs = self.epochs()?;
+        let epoch = epochs.epoch(0, epochs.base);
+        let found = epochs.duplicates.and_then(|all| Some(all.repeats(epoch.global()?)));
+        Ok(ensure(m.repeats == found, || {
+            format!("it tells of repeated keys {:?}, groups.arrow {found:?}", m.repeats)
+        }))
     }
 
     /// Batches follow from plan.json and the strata: a look at the first batch of every epoch that was written, and at all

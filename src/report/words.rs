@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::format::Manifest;
-use crate::format::manifest::GainKind;
+use crate::format::manifest::{GainKind, Repeats};
 use crate::modalities::{EstimatorSpec, clear};
 use crate::plan::locality::Reading;
 
@@ -147,6 +147,21 @@ fn chunk_of(m: &Manifest) -> (u64, u64) {
 pub fn chunks_of(m: &Manifest) -> Option<String> {
     let (chunk, base) = chunk_of(m);
     m.run_distance.map(|distance| chunks(chunk, base, distance))
+}
+
+/// What was done about duplicates.
+pub fn repeats(r: &Repeats, sizes: &[u64]) -> String {
+    let shared = format!("{} shared by {}", plural(r.keys, "key"), plural(r.rows, "row"));
+    let least = sizes.iter().min().copied().unwrap_or(0);
+    match (r.batch.max(r.union), r.keys) {
+        (_, 0) => "no two rows share a key".into(),
+        (1, _) => format!("{shared}: no two of a key in a batch"),
+        (most, _) => format!(
+            "{shared}: up to {} of a key in a batch of {}, {most} in the largest",
+            r.batch,
+            count(least)
+        ),
+    }
 }
 
 /// What a plan in chunks does.

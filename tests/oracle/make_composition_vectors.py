@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from reference import EpochPlan, draws, mix64
-from reference_composition import Deal
+from reference_composition import Deal, NoDuplicates
 
 
 def tree(m, rng):
@@ -69,8 +69,53 @@ def chunks(rng):
         yield told(members, None, Deal(members, 48, 42, 0, chunk=c), (1, 2))
 
 
+def keyed(rng, members, b):
+    """Keys of rows: pairs, users, neighbours, one that nearly all have, as many rows as there are batches, several of a row."""
+    n = sum(map(len, members))
+    kind, keys = str(rng.choice(["pairs", "users", "inside", "huge", "tight", "several"])), np.full(n, -1)
+    if kind == "pairs":
+        p = rng.permutation(n)[: n // 3 * 2]
+        keys[p] = np.arange(len(p)) // 2
+    elif kind == "users":
+        keys = rng.integers(0, max(1, n // int(rng.choice([3, 10]))), n)
+    elif kind == "inside":
+        group = 0
+        for x in members:
+            for i in range(0, len(x) - 3, 4):
+                keys[x[i : i + int(rng.integers(2, 5))]] = group
+                group += 1
+    elif kind == "huge":
+        keys[rng.permutation(n)[: n // 2]] = 0
+    elif kind == "tight":
+        keys = np.arange(n) // max(1, n // b)
+    else:
+        values = max(1, n // 2)
+        return {r: sorted({int(k) for k in rng.integers(0, values, int(rng.integers(1, 4)))}) for r in range(n)}
+    return {r: [int(k)] for r, k in enumerate(keys) if k >= 0}
+
+
+def duplicates(rng):
+    for _ in range(160):
+        members, z = case(rng, 250)
+        n = sum(map(len, members))
+        b = int(rng.integers(1, max(2, min(n + 3, 60))))
+        c = int(rng.choice(divisors(b))) if rng.random() < 0.4 else 1
+        counts = draws([len(x) for x in members], 0.5) if rng.random() < 0.15 else None
+        multiples = [(1,), (1, 2), (1, 2, 4), (1, 3)][int(rng.integers(4))]
+        deal = Deal(members, b, int(rng.integers(1 << 60)), int(rng.integers(4)), z, bool(rng.random() < 0.2), counts, c)
+        keys = keyed(rng, members, b)
+        s = NoDuplicates(deal, keys, multiples)
+        most = [s.most(1), s.most(max(k for k in multiples if k <= max(1, deal.nb)))]
+        yield told(members, z, deal) | dict(keys=sorted(keys.items()), multiples=multiples, made=s.exchanged, chains=s.chains, most=most)
+    members = [np.arange(0, 200), np.arange(200, 300), np.arange(300, 800), np.arange(800, 850), np.arange(850, 1000)]
+    deal = Deal(members, 48, 42, 0)
+    keys = {r: [r * 7919 % 1000 // 8] for r in range(1000)}
+    s = NoDuplicates(deal, keys, (1, 2))
+    yield told(members, None, deal, (1, 2)) | dict(keys=sorted(keys.items()), multiples=[1, 2], made=s.exchanged, chains=s.chains, most=[s.most(1), s.most(2)])
+
+
 def main():
-    drawn = dict(chunks=chunks)
+    drawn = dict(chunks=chunks, duplicates=duplicates)
     out = {k: list(f(np.random.default_rng(i))) for i, (k, f) in enumerate(drawn.items())}
     text = "{" + ",\n".join(f'"{k}": ' + "[\n" + ",\n".join(json.dumps(x, separators=(",", ":")) for x in v) + "\n]" for k, v in out.items()) + "}\n"
     (pathlib.Path(__file__).parent / "composition.json").write_text(text)
