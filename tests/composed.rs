@@ -135,6 +135,11 @@ fn set_chunk(rows: u64) -> impl Fn(&mut Config) {
     move |c| c.batches.chunk = Chunk::Rows(rows)
 }
 
+fn labelled(c: &mut Config, by: &str) {
+    c.strata.by = by.into();
+    c.batches.rows_per_label = Some(Chunk::Rows(4));
+}
+
 #[test]
 fn batches_of_chunks() {
     let world = World::new();
@@ -323,6 +328,75 @@ fn plans_are_brought_up_to_date() {
     }
 }
 
+/// Four rows of each of twelve queries a batch, every row in turn; queries with fewer rows are in none.
+#[test]
+fn rows_of_each_of_some_labels() {
+    let world = World::new();
+    let by_query = |c: &mut Config| {
+        c.strata.by = "query".into();
+        c.batches.rows_per_label = Some(Chunk::Rows(4));
+    };
+    let plan = world.plan("plan", by_query).unwrap();
+    plan.verify().unwrap();
+    plan.check_contradictions().unwrap();
+    let m = plan.manifest();
+    let query = |row: u64| keys(row).1;
+    let mut rows_of: BTreeMap<String, u64> = BTreeMap::new();
+    (0..ROWS).for_each(|row| *rows_of.entry(query(row)).or_default() += 1);
+    let few = || rows_of.values().filter(|&&n| n < 4);
+    let left_out = m.left_out.unwrap();
+    assert_eq!((left_out.labels, left_out.rows), (few().count() as u64, few().sum()));
+    assert!(left_out.rows > 0 && (m.gain.clone(), m.modality_share.value) == (None, 0.0));
+    assert_eq!(plan.loss_weights_of(&[0, 1]).unwrap(), None);
+    let mut seen = vec![0u64; ROWS as usize];
+    for epoch in 0..5 {
+        for (rows, _) in dealt(&plan, epoch, 48) {
+            let of: Vec<String> = rows.iter().map(|&row| query(row)).collect();
+            assert!(of.chunks(4).all(|of| of.len() == 4 && of.iter().all(|text| *text == of[0])));
+            let met: std::collections::BTreeSet<&String> = of.iter().collect();
+            assert_eq!(met.len() * 4, rows.len(), "different queries");
+            rows.iter().for_each(|&row| seen[row as usize] += 1);
+        }
+    }
+    let mut times: BTreeMap<String, Vec<u64>> = BTreeMap::new();
+    (0..ROWS).for_each(|row| times.entry(query(row)).or_default().push(seen[row as usize]));
+    for (text, times) in times {
+        let (least, most) = (*times.iter().min().unwrap(), *times.iter().max().unwrap());
+        assert!(most - least <= 1 && (most > 0) == (rows_of[&text] >= 4), "{text}: {times:?}");
+    }
+    let bare = world.plan("bare", |c| (by_query(c), c.batches.epochs = Some(0)).1).unwrap();
+    let full = world.plan("full", |c| (by_query(c), c.batches.epochs = Some(2)).1).unwrap();
+    as_written(&world, &bare, &full);
+    // One label a batch; an automatic size holds whole labels on every rank; users that are null are no label.
+    let one = world
+        .plan("one", |c| {
+            by_query(c);
+            c.batches.rows_per_label = Some(Chunk::Batch);
+            c.batch_size.size = Size::Fixed(4);
+            c.batch_size.candidates = Candidates::Auto;
+        })
+        .unwrap();
+    assert!(dealt(&one, 2, 4).iter().all(|b| b.0.iter().all(|&row| query(row) == query(b.0[0]))));
+    let auto = world
+        .plan("auto", |c| {
+            c.strata.by = "user".into();
+            c.batches.rows_per_label = Some(Chunk::Rows(3));
+            c.batch_size = Default::default();
+            c.batch_size.world_size = 2;
+        })
+        .unwrap();
+    auto.check_contradictions().unwrap();
+    assert!(auto.manifest().batch_size.is_multiple_of(6));
+    let nulls = (0..ROWS).filter(|&row| keys(row).0.is_none()).count() as u64;
+    assert!(auto.manifest().left_out.unwrap().rows >= nulls);
+    assert!(
+        dealt(&auto, 0, auto.manifest().batch_size.into())
+            .iter()
+            .flat_map(|b| &b.0)
+            .all(|&row| keys(row).0.is_some())
+    );
+}
+
 #[test]
 fn what_does_not_go_together() {
     let world = World::new();
@@ -352,6 +426,28 @@ fn what_does_not_go_together() {
             }),
             ["batch_size.candidates", "batches.no_duplicates"],
         ),
+        (Box::new(|c| labelled(c, "modality")), ["batches.rows_per_label", "strata.by"]),
+        (
+            Box::new(|c| (labelled(c, "query"), set_chunk(4)(c)).1),
+            ["batches.chunk", "batches.rows_per_label"],
+        ),
+        (
+            Box::new(move |c| (labelled(c, "query"), no_duplicates(c)).1),
+            ["batches.no_duplicates", "batches.rows_per_label"],
+        ),
+        (
+            Box::new(|c| (labelled(c, "query"), c.batches.allocation = Allocation::Equal).1),
+            ["batches.allocation", "batches.rows_per_label"],
+        ),
+        (
+            Box::new(|c| (labelled(c, "query"), c.locality.kind = Order::Local).1),
+            ["batches.rows_per_label", "locality.kind"],
+        ),
+        (
+            Box::new(|c| (labelled(c, "query"), c.batch_size.world_size = 24).1),
+            ["batches.rows_per_label", "batch_size.world_size"],
+        ),
+        (Box::new(|c| labelled(c, "kind")), ["batches.rows_per_label", "3 of 3 labels"]),
         (Box::new(|c| c.batches.no_duplicates = vec!["near".into()]), ["batches.no_duplicates", "near"]),
         (Box::new(|c| c.batches.no_duplicates = vec!["nobody".into()]), ["batches.no_duplicates", "nobody"]),
         (

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 
 use batchwright::batches::deal::{Batch, Deal, draws, rest_counts};
 use batchwright::batches::duplicates::{Duplicates, Exchanges, Keys};
+use batchwright::batches::labels;
 use batchwright::batches::strata::tour;
 use batchwright::format::dendrogram::Merge;
 use batchwright::kernels::rows::RowIds;
@@ -138,6 +139,30 @@ fn exchanges_equal_the_reference() {
     assert!(chains > 0 && several > 0, "all ways were taken");
 }
 
+#[test]
+fn labels_equal_the_reference() {
+    for v in vectors("labels") {
+        let strata: Vec<Vec<u64>> = get(v, "members");
+        let members = strata.concat();
+        let sizes: Vec<u64> = strata.iter().map(|s| s.len() as u64).collect();
+        let offsets = offsets(sizes.iter().copied());
+        let (base, rows): (u64, u64) = (get(v, "base"), get(v, "chunk"));
+        let (counts, full) = labels::counts(&sizes, rows, base);
+        assert_eq!((&counts, full), (&get::<Vec<u64>>(v, "counts"), get(v, "full")));
+        let deal = Deal::new(
+            RowIds::U64(&members),
+            &offsets,
+            base,
+            get(v, "seed"),
+            get(v, "epoch"),
+            &merges(v),
+            get(v, "drop_last"),
+            Some(&counts),
+        );
+        equals(v, &deal.in_labels(rows), &Exchanges::default(), &strata);
+    }
+}
+
 /// Strata of 200, 100, 500, 50 and 150 rows in batches of 48: the numbers of docs/composition.md.
 #[test]
 fn the_worked_example() {
@@ -155,6 +180,12 @@ fn the_worked_example() {
     assert_eq!(first(48, 0, 1), [232, 222, 250, 220, 228, 216, 217, 246]);
     assert_eq!(first(48, 0, 2), [858, 892, 871, 992, 985, 973, 932, 917]);
     assert_eq!(first(48, 20, 1), [166, 184, 19, 52, 6, 46, 14, 158]);
+    let (counts, full) = labels::counts(&[200, 100, 500, 50, 150], 4, 16);
+    assert_eq!((counts.as_slice(), full), (&[148, 100, 148, 48, 148][..], 37));
+    let deal = Deal::new(RowIds::U32(&rows), &offsets, 16, 42, 1, &[], false, Some(&counts)).in_labels(4);
+    let mut batch = Batch::default();
+    deal.batch(0, 1, &mut batch);
+    assert_eq!(batch.rows, [947, 889, 864, 966, 245, 271, 280, 256, 140, 50, 193, 156, 474, 301, 567, 377]);
 }
 
 /// A dendrogram of no meaning.
@@ -274,6 +305,63 @@ proptest! {
         }
         seen.sort_unstable();
         prop_assert!(seen.into_iter().eq(0..n));
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Exactly as many full batches as there can be, each of K rows of each of P different labels that stand together; the rest batch of different
+    /// labels too; no row twice an epoch; the rows of a label equally often, within one, over epochs.
+    #[test]
+    fn labels_keep_their_promises(
+        sizes in prop::collection::vec(prop_oneof![4 => 1u64..12, 2 => 1u64..60], 1..40),
+        rows in 2u64..6,
+        labels in 1u64..9,
+        seed: u64,
+        k in 2u64..4,
+    ) {
+        let base = rows * labels;
+        let (counts, full) = labels::counts(&sizes, rows, base);
+        prop_assume!(full > 0);
+        let ((members, stratum), offsets) = (mixed(&sizes), offsets(sizes.iter().copied()));
+        let tree = tree(sizes.len(), seed);
+        let mut batch = Batch::default();
+        let mut seen = vec![0u64; members.len()];
+        for epoch in 0..6 {
+            let deal = Deal::new(RowIds::U32(&members), &offsets, base, seed, epoch, &tree, false, Some(&counts)).in_labels(rows);
+            prop_assert_eq!(deal.len(), full + u64::from(counts.iter().sum::<u64>() > full * base));
+            let (mut all, mut once) = (Vec::new(), vec![false; members.len()]);
+            for c in 0..deal.len() {
+                deal.batch(c, 1, &mut batch);
+                let len = batch.rows.len() as u64;
+                prop_assert!((c < full && len == base) || (c == full && len < base));
+                let of: Vec<u32> = batch.rows.iter().map(|&row| stratum[row as usize]).collect();
+                prop_assert_eq!(&of, &batch.strata());
+                prop_assert!(of.chunks(rows as usize).all(|of| of.len() as u64 == rows && of.iter().all(|h| *h == of[0])));
+                let mut met: Vec<u32> = of.chunks(rows as usize).map(|of| of[0]).collect();
+                met.sort_unstable();
+                prop_assert!(met.windows(2).all(|w| w[0] < w[1]), "labels of a batch are different");
+                for &row in &batch.rows {
+                    prop_assert!(!std::mem::replace(&mut once[row as usize], true), "row {} twice", row);
+                    seen[row as usize] += 1;
+                }
+                all.extend_from_slice(&batch.rows);
+            }
+            for c in 0..deal.batches(k) {
+                deal.batch(c, k, &mut batch);
+                let from = (c * k * base) as usize;
+                let mut union = all[from..from + batch.rows.len()].to_vec();
+                union.sort_unstable();
+                batch.rows.sort_unstable();
+                prop_assert_eq!(&union, &batch.rows);
+            }
+        }
+        for (h, w) in offsets.windows(2).enumerate() {
+            let of: Vec<u64> = members[w[0] as usize..w[1] as usize].iter().map(|&row| seen[row as usize]).collect();
+            prop_assert!(of.iter().max().unwrap() - of.iter().min().unwrap() <= 1);
+            prop_assert_eq!(of.iter().sum::<u64>(), 6 * counts[h]);
+        }
     }
 }
 

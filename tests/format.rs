@@ -90,6 +90,7 @@ pub fn write_plan(staging: &Staging) -> Manifest {
         },
         gain: Some(Gain { value: 0.75, kind: GainKind::Label }),
         run_distance: None,
+        left_out: None,
         repeats: None,
         config: serde_json::json!({"weights": {"strength": 1.0}, "batches": {"drop_last": false, "allocation": "proportional"}}),
         files,

@@ -227,6 +227,15 @@ impl Params {
         Ok(())
     }
 
+    /// An automatic size is a multiple of this, too.
+    pub fn in_multiples_of(&self, wanted: u64) -> Params {
+        if self.size != Size::Auto || self.candidates != Candidates::Auto {
+            return self.clone();
+        }
+        let multiple = self.resolved().multiple.unwrap_or(1);
+        Params { multiple: Some(multiple / gcd(multiple, wanted) * wanted), ..self.clone() }
+    }
+
     /// The smallest of the sizes that are given, if one is.
     pub fn smallest(&self) -> Option<u64> {
         let listed: &[u64] = if let Candidates::List(list) = &self.candidates { list } else { &[] };

@@ -37,6 +37,9 @@ const EPOCHS: u32 = 3;
 const MANY_ROWS: u64 = 1 << 26;
 /// Draws per stratum, on average, from which on they are found stratum by stratum (measured).
 const MANY_DRAWS: usize = 8;
+/// Words of keys behind the epoch: of the circle of a label's rows, and of the order of those that an epoch takes.
+const CIRCLE: u64 = 8;
+const MIXED: u64 = 9;
 
 /// How rows are dealt into batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -57,6 +60,9 @@ pub struct Params {
     /// Neighbouring rows that come into a batch together: a divisor of the smallest batch size, or `"batch"`.
     #[serde(skip_serializing_if = "Chunk::is_row")]
     pub chunk: Chunk,
+    /// Rows that every label of a batch has, or `"batch"`: batches of K rows of each of P labels; the column that stratifies has the labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_per_label: Option<Chunk>,
     /// Columns: rows that share a value of one come into different batches.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub no_duplicates: Vec<String>,
@@ -72,6 +78,7 @@ impl Default for Params {
             drop_last: false,
             holdout: 0.0,
             chunk: Chunk::default(),
+            rows_per_label: None,
             no_duplicates: Vec::new(),
         }
     }
@@ -301,6 +308,8 @@ pub struct Deal<'a> {
     /// Whether that is every row once, and none has more than 2^32: draws are then numbers of 32 bits in the first pass,
     /// and their rows are found together.
     once: bool,
+    /// Strata are labels that give whole chunks, also to the rest batch, of rows that stand on a circle.
+    labels: bool,
     /// Rows of the smallest batch, and of a chunk: a divisor of it.
     pub(super) base: u64,
     pub(super) chunk: u64,
@@ -388,15 +397,8 @@ impl<'a> Deal<'a> {
         let full = n / base;
         let order = tour(dendrogram, sizes.len(), seed, epoch);
         let rest = rest_counts(&counts, base, seed, epoch);
-        let sums = |rows: &dyn Fn(usize) -> u64| -> Vec<u64> {
-            let mut sums = vec![0];
-            sums.extend(order.iter().scan(0, |sum, &h| {
-                *sum += rows(h as usize);
-                Some(*sum)
-            }));
-            sums
-        };
-        let (starts, rest_starts) = (sums(&|h| counts[h] - rest[h]), sums(&|h| rest[h]));
+        let starts = sums(&order, |h| counts[h] - rest[h]);
+        let rest_starts = sums(&order, |h| rest[h]);
         let most = order
             .iter()
             .zip(starts.windows(2))
@@ -430,6 +432,7 @@ impl<'a> Deal<'a> {
             first_pass,
             counts,
             once,
+            labels: false,
         }
     }
 
@@ -437,6 +440,17 @@ impl<'a> Deal<'a> {
     pub fn in_chunks(self, chunk: u64) -> Self {
         assert!(chunk > 0 && self.base.is_multiple_of(chunk), "chunks divide a batch");
         Deal { chunk, ..self }
+    }
+
+    /// Batches of so many rows of each label: strata are labels, and give a multiple of it ([`labels`](crate::batches::labels)).
+    pub fn in_labels(self, rows: u64) -> Self {
+        assert!(self.counts.iter().all(|n| n.is_multiple_of(rows)), "labels give whole chunks");
+        let counts: Vec<u64> = self.counts.iter().map(|n| n / rows).collect();
+        let mut rest = rest_counts(&counts, self.base / rows, self.seed, self.epoch);
+        rest.iter_mut().for_each(|n| *n *= rows);
+        let starts = sums(&self.order, |h| self.counts[h] - rest[h]);
+        let rest_starts = sums(&self.order, |h| rest[h]);
+        Deal { starts, rest_starts, rest, labels: true, once: false, ..self }.in_chunks(rows)
     }
 
     /// Batches of the smallest size in the epoch, the rest batch included unless dropped.
@@ -881,6 +895,16 @@ fn permutation(seed: u64, pass: u128, stratum: u64, size: u64) -> Permutation {
     Permutation::new(size, key(seed, &[pass as u64, 4, stratum]))
 }
 
+/// Where each stratum of the tour starts, and the end.
+fn sums(order: &[u32], rows: impl Fn(usize) -> u64) -> Vec<u64> {
+    let mut sums = vec![0];
+    sums.extend(order.iter().scan(0, |sum, &h| {
+        *sum += rows(h as usize);
+        Some(*sum)
+    }));
+    sums
+}
+
 /// The rows of one stratum in the order in which an epoch draws them.
 struct Rows<'d, 'a> {
     deal: &'d Deal<'a>,
@@ -890,6 +914,8 @@ struct Rows<'d, 'a> {
     first: u64,
     /// A later pass of the epoch: over-drawn strata come round more than once.
     later: Option<(u64, Permutation)>,
+    /// Of a label: the order of its rows on the circle, and that of the epoch's ones.
+    circle: Option<(Permutation, Permutation)>,
 }
 
 impl<'d, 'a> Rows<'d, 'a> {
@@ -897,11 +923,26 @@ impl<'d, 'a> Rows<'d, 'a> {
         let h = stratum as usize;
         let size = deal.offsets[h + 1] - deal.offsets[h];
         let first = (first_draw(deal.epoch, deal.counts[h]) % u128::from(size.max(1))) as u64;
-        Rows { deal, stratum: h, size, first, later: None }
+        Rows { deal, stratum: h, size, first, later: None, circle: None }
+    }
+
+    /// Draw `i` of the epoch from a label: the next rows of a circle that never changes, in an order of the epoch.
+    fn of_circle(&mut self, i: u64) -> u64 {
+        let (deal, h) = (self.deal, self.stratum as u64);
+        let (circle, mixed) = self.circle.get_or_insert_with(|| {
+            let of_epoch = key(deal.seed, &[deal.epoch.into(), MIXED, h]);
+            let circle = Permutation::new(self.size, key(deal.seed, &[0, CIRCLE, h]));
+            (circle, Permutation::new(deal.counts[h as usize], of_epoch))
+        });
+        circle.index((self.first + mixed.index(i)) % self.size)
     }
 
     /// Draw `i` of the epoch.
     fn draw(&mut self, i: u64) -> u64 {
+        if self.deal.labels {
+            let place = self.of_circle(i);
+            return self.deal.members.get((self.deal.offsets[self.stratum] + place) as usize);
+        }
         let (pass, position) = ((self.first + i) / self.size, (self.first + i) % self.size);
         let place = if pass == 0 {
             self.deal.first_pass[self.stratum].index(position)

@@ -29,6 +29,8 @@ pub struct Epochs<'a> {
     pub draws: Option<&'a [u64]>,
     /// Rows that come into a batch together; 1 in a local order.
     pub chunk: u64,
+    /// Strata are labels that give whole chunks: batches of `chunk` rows of each of some labels.
+    pub labels: bool,
     /// None: rows may meet duplicates.
     pub duplicates: Option<&'a Duplicates>,
     /// None: batches are dealt in the global order.
@@ -100,17 +102,22 @@ impl<'a> Epochs<'a> {
                 let (members, offsets) = (self.members, self.offsets);
                 let deal =
                     Deal::new(members, offsets, base, seed, epoch, self.dendrogram, drop_last, self.draws);
-                Dealt::Global(deal.in_chunks(self.chunk))
+                Dealt::Global(if self.labels {
+                    deal.in_labels(self.chunk)
+                } else {
+                    deal.in_chunks(self.chunk)
+                })
             }
         };
         let score = Score::new(&self.group_counts(), self.modality_share);
         Epoch { all: self, deal, exchanges: OnceLock::new(), score, size }
     }
 
-    /// Weight of a row's loss by stratum where shares are skewed on purpose; None where all rows are drawn once.
+    /// Weight of a row's loss by stratum where shares are skewed on purpose; None where all rows are drawn once, and where labels are
+    /// to be met as often as each other.
     pub fn loss_weights(&self) -> Option<Vec<f64>> {
         let sizes: Vec<u64> = self.offsets.windows(2).map(|o| o[1] - o[0]).collect();
-        self.draws.map(|draws| loss_weights(&sizes, draws))
+        self.draws.filter(|_| !self.labels).map(|draws| loss_weights(&sizes, draws))
     }
 }
 

@@ -4,7 +4,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::batches::batch_size::{self, Candidates, Size, gcd};
+use crate::batches::batch_size;
 use crate::batches::deal::{self, Allocation};
 pub use crate::batches::number::Number;
 use crate::kit::error::{Error, Result};
@@ -124,8 +124,12 @@ impl Params {
             let reason = format!("{rows} rows are more than a unit may have");
             return Err(Error::config("locality.unit_rows", reason, "use a few thousand"));
         }
-        let composed =
-            [("chunk", !batches.chunk.is_row()), ("no_duplicates", !batches.no_duplicates.is_empty())];
+        let labels = ("rows_per_label", batches.rows_per_label.is_some());
+        let composed = [
+            labels,
+            ("chunk", !batches.chunk.is_row()),
+            ("no_duplicates", !batches.no_duplicates.is_empty()),
+        ];
         if let Some((key, _)) = composed.into_iter().find(|(_, asked)| *asked) {
             return Err(Error::config(
                 format!("batches.{key}"),
@@ -145,12 +149,10 @@ impl Params {
 
     /// The parameters of the batch size: an automatic one is a multiple of the streams of a local order.
     pub fn batch_size(&self, given: &batch_size::Params) -> batch_size::Params {
-        if self.is_global() || given.size != Size::Auto || given.candidates != Candidates::Auto {
-            return given.clone();
+        match self.is_global() {
+            true => given.clone(),
+            false => given.in_multiples_of(self.least_streams(given.world_size)),
         }
-        let wanted = self.least_streams(given.world_size);
-        let multiple = given.resolved().multiple.unwrap_or(1);
-        batch_size::Params { multiple: Some(multiple / gcd(multiple, wanted) * wanted), ..given.clone() }
     }
 
     /// Streams of a plan that chooses its batch size; with ranks it may have more.
@@ -255,6 +257,7 @@ impl Params {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batches::batch_size::Size;
     use crate::batches::chunks::Chunk;
 
     fn local() -> Params {
@@ -333,6 +336,9 @@ mod tests {
         let keys = deal::Params { no_duplicates: vec!["user".into()], ..batches.clone() };
         let e = local().check(&keys, &sizes).unwrap_err().to_string();
         assert!(e.contains("batches.no_duplicates") && e.contains("locality.kind"), "{e}");
+        let labels = deal::Params { rows_per_label: Some(Chunk::Rows(4)), ..batches.clone() };
+        let e = local().check(&labels, &sizes).unwrap_err().to_string();
+        assert!(e.contains("batches.rows_per_label") && e.contains("locality.kind"), "{e}");
         let odd = batch_size::Params { size: Size::Fixed(50), world_size: 4, ..sizes };
         let e = local().check(&batches, &odd).unwrap_err().to_string();
         assert!(e.contains("batch_size.world_size") && e.contains("50"), "{e}");

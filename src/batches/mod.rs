@@ -8,6 +8,7 @@ pub mod batch_size;
 pub mod strata;
 mod layout;
 pub mod chunks;
+pub mod labels;
 pub mod deal;
 pub mod duplicates;
 pub mod units;

@@ -224,6 +224,9 @@ pub struct BatchFlags {
     /// A batch is then made of such neighbourhoods from all over the data instead of single rows; `batch`: of one neighbourhood.
     #[arg(id = "batches.chunk", long = "chunk", value_name = "N|batch", value_parser = batch_or_number)]
     pub chunk: Option<Value>,
+    /// Batches of so many rows of each of some labels, those of --stratify-by, else --label; `batch`: of one label
+    #[arg(id = "batches.rows_per_label", long = "rows-per-label", value_name = "K|batch", value_parser = batch_or_number)]
+    pub rows_per_label: Option<Value>,
     /// Columns: rows that share a value of one (a user, a document, a text) come into different batches
     ///
     /// Given once, it is a list with commas. Given several times, each is the name of one column, which may hold commas.

@@ -110,7 +110,11 @@ fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String
         );
         lines.push(line("sizes", text));
     }
-    if let Some(chunks) = words::chunks_of(m) {
+    if m.left_out.is_some() {
+        let epochs = plan.epochs()?;
+        let rows = epochs.draws.map_or(m.rows_planned, |draws| draws.iter().sum());
+        lines.push(line("labels", words::labels(epochs.chunk, epochs.base, rows, m.rows_planned)));
+    } else if let Some(chunks) = words::chunks_of(m) {
         lines.push(line("chunks", chunks));
     }
     if let Some(repeats) = &m.repeats {

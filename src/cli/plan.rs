@@ -219,7 +219,10 @@ fn facts(s: &Summary, width: usize) -> Lines {
         ),
     ));
     if let Some(distance) = s.run_distance {
-        lines.push(line("  chunks", words::chunks(s.chunk, s.candidates[0], distance)));
+        lines.push(match s.per_label {
+            Some(rows) => line("  labels", words::labels(s.chunk, s.candidates[0], rows, s.rows_planned)),
+            None => line("  chunks", words::chunks(s.chunk, s.candidates[0], distance)),
+        });
     }
     if let Some(repeats) = &s.repeats {
         lines.push(line("  duplicates", words::repeats(repeats, &s.candidates)));

@@ -13,7 +13,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::batches::{batch_size, deal, locality, score, strata, weights};
+use crate::batches::{batch_size, deal, labels, locality, score, strata, weights};
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 pub use crate::kit::size::parse_size;
@@ -204,7 +204,43 @@ impl Config {
 
     /// Rows that come into a batch together; 1: batches are dealt row by row.
     pub fn chunk(&self) -> u64 {
-        self.batches.chunk.rows(self.batch_size.smallest().unwrap_or(1))
+        let chunk = self.batches.rows_per_label.unwrap_or(self.batches.chunk);
+        chunk.rows(self.batch_size.smallest().unwrap_or(1))
+    }
+
+    /// The parameters of the batch size: an automatic one holds whole streams, or whole labels on every rank.
+    pub fn sizes(&self) -> batch_size::Params {
+        let given = self.locality.batch_size(&self.batch_size);
+        match self.batches.rows_per_label {
+            Some(_) => given.in_multiples_of(self.chunk() * given.world_size * given.micro_steps),
+            None => given,
+        }
+    }
+
+    /// Rows that each stratum contributes to an epoch in batches of `base`; None: each row once. `values`: of the strata, where a column
+    /// stratifies.
+    ///
+    /// # Errors
+    /// If there are other shares than strata, or too few labels with as many rows as a batch takes of each.
+    pub fn draws(&self, sizes: &[u64], values: Option<&[String]>, base: u64) -> Result<Option<Vec<u64>>> {
+        if self.batches.rows_per_label.is_none() {
+            return self.batches.counts(sizes);
+        }
+        let (rows, sizes) = (self.chunk(), labels::labelled(sizes, values));
+        let (counts, batches) = labels::counts(&sizes, rows, base);
+        if batches > 0 {
+            return Ok(Some(counts));
+        }
+        Err(Error::config(
+            "batches.rows_per_label",
+            format!(
+                "{} of {} labels have {rows} rows, a batch of {base} needs {}",
+                sizes.iter().filter(|&&n| n >= rows).count(),
+                sizes.len(),
+                base / rows
+            ),
+            "choose fewer rows of a label, or a smaller --batch-size",
+        ))
     }
 
     /// Strata wanted of so many planned rows.
@@ -337,10 +373,29 @@ impl Config {
         self.batches.check()?;
         self.locality.check(&self.batches, &self.batch_size)?;
         self.batches.chunk.check(&self.batch_size)?;
+        if let Some(rows) = self.batches.rows_per_label {
+            for (key, given) in [
+                ("batches.chunk", !self.batches.chunk.is_row()),
+                ("batches.no_duplicates", !self.batches.no_duplicates.is_empty()),
+                ("batches.allocation", self.batches.allocation != deal::Allocation::Proportional),
+            ] {
+                if given {
+                    return contradiction(key, "contradicts batches.rows_per_label", "leave one of them out");
+                }
+            }
+            if self.strata.column().is_none() || self.strata.inside_modalities() {
+                return contradiction(
+                    "batches.rows_per_label",
+                    "needs strata.by, the column that has the labels",
+                    "add --stratify-by COLUMN, or --label COLUMN",
+                );
+            }
+            labels::check(rows, &self.batch_size)?;
+        }
         if self.chunk() > 1 && self.scores.modality_share.is_some() {
             return contradiction(
                 "scores.modality_share",
-                "contradicts batches.chunk: batches of chunks are not stratified, and count by their rows",
+                "contradicts batches.chunk and batches.rows_per_label: such batches are not stratified, and count by their rows",
                 "leave one of them out",
             );
         }
@@ -398,6 +453,7 @@ impl Settings {
         // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
         tree["batches"]["chunk"] = 1.into();
+        tree["batches"]["rows_per_label"] = Value::Null;
         tree["batches"]["no_duplicates"] = Value::Array(Vec::new());
         tree["locality"] = serde_json::to_value(locality::Params::default()).expect("plain values");
         tree["modalities"]["criterion"] = Value::Null;
@@ -410,6 +466,7 @@ impl Settings {
             *slot = (value.clone(), origin.clone());
         }
         imply(&mut values);
+        imply_labels(&mut values);
         let (config, run, check) = build(&values).map_err(|e| culprit(&values).unwrap_or(e))?;
         config.check().and_then(|_| check.check()).map_err(|e| with_origin(e, &values))?;
         Ok(Settings { config, run, check, values })
@@ -446,6 +503,17 @@ fn imply(values: &mut Layer) {
         if slot.1 == Origin::Default {
             *slot = (chosen.into(), Origin::Implied(by));
         }
+    }
+}
+
+/// Batches of rows per label are stratified by the label, unless another column is named.
+fn imply_labels(values: &mut Layer) {
+    let (rows, label) = (&values["batches.rows_per_label"], values["source.label"].0.clone());
+    let by = format!("batches.rows_per_label ({})", rows.1);
+    let wanted = !rows.0.is_null() && !label.is_null();
+    let slot = values.get_mut("strata.by").expect("a key of Config");
+    if wanted && slot.1 == Origin::Default {
+        *slot = (label, Origin::Implied(by));
     }
 }
 

@@ -60,6 +60,9 @@ pub struct Manifest {
     /// Absent where batches are dealt row by row.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub run_distance: Option<f64>,
+    /// Of batches of rows per label: what has too few rows. Absent where nobody asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
     /// Of batches without duplicates: the keys that rows share, and what of them is left. Absent where nobody asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
@@ -136,6 +139,13 @@ pub enum GainKind {
     Label,
     /// Features alone: an optimistic guess.
     Features,
+}
+
+/// Labels that have fewer rows than a batch takes of each, and their rows; nulls are such a label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    pub labels: u64,
+    pub rows: u64,
 }
 
 /// Keys that planned rows share, and how many rows of one meet in a batch.

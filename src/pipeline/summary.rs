@@ -51,6 +51,8 @@ pub struct Summary {
     /// that of any two.
     pub chunk: u64,
     pub run_distance: Option<f64>,
+    /// Rows of an epoch of batches that have `chunk` rows of each of their labels.
+    pub per_label: Option<u64>,
     /// Of batches without duplicates: the keys that rows share, and what of them is left.
     pub repeats: Option<Repeats>,
     pub information_threshold: f64,

@@ -14,13 +14,14 @@ use crate::batches::batch_size::{self, BatchSize};
 use crate::batches::chunks::Chunk;
 use crate::batches::duplicates::{Duplicates, Keys, divide};
 use crate::batches::epochs::Epochs;
+use crate::batches::labels;
 use crate::batches::local::LocalOrder;
 use crate::batches::score::{LARGEST_SHARE, UNKNOWN_SHARE};
 use crate::batches::strata;
 use crate::config::{Config, Run};
 use crate::format::dendrogram::Merge;
 use crate::format::evidence::Criterion;
-use crate::format::manifest::GainKind;
+use crate::format::manifest::{GainKind, LeftOut};
 use crate::format::projection::Projection;
 use crate::format::{self, FileEntry, Kind, Manifest, RunInfo, Staging, TableReader};
 use crate::kernels::rows::RowIds;
@@ -171,7 +172,7 @@ pub fn write(
     let row_type = settled.row_type();
     let mut files: Vec<FileEntry> = Vec::new();
     let (dendrogram, score_groups) = (&contents.dendrogram, &contents.score_groups);
-    let size = batch_size::choose(&config.locality.batch_size(&config.batch_size), &census.modality_rows)?;
+    let size = batch_size::choose(&config.sizes(), &census.modality_rows)?;
     let planned = census.planned();
     if !config.batches.no_duplicates.is_empty() && !divide(&size.candidates) {
         return Err(crate::Error::config(
@@ -193,10 +194,20 @@ pub fn write(
             "leave out --drop-last, or choose a smaller --batch-size",
         ));
     }
-    let draws = config.batches.counts(&census.stratum_rows)?;
+    let values = contents.stratum_values.as_deref();
+    let draws = config.draws(&census.stratum_rows, values, size.candidates[0])?;
+    let left_out = (draws.as_ref())
+        .filter(|_| config.batches.rows_per_label.is_some())
+        .map(|draws| labels::left_out(&census.stratum_rows, draws));
     let dealt = draws.as_ref().map_or(planned, |draws| draws.iter().sum());
     warnings.extend(idle_ranks(config, &size, dealt));
     warnings.extend(of_chunks(config, &size, dealt));
+    warnings.extend(few_of_a_label(
+        config,
+        &size,
+        &left_out,
+        &labels::labelled(&census.stratum_rows, values),
+    ));
     let threshold = config.threshold(size.size);
 
     // One entry a row.
@@ -277,6 +288,7 @@ pub fn write(
         score_groups,
         draws: draws.as_deref(),
         chunk: config.chunk(),
+        labels: config.batches.rows_per_label.is_some(),
         duplicates: duplicates.as_ref(),
         local: laid.as_ref().map(|(units, local)| LocalOrder {
             units,
@@ -348,6 +360,7 @@ pub fn write(
         estimator: contents.estimator.clone(),
         gain: contents.gain.clone(),
         run_distance: contents.run_distance,
+        left_out,
         repeats,
         config: contents.config,
         files,
@@ -398,6 +411,7 @@ pub fn write(
         reading,
         gain: contents.gain.map(|gain| (gain.value, gain.kind == GainKind::Label)),
         chunk: config.chunk(),
+        per_label: config.batches.rows_per_label.is_some().then_some(dealt),
         run_distance: contents.run_distance,
         repeats,
         information_threshold: threshold,
@@ -454,7 +468,10 @@ fn candidate(batch_size: u64, threshold: f64) -> format::manifest::Candidate {
 fn used_config(config: &Config, roles: &Roles, planned: u64) -> Value {
     let mut used = config.clone();
     used.strata = used.strata.resolved(planned, config.chunk());
-    used.batches.chunk = Chunk::Rows(config.chunk());
+    match &mut used.batches.rows_per_label {
+        Some(rows) => *rows = Chunk::Rows(config.chunk()),
+        None => used.batches.chunk = Chunk::Rows(config.chunk()),
+    }
     used.features.columns = roles.inputs.order.iter().map(|(name, _)| name.clone()).collect();
     used.features.encoder = roles.encoder.map(|e| e.identity());
     used.batches = used.batches.resolved();
@@ -488,10 +505,31 @@ fn idle_ranks(config: &Config, size: &BatchSize, dealt: u64) -> Option<String> {
     })
 }
 
+/// Labels that are in no batch, and what a smaller number of rows would keep.
+fn few_of_a_label(
+    config: &Config,
+    size: &BatchSize,
+    left_out: &Option<LeftOut>,
+    sizes: &[u64],
+) -> Option<String> {
+    let LeftOut { labels, rows } = (*left_out).filter(|left_out| left_out.labels > 0)?;
+    let (chunk, base) = (config.chunk(), size.candidates[0]);
+    let smaller =
+        (2..chunk).rev().find(|&k| base.is_multiple_of(k) && sizes.iter().any(|&n| (k..chunk).contains(&n)));
+    let help = smaller.map_or(String::new(), |k| {
+        let kept: u64 = sizes.iter().filter(|&&n| (k..chunk).contains(&n)).sum();
+        format!("; --rows-per-label {k} would keep {kept} of them")
+    });
+    Some(format!(
+        "{labels} labels have fewer than {chunk} rows, or none: their {rows} rows are in no batch{help}"
+    ))
+}
+
 /// What chunks do not go well with: parts of a batch that cut them, and the rest batch.
 fn of_chunks(config: &Config, size: &BatchSize, dealt: u64) -> Vec<String> {
     let (chunk, mut warnings) = (config.chunk(), Vec::new());
-    if chunk == 1 {
+    // Whole labels are on every rank and in the rest batch.
+    if chunk == 1 || config.batches.rows_per_label.is_some() {
         return warnings;
     }
     let base = size.candidates[0];

@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::batches::labels;
 use crate::batches::strata::score_groups;
 use crate::batches::units::RowStrata;
 use crate::config::Config;
@@ -48,6 +49,7 @@ impl Plan {
             self.groups()?,
             self.schedule(&config)?,
             self.repeats()?,
+            self.left_out(&config)?,
             self.written_epochs(&config)?,
         ];
         tables.into_iter().collect::<Found>().map_err(|reason| self.damaged(MANIFEST, &reason))
@@ -231,6 +233,16 @@ impl Plan {
         let knots = config.weights.schedule.knots(config.weights.strength);
         let same = self.weights()?.into_iter().map(|k| k.beta).eq(knots.into_iter().map(|k| k.beta as f32));
         Ok(ensure(same, || "weights.arrow is not of its schedule".into()))
+    }
+
+    /// Labels with too few rows.
+    fn left_out(&self, config: &Config) -> Result<Found> {
+        let epochs = self.epochs()?;
+        let sizes: Vec<u64> = epochs.offsets.windows(2).map(|o| o[1] - o[0]).collect();
+        let asked = config.batches.rows_per_label.is_some();
+        let found = epochs.draws.filter(|_| asked).map(|draws| labels::left_out(&sizes, draws));
+        let told = self.manifest().left_out;
+        Ok(ensure(told == found, || format!("it leaves out {told:?}, the strata {found:?}")))
     }
 
     /// What plan.json says of keys follows from `groups.arrow`.

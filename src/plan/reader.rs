@@ -504,9 +504,6 @@ impl Plan {
         let config = self.config()?;
         let members = self.strata()?;
         let offsets = members.offsets();
-        let draws = cached(&self.draws, || {
-            config.batches.counts(&offsets.windows(2).map(|o| o[1] - o[0]).collect::<Vec<_>>())
-        })?;
         let sizes = || m.candidates.iter().map(|c| u64::from(c.batch_size));
         if config.locality.is_global() != m.file(Kind::Units.path()).is_none() {
             let reason = "its configuration has another order of batches than its files";
@@ -518,7 +515,11 @@ impl Plan {
         if config.batches.no_duplicates.is_empty() != m.file(Kind::Groups.path()).is_none() {
             return Err(self.damaged(MANIFEST, "its configuration has other duplicates than its files"));
         }
-        let chunk = config.batches.chunk.rows(base);
+        let chunk = config.chunk();
+        let draws = cached(&self.draws, || {
+            let sizes: Vec<u64> = offsets.windows(2).map(|o| o[1] - o[0]).collect();
+            config.draws(&sizes, members.values(), base)
+        })?;
         if chunk == 0 || !base.is_multiple_of(chunk) {
             return Err(self.damaged(MANIFEST, "its chunks do not divide the smallest batch"));
         }
@@ -529,6 +530,7 @@ impl Plan {
             score_groups: &m.score_groups,
             draws: draws.as_deref(),
             chunk,
+            labels: config.batches.rows_per_label.is_some(),
             duplicates: self.duplicates()?,
             local: self.local_order(base)?,
             seed: m.seed,

@@ -240,7 +240,7 @@ fn facts(plan: &Plan, m: &Manifest) -> PlanFacts {
         batch_size: m.batch_size,
         samples_per_modality: short(m.samples_per_modality),
         coverage: m.coverage,
-        chunk: m.config["batches"]["chunk"].as_u64().unwrap_or(1),
+        chunk: plan.epochs().map_or(1, |epochs| epochs.chunk),
         local: m.file(Kind::Units.path()).is_some(),
         threshold: short(m.information_threshold),
         share: short(m.modality_share.value),

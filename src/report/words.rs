@@ -137,10 +137,23 @@ pub fn chunks(chunk: u64, base: u64, distance: f64) -> String {
     )
 }
 
+/// "4 rows of each of 12 labels in a batch of 48; ..."; `epoch`: its rows, of so many planned.
+pub fn labels(rows: u64, base: u64, epoch: u64, planned: u64) -> String {
+    format!(
+        "{} of each of {} in a batch of {}; an epoch shows {} of {} rows, all of a label in turn",
+        plural(rows, "row"),
+        plural(base / rows.max(1), "label"),
+        count(base),
+        count(epoch),
+        count(planned)
+    )
+}
+
 /// Rows that come into a batch together, and the rows of the smallest batch.
 fn chunk_of(m: &Manifest) -> (u64, u64) {
     let base = m.candidates.iter().map(|c| u64::from(c.batch_size)).min().unwrap_or(1);
-    (m.config["batches"]["chunk"].as_u64().unwrap_or(1), base)
+    let rows = |key: &str| m.config["batches"][key].as_u64();
+    (rows("rows_per_label").or(rows("chunk")).unwrap_or(1), base)
 }
 
 /// The same as [`chunks`] of a plan; None: batches are dealt row by row.
@@ -167,6 +180,23 @@ pub fn repeats(r: &Repeats, sizes: &[u64]) -> String {
 /// What a plan in chunks does.
 fn does_in_chunks(m: &Manifest, distance: f64) -> Vec<String> {
     let (chunk, base) = chunk_of(m);
+    if let Some(left_out) = m.left_out {
+        let by = m.config["strata"]["by"].as_str().unwrap_or_default();
+        return vec![
+            format!(
+                "Every batch of {} rows has {} of each of {} values of {by}; the rows of a value come equally often, within one, over any \
+                 number of epochs.",
+                count(base),
+                plural(chunk, "row"),
+                count(base / chunk.max(1))
+            ),
+            format!(
+                "{} with fewer rows, or null, are in no batch ({}).",
+                plural(left_out.labels, "value"),
+                plural(left_out.rows, "row")
+            ),
+        ];
+    }
     vec![
         if chunk == base {
             format!("Every batch of {} rows is one chunk of neighbouring rows.", count(base))

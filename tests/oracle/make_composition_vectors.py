@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from reference import EpochPlan, draws, mix64
-from reference_composition import Deal, NoDuplicates
+from reference_composition import Deal, NoDuplicates, per_label_counts
 
 
 def tree(m, rng):
@@ -114,8 +114,25 @@ def duplicates(rng):
     yield told(members, None, deal, (1, 2)) | dict(keys=sorted(keys.items()), multiples=[1, 2], made=s.exchanged, chains=s.chains, most=[s.most(1), s.most(2)])
 
 
+def labels(rng):
+    made = 0
+    while made < 80:
+        members, z = case(rng, 400)
+        k, p = int(rng.integers(2, 6)), int(rng.integers(1, 9))
+        counts, nb = per_label_counts([len(x) for x in members], k, k * p)
+        if nb == 0:
+            continue
+        made += 1
+        deal = Deal(members, k * p, int(rng.integers(1 << 60)), int(rng.integers(5)), z, bool(rng.random() < 0.2), counts, per_label=k)
+        assert deal.nb == nb
+        yield told(members, z, deal) | dict(counts=counts, full=nb)
+    members = [np.arange(0, 200), np.arange(200, 300), np.arange(300, 800), np.arange(800, 850), np.arange(850, 1000)]
+    counts, nb = per_label_counts([len(x) for x in members], 4, 16)
+    yield told(members, None, Deal(members, 16, 42, 1, counts=counts, per_label=4), (1, 2)) | dict(counts=counts, full=nb)
+
+
 def main():
-    drawn = dict(chunks=chunks, duplicates=duplicates)
+    drawn = dict(chunks=chunks, duplicates=duplicates, labels=labels)
     out = {k: list(f(np.random.default_rng(i))) for i, (k, f) in enumerate(drawn.items())}
     text = "{" + ",\n".join(f'"{k}": ' + "[\n" + ",\n".join(json.dumps(x, separators=(",", ":")) for x in v) + "\n]" for k, v in out.items()) + "}\n"
     (pathlib.Path(__file__).parent / "composition.json").write_text(text)

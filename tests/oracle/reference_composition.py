@@ -2,16 +2,31 @@
 equals its EpochPlan for chunks of one row."""
 import numpy as np
 
-from reference import EpochPlan, key, layout
+from reference import EpochPlan, key, layout, perm_array, rest_counts
 
 
 class Deal(EpochPlan):
-    """The deal of an epoch in chunks: `chunk` rows that stand together in the list, a divisor of the batch size."""
+    """The deal of an epoch in chunks: `chunk` rows that stand together in the list, a divisor of the batch size. per_label: K of P x K
+    batches (counts: see per_label_counts), None otherwise."""
 
-    def __init__(s, members, b, seed, epoch, z=None, drop_last=False, counts=None, chunk=1):
+    def __init__(s, members, b, seed, epoch, z=None, drop_last=False, counts=None, chunk=1, per_label=None):
         assert b % chunk == 0, "the chunk divides the batch size"
         super().__init__(members, b, seed, epoch, z, drop_last, counts)
-        s.c, s.L, s.moved = chunk, None, {}
+        s.c, s.K, s.L, s.moved = per_label or chunk, per_label, None, {}
+        if per_label:  # everything in chunks of K rows, so that none has two labels
+            assert chunk == 1 and b % per_label == 0 and all(c % per_label == 0 and c <= n for c, n in zip(s.nh, s.n_members))
+            s.rh = [per_label * r for r in rest_counts([c // per_label for c in s.nh], b // per_label, seed, s.epoch)]
+            s.off = np.cumsum([0] + [s.nh[h] - s.rh[h] for h in s.order])
+
+    def _members(s, h):
+        """The rows that stratum h gives to the epoch, in order: first those of the rest batch."""
+        if not s.K:
+            return super()._members(h)
+        if h not in s.perm:  # the next c rows of a circle that never changes, in an order of this epoch
+            n, c = s.n_members[h], s.nh[h]
+            at = (s.epoch * c + perm_array(c, key(s.seed, s.epoch, 9, h))) % max(n, 1)
+            s.perm[h] = s.m[h][perm_array(n, key(s.seed, 0, 8, h))[at]] if c else s.m[h][:0]
+        return s.perm[h]
 
     def listed(s):
         """The list that full batches are dealt from."""
@@ -153,3 +168,14 @@ class NoDuplicates:
                     s.at[k].remove(old)
                     s.at[k].add(new)
         s.exchanged += 1
+
+
+def per_label_counts(sizes, per_label, batch):
+    """(rows that each label gives to an epoch, full batches): the most batches of P = batch / K different labels, K rows of each, that there
+    can be. Labels with fewer than K rows give none."""
+    p, u = batch // per_label, [n // per_label for n in sizes]
+    lo, hi = 0, sum(u) // p
+    while lo < hi:  # sum min(u, nb) - P nb rises, then falls: those nb where it is >= 0 are 0..nb*
+        mid = (lo + hi + 1) // 2
+        lo, hi = (mid, hi) if sum(min(x, mid) for x in u) >= p * mid else (lo, mid - 1)
+    return [per_label * min(x, lo) for x in u], lo

@@ -23,6 +23,8 @@ CASES = {
     "mixed-no-duplicates": (FIXTURES, "mixed.parquet", ["--features", "length", "--batch-size", "16", "--no-duplicates", "items"], [], True),
     "mixed-two-columns-of-keys": (FIXTURES, "mixed.parquet", ["--features", "length", "--batch-size", "16", "--no-duplicates", "items,colour"], [], True),
     "packages-parted-chunks": (FIXTURES, "packages-2k.parquet", ["--features", "embedding", "--batch-size", "32", "--chunk", "8", "--no-duplicates", "section"], [], True),
+    "digits-rows-per-label": (FIXTURES, "digits.parquet", ["--label", "label", "--batch-size", "32", "--rows-per-label", "8"], [], False),
+    "packages-rows-per-label": (FIXTURES, "packages-2k.parquet", ["--features", "embedding", "--stratify-by", "section", "--batch-size", "48", "--rows-per-label", "4"], [], False),
     "shared/umap_mnist_chunks": (DATA, "umap_mnist.parquet", ["--label", "label", "--batch-size", "256", "--chunk", "64"], [], True),
     "shared/packages": (DATA, "packages.parquet", ["--features", "embedding", "--label", "section"], [], True),
     "shared/umap_mnist": (DATA, "umap_mnist.parquet", ["--label", "label"], [], True),
