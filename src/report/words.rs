@@ -130,11 +130,17 @@ pub const NOT_APPLICABLE: &str = "not applicable to batches of neighbouring rows
 /// "4 chunks of 64 neighbouring rows a batch: ..."; `base`: rows of the smallest batch, `distance`: see `run_distance`.
 pub fn chunks(chunk: u64, base: u64, distance: f64) -> String {
     format!(
-        "{} of {} neighbouring rows in a batch of {}; two rows of a stratum are at {distance:.2} times the squared distance of any two",
+        "{} of {} neighbouring rows in a batch of {}; two rows of a stratum are at {} times the squared distance of any two",
         plural(base / chunk.max(1), "chunk"),
         count(chunk),
-        count(base)
+        count(base),
+        ratio(distance)
     )
+}
+
+/// Two digits, of small ones four.
+fn ratio(x: f64) -> String {
+    if x < 0.1 { format!("{x:.4}") } else { format!("{x:.2}") }
 }
 
 /// "4 rows of each of 12 labels in a batch of 48; ..."; `epoch`: its rows, of so many planned.
@@ -212,8 +218,9 @@ fn does_in_chunks(m: &Manifest, distance: f64) -> Vec<String> {
             )
         },
         format!(
-            "Two rows of a stratum are at {distance:.2} times the squared distance of any two rows: so alike are the rows of a chunk, \
-             up to a fourth of the rows of a stratum."
+            "Two rows of a stratum are at {} times the squared distance of any two rows; those of a chunk about so, if it has no more than a \
+             fourth of the rows of a stratum.",
+            ratio(distance)
         ),
     ]
 }
