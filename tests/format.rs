@@ -89,6 +89,9 @@ pub fn write_plan(staging: &Staging) -> Manifest {
             interval: (2, 3),
         },
         gain: Some(Gain { value: 0.75, kind: GainKind::Label }),
+        run_distance: None,
+        left_out: None,
+        repeats: None,
         config: serde_json::json!({"weights": {"strength": 1.0}, "batches": {"drop_last": false, "allocation": "proportional"}}),
         files,
         inputs: vec![InputEntry {

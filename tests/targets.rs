@@ -155,6 +155,7 @@ pub fn read_table(table: TableReader, kind: Kind) -> batchwright::Result<()> {
             assert!((0..samples.rows()).filter_map(|r| samples.get(r)).count() as u64 <= table.rows());
             Ok(())
         }
+        Kind::Groups => groups::decode(&table).map(drop),
         Kind::Holdout => holdout::decode(&table).map(drop),
         Kind::Units => {
             let (units, _) = units::decode(&table)?;

@@ -3,6 +3,8 @@
 mod check;
 mod cli;
 mod columns;
+mod composed;
+mod composition;
 mod craft;
 mod damage;
 mod decode;

@@ -90,6 +90,14 @@ class Plan:
         """Batch sizes to choose from, ascending; all are multiples of the first."""
 
     @property
+    def chunk(self) -> int:
+        """Neighbouring rows that come into a batch together; 1: batches are dealt row by row. See docs/composition.md."""
+
+    @property
+    def no_duplicates(self) -> list[str]:
+        """Columns whose equal values come into different batches; empty: rows may meet duplicates. See docs/composition.md."""
+
+    @property
     def epochs(self) -> int:
         """Epochs that were written. Any other is computed: see `epoch`."""
 
@@ -133,6 +141,10 @@ class Plan:
 
     def stratum(self, rows: ArrayLike) -> NDArray[np.int64]:
         """Stratum of every row, -1 for rows that are not planned."""
+
+    def group(self, rows: ArrayLike) -> NDArray[np.int64]:
+        """Lowest planned row with the same value of the column of `no_duplicates`, of every row; -1 where no other row has it. Equal numbers are
+        duplicates: `group[:, None] == group[None, :]` masks them in a loss. Raises ConfigError unless the plan has one such column."""
 
     def distance(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Euclidean distance of every row to its modality's centre in feature space, NaN for rows that are not planned."""

@@ -70,6 +70,11 @@ class Deal:
         if candidates and size not in plan.candidates:
             raise ConfigError(f"batch size {size} is none of the plan's candidates {plan.candidates}")
         self.sizes = plan.candidates if candidates else [size]
+        if plan.no_duplicates and size not in plan.candidates:
+            raise ConfigError(
+                f"batch size {size} is none of the plan's candidates {plan.candidates}: duplicates ({', '.join(plan.no_duplicates)}) are "
+                "kept apart in those sizes only"
+            )
         for each in self.sizes:
             plan.check_world_size(world_size, micro_steps, each)
         self.size = size

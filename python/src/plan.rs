@@ -209,6 +209,18 @@ impl Plan {
         Ok(sizes)
     }
 
+    /// Neighbouring rows that come into a batch together; 1: batches are dealt row by row. See docs/composition.md.
+    #[getter]
+    fn chunk(&self) -> Result<u64> {
+        Ok(self.core()?.config()?.chunk())
+    }
+
+    /// Columns whose equal values come into different batches; empty: rows may meet duplicates. See docs/composition.md.
+    #[getter]
+    fn no_duplicates(&self) -> Result<Vec<String>> {
+        Ok(self.core()?.config()?.batches.no_duplicates)
+    }
+
     /// Epochs that were written. Any other is computed: see `epoch`.
     #[getter]
     fn epochs(&self) -> Result<u32> {
@@ -314,6 +326,14 @@ impl Plan {
     /// Stratum of every row, -1 for rows that are not planned.
     fn stratum(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
         self.look_up(py, rows, |samples, row| signed(samples.stratum(row)))
+    }
+
+    /// Lowest planned row with the same value of the column of `no_duplicates`, of every row; -1 where no other row has it. Equal numbers are
+    /// duplicates: `group[:, None] == group[None, :]` masks them in a loss. Raises ConfigError unless the plan has one such column.
+    fn group(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
+        let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
+        let found = py.detach(|| plan.groups_of(&rows))?;
+        Ok(array(py, found.into_iter().map(|group| group.map_or(-1, |row| row as i64)).collect()))
     }
 
     /// Euclidean distance of every row to its modality's centre in feature space, NaN for rows that are not planned.

@@ -26,6 +26,7 @@ from batchwright import _core
 
 sys.path.insert(0, str(harness.ROOT / "tests" / "oracle"))
 import reference  # noqa: E402
+import reference_composition  # noqa: E402
 
 FIXTURES = harness.ROOT / "fixtures"
 DIGITS = harness.DIGITS
@@ -103,10 +104,11 @@ def test_written_epochs_equal_pyarrows_reading(digits):
                 assert np.array_equal(getattr(updates, name), truth[name].to_numpy()), name
 
 
-def test_computed_epochs_equal_written_ones(digits, make):
+@pytest.mark.parametrize("more", [(), ("--chunk", "8"), ("--chunk", "batch")], ids=str)
+def test_computed_epochs_equal_written_ones(make, more):
     """Epochs are a function of strata and seed alone: another plan of the same rows wrote the epoch that this one computes."""
-    flags = "--label", "label", "--batch-size", "64", "--candidates", "32,64,128"
-    bare, full = bw.Plan.open(make("digits.parquet", *flags, "--epochs", "0")), bw.Plan.open(digits)
+    flags = "--label", "label", "--batch-size", "64", "--candidates", "32,64,128", *more
+    bare, full = (bw.Plan.open(make("digits.parquet", *flags, "--epochs", n)) for n in ("0", "3"))
     for size in full.candidates:
         computed, written = bare.epoch(1, size), full.epoch(1, size)
         assert written.written and not computed.written and len(computed) == len(written)
@@ -129,6 +131,22 @@ def test_computed_epochs_equal_written_ones(digits, make):
                 assert np.array_equal(computed.weights(i, 0.2), written.weights(i, 0.2))
         for name in ("n_eff", "x", "score", "update", "coefficient", "ends_update"):
             assert np.array_equal(getattr(computed.updates(), name), getattr(written.updates(), name)), name
+
+
+def test_rows_of_a_chunk_stand_together(make):
+    """As the reference deals them, any size, an epoch that was never written."""
+    path = make("digits.parquet", "--batch-size", "64", "--candidates", "32,64", "--chunk", "8", "--epochs", "0")
+    plan, strata = bw.Plan.open(path), table(path, "strata.arrow")
+    assert plan.chunk == 8 and bw.Plan.open(make("digits.parquet")).chunk == 1
+    offsets, rows = json.loads(strata.schema.metadata[b"offsets"]), strata["row"].to_numpy()
+    members = [rows[a:b] for a, b in zip(offsets, offsets[1:])]
+    tree = np.array(json.loads(strata.schema.metadata[b"dendrogram"]))
+    deal = reference_composition.Deal(members, 32, plan.seed, 7, tree, chunk=8)
+    for size in (32, 64, 96):
+        epoch = plan.epoch(7, size)
+        assert len(epoch) == deal.batches(size // 32)
+        assert all(np.array_equal(deal.batch(i, size // 32), epoch[i]) for i in range(len(epoch)))
+        assert all(epoch.n_eff(i) == len(epoch[i]) for i in range(len(epoch)))
 
 
 def test_epochs_never_written(digits):

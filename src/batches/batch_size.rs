@@ -227,6 +227,21 @@ impl Params {
         Ok(())
     }
 
+    /// An automatic size is a multiple of this, too.
+    pub fn in_multiples_of(&self, wanted: u64) -> Params {
+        if self.size != Size::Auto || self.candidates != Candidates::Auto {
+            return self.clone();
+        }
+        let multiple = self.resolved().multiple.unwrap_or(1);
+        Params { multiple: Some(multiple / gcd(multiple, wanted) * wanted), ..self.clone() }
+    }
+
+    /// The smallest of the sizes that are given, if one is.
+    pub fn smallest(&self) -> Option<u64> {
+        let listed: &[u64] = if let Candidates::List(list) = &self.candidates { list } else { &[] };
+        self.with_fixed(listed).into_iter().min()
+    }
+
     fn with_fixed(&self, list: &[u64]) -> Vec<u64> {
         let fixed = if let Size::Fixed(size) = self.size { Some(size) } else { None };
         list.iter().copied().chain(fixed).collect()

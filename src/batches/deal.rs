@@ -9,6 +9,8 @@
 //! 4. inside the batch, rows are laid out along a Sobol sequence (Sobol 1967), so that equal slices (micro-batches, ranks)
 //!    and strides of it are stratified too.
 //!
+//! With chunks ([`chunks`](crate::batches::chunks)) batches take every nb-th run of c rows of the list, and keep those together.
+//!
 //! Every row comes exactly once per epoch, and the count of each stratum in each batch differs from its share by less
 //! than 1. No state is kept between batches: any batch of any epoch is computed alone, on any thread, in
 //! O(batch size + strata). A batch of size kB is the union of k consecutive ones, so a training run can change the size
@@ -20,6 +22,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::batches::batch_size::gcd;
+use crate::batches::chunks::{Chunk, Cursor};
 use crate::batches::layout::Layout;
 use crate::batches::strata::tour;
 use crate::format::dendrogram::Merge;
@@ -34,6 +37,9 @@ const EPOCHS: u32 = 3;
 const MANY_ROWS: u64 = 1 << 26;
 /// Draws per stratum, on average, from which on they are found stratum by stratum (measured).
 const MANY_DRAWS: usize = 8;
+/// Words of keys behind the epoch: of the circle of a label's rows, and of the order of those that an epoch takes.
+const CIRCLE: u64 = 8;
+const MIXED: u64 = 9;
 
 /// How rows are dealt into batches.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -51,6 +57,15 @@ pub struct Params {
     pub drop_last: bool,
     /// In [0, 1): part of the rows kept out of the batches, stratified.
     pub holdout: f64,
+    /// Neighbouring rows that come into a batch together: a divisor of the smallest batch size, or `"batch"`.
+    #[serde(skip_serializing_if = "Chunk::is_row")]
+    pub chunk: Chunk,
+    /// Rows that every label of a batch has, or `"batch"`: batches of K rows of each of P labels; the column that stratifies has the labels.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rows_per_label: Option<Chunk>,
+    /// Columns: rows that share a value of one come into different batches.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub no_duplicates: Vec<String>,
 }
 
 impl Default for Params {
@@ -62,6 +77,9 @@ impl Default for Params {
             shares: Vec::new(),
             drop_last: false,
             holdout: 0.0,
+            chunk: Chunk::default(),
+            rows_per_label: None,
+            no_duplicates: Vec::new(),
         }
     }
 }
@@ -118,11 +136,41 @@ impl Params {
                 "any scale will do: only their proportions count",
             ));
         }
+        self.key_columns()?;
         if !(0.0..1.0).contains(&self.holdout) {
             let reason = format!("{} is not in [0, 1)", self.holdout);
             return Err(Error::config("batches.holdout", reason, "0 keeps all rows in the batches"));
         }
         Ok(())
+    }
+
+    /// The columns of `no_duplicates` as the data calls them: `column:NAME` is NAME, whatever it means otherwise.
+    ///
+    /// # Errors
+    /// Words that mean something else than a column, columns named twice.
+    pub fn key_columns(&self) -> Result<Vec<&str>> {
+        let key = "batches.no_duplicates";
+        let column = |name: &str| format!("say column:{name} for the column of that name");
+        let mut columns: Vec<&str> = Vec::new();
+        for name in &self.no_duplicates {
+            let column = match (name.strip_prefix("column:"), name.as_str()) {
+                (Some(name), _) => name,
+                (None, "near") => {
+                    let reason = "near: this version looks for no near-duplicates";
+                    return Err(Error::config(key, reason, column(name)));
+                }
+                (None, "modality" | "prototype" | "stratum" | "duplicates") => {
+                    return Err(Error::config(key, format!("`{name}` is no key of a row"), column(name)));
+                }
+                (None, name) => name.trim(),
+            };
+            if column.is_empty() || columns.contains(&column) {
+                let reason = format!("`{name}` names no column, or one that is named already");
+                return Err(Error::config(key, reason, "name each column once"));
+            }
+            columns.push(column);
+        }
+        Ok(columns)
     }
 
     /// With `tau` as the allocation means it: what is stored in the plan.
@@ -256,25 +304,30 @@ pub struct Deal<'a> {
     members: RowIds<'a>,
     offsets: &'a [u64],
     /// Rows each stratum contributes to an epoch.
-    counts: Vec<u64>,
+    pub(super) counts: Vec<u64>,
     /// Whether that is every row once, and none has more than 2^32: draws are then numbers of 32 bits in the first pass,
     /// and their rows are found together.
     once: bool,
-    /// Rows of the smallest batch.
-    base: u64,
+    /// Strata are labels that give whole chunks, also to the rest batch, of rows that stand on a circle.
+    labels: bool,
+    /// Rows of the smallest batch, and of a chunk: a divisor of it.
+    pub(super) base: u64,
+    pub(super) chunk: u64,
     seed: u64,
-    epoch: u32,
+    pub(super) epoch: u32,
     /// Full batches, and all batches of the smallest size.
-    full: u64,
-    len: u64,
+    pub(super) full: u64,
+    pub(super) len: u64,
     /// Strata in tour order, and where each starts in the list that full batches are dealt from (one more: its end).
-    order: Vec<u32>,
+    pub(super) order: Vec<u32>,
     starts: Vec<u64>,
     rest: Vec<u64>,
+    /// Where each starts in the rest batch (one more: its end).
+    rest_starts: Vec<u64>,
     /// Draws of one batch from one stratum, at most.
     most: usize,
-    rotation: u64,
-    stride: u64,
+    pub(super) rotation: u64,
+    pub(super) stride: u64,
     /// Random order of each stratum's rows in the pass that the epoch begins with.
     first_pass: Vec<Permutation>,
 }
@@ -285,11 +338,16 @@ pub struct Batch {
     /// Global row numbers.
     pub rows: Vec<u64>,
     draws: Draws,
-    /// Where the full batches of the smallest size stand in the list that they are dealt from.
+    /// Where the full batches of the smallest size stand in the list that they are dealt from, in chunks.
     heads: Vec<u64>,
-    /// Where the next rows of each batch go, as entries of `positions`.
+    /// The same with what is taken of the chunk there, where chunks have several rows.
+    cursors: Vec<Cursor>,
+    /// Where the next rows, or chunks, of each batch go, as entries of `positions`.
     next: Vec<usize>,
-    /// Position of each row in `rows`, batch by batch in tour order; then as many more as one batch draws from one stratum.
+    /// Rows that were exchanged: where they are, and their strata.
+    exchanged: Vec<(u32, u32)>,
+    /// Position of each row, or of each chunk's first row, in `rows`, batch by batch in tour order; of rows, then as many more as
+    /// one batch draws from one stratum.
     positions: Vec<u32>,
     layout: Layout,
 }
@@ -339,13 +397,8 @@ impl<'a> Deal<'a> {
         let full = n / base;
         let order = tour(dendrogram, sizes.len(), seed, epoch);
         let rest = rest_counts(&counts, base, seed, epoch);
-        let mut starts = Vec::with_capacity(order.len() + 1);
-        let mut start = 0;
-        starts.push(0);
-        for &h in &order {
-            start += counts[h as usize] - rest[h as usize];
-            starts.push(start);
-        }
+        let starts = sums(&order, |h| counts[h] - rest[h]);
+        let rest_starts = sums(&order, |h| rest[h]);
         let most = order
             .iter()
             .zip(starts.windows(2))
@@ -364,12 +417,14 @@ impl<'a> Deal<'a> {
             members,
             offsets,
             base,
+            chunk: 1,
             seed,
             epoch,
             full,
             len: full + u64::from(!drop_last && !n.is_multiple_of(base)),
-            order,
             starts,
+            rest_starts,
+            order,
             most,
             rotation: key(seed, &[epoch.into(), 3]) % full.max(1),
             stride: golden_stride(full.max(1)),
@@ -377,7 +432,25 @@ impl<'a> Deal<'a> {
             first_pass,
             counts,
             once,
+            labels: false,
         }
+    }
+
+    /// The same in chunks of so many rows, a divisor of `base`. The rest batch is dealt by rows.
+    pub fn in_chunks(self, chunk: u64) -> Self {
+        assert!(chunk > 0 && self.base.is_multiple_of(chunk), "chunks divide a batch");
+        Deal { chunk, ..self }
+    }
+
+    /// Batches of so many rows of each label: strata are labels, and give a multiple of it ([`labels`](crate::batches::labels)).
+    pub fn in_labels(self, rows: u64) -> Self {
+        assert!(self.counts.iter().all(|n| n.is_multiple_of(rows)), "labels give whole chunks");
+        let counts: Vec<u64> = self.counts.iter().map(|n| n / rows).collect();
+        let mut rest = rest_counts(&counts, self.base / rows, self.seed, self.epoch);
+        rest.iter_mut().for_each(|n| *n *= rows);
+        let starts = sums(&self.order, |h| self.counts[h] - rest[h]);
+        let rest_starts = sums(&self.order, |h| rest[h]);
+        Deal { starts, rest_starts, rest, labels: true, once: false, ..self }.in_chunks(rows)
     }
 
     /// Batches of the smallest size in the epoch, the rest batch included unless dropped.
@@ -405,18 +478,42 @@ impl<'a> Deal<'a> {
     pub fn run(&self, batches: Range<u64>, k: u64, into: &mut Batch) {
         let units = batches.start * k..(batches.end * k).min(self.len);
         assert!(batches.end <= self.batches(k) && !units.is_empty(), "{batches:?} of {}", self.batches(k));
-        let start = |unit: u64| {
-            let golden = u128::from(self.rotation) + u128::from(unit) * u128::from(self.stride);
-            (golden % u128::from(self.full)) as u64
-        };
+        into.exchanged.clear();
         into.heads.clear();
-        into.heads.extend((units.start..units.end.min(self.full)).map(start));
+        into.heads.extend((units.start..units.end.min(self.full)).map(|unit| self.column(unit)));
         // The rest batch, if it is among them, is part of the last.
         let rest = units.end > self.full;
+        match self.chunk {
+            1 => self.draw_rows(batches.start, k, rest, into),
+            _ => self.draw_chunks(batches.start, k, rest, into),
+        }
+        if !self.once {
+            return;
+        }
+        let Batch { rows: out, draws, .. } = into;
+        // Few draws of each stratum are found all together, for vectors would be empty.
+        let few = draws.len < MANY_DRAWS * self.order.len();
+        if few {
+            self.find_together(draws);
+        }
+        let Draws { groups, len, to, number, walk, .. } = draws;
+        let wanted = gather::Wanted {
+            numbers: &mut number[..*len],
+            groups,
+            permutations: (!few).then_some(&self.first_pass),
+            firsts: self.offsets,
+            to,
+            walk,
+        };
+        self.members.gather(wanted, out);
+    }
+
+    /// Where the rows of batches from `first` on stand among those of their strata, and where they go: all of a stratum one after
+    /// another, each batch from its place in `into.heads` on. `rest`: the last of them holds the rest batch. Rows that are drawn
+    /// again are found as well.
+    fn draw_rows(&self, first: u64, k: u64, rest: bool, into: &mut Batch) {
         let rows = into.heads.len() as u64 * self.base + if rest { self.rest.iter().sum() } else { 0 };
-        into.lay_out(rows as usize, (k * self.base) as usize, self.most, |i| {
-            key(self.seed, &[self.epoch.into(), 5, k, batches.start + i])
-        });
+        into.lay_out(rows as usize, (k * self.base) as usize, self.most, |i| self.shift(k, first + i));
         let Batch { rows: out, draws, heads, next, positions, .. } = into;
         let out = out.as_mut_slice();
         draws.start(out.len() + self.most);
@@ -453,24 +550,165 @@ impl<'a> Deal<'a> {
             }
             draws.close(h);
         }
-        if !self.once {
-            return;
+        // Every one has moved along the whole list.
+        heads.iter_mut().for_each(|head| *head -= self.base * self.full);
+    }
+
+    /// [`Deal::draw_rows`] of chunks, whose rows stay together: a chunk stands where its first row is in the tour.
+    fn draw_chunks(&self, first: u64, k: u64, rest: bool, into: &mut Batch) {
+        let chunk = self.chunk;
+        let rest_rows: u64 = if rest { self.rest.iter().sum() } else { 0 };
+        let rows = into.heads.len() as u64 * self.base + rest_rows;
+        let last = rows.div_ceil(k * self.base) as usize - 1;
+        // The last chunk of a rest batch that chunks do not divide has fewer rows.
+        let short = (!rest_rows.is_multiple_of(chunk)).then(|| {
+            let heads = &into.heads[into.heads.len().min(last * k as usize)..];
+            self.rank(heads, true, heads.len(), rest_rows / chunk)
+        });
+        into.lay_out_chunks(rows as usize, (k * self.base) as usize, chunk as usize, short, |i| {
+            self.shift(k, first + i)
+        });
+        let Batch { rows: out, draws, heads, cursors, next, positions, .. } = into;
+        draws.start(out.len());
+        let skip = (self.full.max(1) - 1) * chunk;
+        cursors.clear();
+        cursors.extend(heads.iter().map(|head| Cursor::new(head * chunk, skip)));
+        let mut of_rest = Cursor::new(0, 0);
+        for (place, &h) in self.order.iter().enumerate() {
+            let (from, to) = (self.starts[place], self.starts[place + 1]);
+            let kept = self.rest[h as usize];
+            let mut rows = self.drawn_again(h);
+            // The batch's rows in the stratum, which is `from..to` of what the cursor moves along; its first is draw `number`.
+            let mut draw = |batch: usize, cursor: &mut Cursor, from: u64, to: u64, number: u64| {
+                while cursor.at < to {
+                    let begin = || {
+                        next[batch] += 1;
+                        positions[next[batch] - 1]
+                    };
+                    let (at, count, position) = cursor.take(to, chunk, begin);
+                    let number = number + at - from;
+                    if let Some(rows) = &mut rows {
+                        for i in 0..count {
+                            out[position as usize + i as usize] = rows.draw(number + i);
+                        }
+                    }
+                    draws.extend(position, number as u32, count as usize);
+                }
+            };
+            for (batch, cursors) in cursors.chunks_mut(k as usize).enumerate() {
+                cursors.iter_mut().for_each(|cursor| draw(batch, cursor, from, to, kept));
+            }
+            if rest {
+                draw(last, &mut of_rest, self.rest_starts[place], self.rest_starts[place + 1], 0);
+            }
+            draws.close(h);
         }
-        // Few draws of each stratum are found all together, for vectors would be empty.
-        let few = draws.len < MANY_DRAWS * self.order.len();
-        if few {
-            self.find_together(draws);
+    }
+
+    /// Chunks of a batch that begin in the first `places` strata of the tour. `head`: where the batch stands; None: the rest batch.
+    fn begun(&self, head: Option<u64>, places: usize) -> u64 {
+        let chunks = |rows: u64| rows.div_ceil(self.chunk);
+        match head {
+            Some(head) => {
+                let of_all = chunks(self.starts[places]).saturating_sub(head);
+                of_all.div_ceil(self.full).min(self.base / self.chunk)
+            }
+            None => chunks(self.rest_starts[places]),
         }
-        let Draws { groups, len, to, number, walk, .. } = draws;
-        let wanted = gather::Wanted {
-            numbers: &mut number[..*len],
-            groups,
-            permutations: (!few).then_some(&self.first_pass),
-            firsts: self.offsets,
-            to,
-            walk,
+    }
+
+    /// Where chunk `j` of batch `member` of a union stands among its chunks in tour order. `heads`: of the full batches; the member
+    /// behind them is the rest batch, if the union has it. O(members + log strata).
+    fn rank(&self, heads: &[u64], rest: bool, member: usize, j: u64) -> usize {
+        let head = |member: usize| heads.get(member).copied();
+        let (starts, first) = match head(member) {
+            Some(head) => (&self.starts, (j * self.full + head) * self.chunk),
+            None => (&self.rest_starts, j * self.chunk),
         };
-        self.members.gather(wanted, out);
+        let place = starts.partition_point(|&start| start <= first) - 1;
+        let before: u64 = (0..member).map(|m| self.begun(head(m), place + 1)).sum();
+        let behind: u64 =
+            (member + 1..heads.len() + usize::from(rest)).map(|m| self.begun(head(m), place)).sum();
+        (before + j + behind) as usize
+    }
+
+    /// Where a full batch stands in the list, in chunks.
+    pub(super) fn column(&self, batch: u64) -> u64 {
+        let golden = u128::from(self.rotation) + u128::from(batch) * u128::from(self.stride);
+        (golden % u128::from(self.full)) as u64
+    }
+
+    /// Whether rows are drawn more or less often than once an epoch.
+    pub(super) fn draws_again(&self) -> bool {
+        self.offsets.windows(2).zip(&self.counts).any(|(o, &count)| o[1] - o[0] != count)
+    }
+
+    /// Stratum, and number of its draw, of a place among the members, if all are drawn once.
+    pub(super) fn draw_of(&self, member: u64) -> (u32, u64) {
+        let h = self.offsets.partition_point(|&o| o <= member) - 1;
+        (h as u32, self.first_pass[h].place(member - self.offsets[h]))
+    }
+
+    /// All draws of a stratum: number and row.
+    pub(super) fn each_draw(&self, stratum: u32, mut f: impl FnMut(u64, u64)) {
+        let mut rows = Rows::of(self, stratum);
+        (0..self.counts[stratum as usize]).for_each(|draw| f(draw, rows.draw(draw)));
+    }
+
+    /// Batch, and place in it in tour order, of a draw of the stratum at a place of the tour; `back`: inverse of the stride. None if it
+    /// is in the rest batch, which is dropped. O(1).
+    pub(super) fn find(&self, tour: usize, draw: u64, back: u64) -> Option<(u64, u32)> {
+        let kept = self.rest[self.order[tour] as usize];
+        if draw < kept {
+            return (self.full < self.len).then(|| (self.full, (self.rest_starts[tour] + draw) as u32));
+        }
+        let at = self.starts[tour] + draw - kept;
+        let (chunk, row) = (at / self.chunk, at % self.chunk);
+        let ahead = chunk % self.full + self.full - self.rotation;
+        let batch = u128::from(ahead) * u128::from(back) % u128::from(self.full);
+        Some((batch as u64, (chunk / self.full * self.chunk + row) as u32))
+    }
+
+    /// Place in the tour, and row, of a place of a batch in tour order. O(log strata).
+    pub(super) fn dealt(&self, batch: u64, place: u32) -> (u32, u64) {
+        let place = u64::from(place);
+        let at = |starts: &[u64], at: u64| (starts.partition_point(|&start| start <= at) - 1, at);
+        let (tour, number) = if batch == self.full {
+            let (tour, at) = at(&self.rest_starts, place);
+            (tour, at - self.rest_starts[tour])
+        } else {
+            let (tour, at) = at(&self.starts, self.listed(self.column(batch), place));
+            (tour, self.rest[self.order[tour] as usize] + at - self.starts[tour])
+        };
+        (tour as u32, Rows::of(self, self.order[tour]).draw(number))
+    }
+
+    /// Where a place of the full batch at a column stands in the list.
+    fn listed(&self, column: u64, place: u64) -> u64 {
+        (place / self.chunk * self.full + column) * self.chunk + place % self.chunk
+    }
+
+    /// Places in the tour of the strata of a batch, in tour order. O(rows + strata).
+    pub(super) fn tour_of(&self, batch: u64) -> Vec<u32> {
+        let is_rest = batch == self.full;
+        let starts = if is_rest { &self.rest_starts } else { &self.starts };
+        let rows = if is_rest { self.rest_starts[self.order.len()] } else { self.base };
+        let column = if is_rest { 0 } else { self.column(batch) };
+        let mut tour = 0;
+        (0..rows)
+            .map(|place| {
+                let at = if is_rest { place } else { self.listed(column, place) };
+                while starts[tour + 1] <= at {
+                    tour += 1;
+                }
+                tour as u32
+            })
+            .collect()
+    }
+
+    /// What shifts the layout of batch `index` of `k` times the smallest size.
+    fn shift(&self, k: u64, index: u64) -> u64 {
+        key(self.seed, &[self.epoch.into(), 5, k, index])
     }
 
     /// What finds the rows of a stratum one by one; None if every row is drawn once an epoch, so that draws are positions
@@ -509,7 +747,27 @@ impl Batch {
         for (h, all) in self.draws.groups() {
             self.draws.to[all].iter().for_each(|&to| strata[to as usize] = h);
         }
+        self.exchanged.iter().for_each(|&(to, h)| strata[to as usize] = h);
         strata
+    }
+
+    /// Puts a row to a place (in tour order) of batch `member` of union `index` of `k` among those that were dealt last. `rest`: the
+    /// union holds the rest batch.
+    pub(super) fn put(
+        &mut self,
+        deal: &Deal<'_>,
+        (index, k, rest): (usize, u64, bool),
+        member: usize,
+        place: u32,
+        (row, stratum): (u64, u32),
+    ) {
+        let (k, heads, chunk) = (k as usize, self.heads.len(), deal.chunk as usize);
+        let heads = &self.heads[heads.min(index * k)..heads.min((index + 1) * k)];
+        let rank = deal.rank(heads, rest, member, u64::from(place) / deal.chunk);
+        let first = index * k * deal.base as usize / chunk;
+        let position = self.positions[first + rank] + place % chunk as u32;
+        self.rows[position as usize] = row;
+        self.exchanged.push((position, stratum));
     }
 
     /// Empty, for [`Batch::push_stream`].
@@ -554,6 +812,36 @@ impl Batch {
         }
         self.positions.resize(rows + more, 0);
     }
+
+    /// Room for `rows` rows in batches of `size`, and where each of their chunks begins; `shift` as in [`Batch::lay_out`].
+    /// `short`: how many chunks of the last batch stand before the one that has fewer rows.
+    fn lay_out_chunks(
+        &mut self,
+        rows: usize,
+        size: usize,
+        chunk: usize,
+        short: Option<usize>,
+        shift: impl Fn(u64) -> u64,
+    ) {
+        self.rows.clear();
+        self.rows.resize(rows, 0);
+        self.next.clear();
+        self.positions.clear();
+        for (i, first) in (0..rows).step_by(size).enumerate() {
+            let before = self.positions.len();
+            let len = size.min(rows - first);
+            self.next.push(before);
+            self.layout.reset(len.div_ceil(chunk));
+            self.layout.append(shift(i as u64), 0, &mut self.positions);
+            let places = &mut self.positions[before..];
+            let short = short.filter(|_| first + len == rows).map(|rank| places[rank]);
+            let missing = (chunk - len % chunk) as u32;
+            for place in places {
+                let less = if short.is_some_and(|short| *place > short) { missing } else { 0 };
+                *place = first as u32 + *place * chunk as u32 - less;
+            }
+        }
+    }
 }
 
 impl Draws {
@@ -572,6 +860,14 @@ impl Draws {
             to[i] = position;
             number[i] = step.wrapping_mul(i as u32).wrapping_add(first);
         }
+        self.len += count;
+    }
+
+    /// Adds `count` draws that go one behind another and are one behind another.
+    fn extend(&mut self, to: u32, first: u32, count: usize) {
+        let (positions, numbers) = (&mut self.to[self.len..][..count], &mut self.number[self.len..][..count]);
+        positions.iter_mut().zip(to..).for_each(|(x, to)| *x = to);
+        numbers.iter_mut().enumerate().for_each(|(i, x)| *x = first.wrapping_add(i as u32));
         self.len += count;
     }
 
@@ -599,6 +895,16 @@ fn permutation(seed: u64, pass: u128, stratum: u64, size: u64) -> Permutation {
     Permutation::new(size, key(seed, &[pass as u64, 4, stratum]))
 }
 
+/// Where each stratum of the tour starts, and the end.
+fn sums(order: &[u32], rows: impl Fn(usize) -> u64) -> Vec<u64> {
+    let mut sums = vec![0];
+    sums.extend(order.iter().scan(0, |sum, &h| {
+        *sum += rows(h as usize);
+        Some(*sum)
+    }));
+    sums
+}
+
 /// The rows of one stratum in the order in which an epoch draws them.
 struct Rows<'d, 'a> {
     deal: &'d Deal<'a>,
@@ -608,6 +914,8 @@ struct Rows<'d, 'a> {
     first: u64,
     /// A later pass of the epoch: over-drawn strata come round more than once.
     later: Option<(u64, Permutation)>,
+    /// Of a label: the order of its rows on the circle, and that of the epoch's ones.
+    circle: Option<(Permutation, Permutation)>,
 }
 
 impl<'d, 'a> Rows<'d, 'a> {
@@ -615,11 +923,26 @@ impl<'d, 'a> Rows<'d, 'a> {
         let h = stratum as usize;
         let size = deal.offsets[h + 1] - deal.offsets[h];
         let first = (first_draw(deal.epoch, deal.counts[h]) % u128::from(size.max(1))) as u64;
-        Rows { deal, stratum: h, size, first, later: None }
+        Rows { deal, stratum: h, size, first, later: None, circle: None }
+    }
+
+    /// Draw `i` of the epoch from a label: the next rows of a circle that never changes, in an order of the epoch.
+    fn of_circle(&mut self, i: u64) -> u64 {
+        let (deal, h) = (self.deal, self.stratum as u64);
+        let (circle, mixed) = self.circle.get_or_insert_with(|| {
+            let of_epoch = key(deal.seed, &[deal.epoch.into(), MIXED, h]);
+            let circle = Permutation::new(self.size, key(deal.seed, &[0, CIRCLE, h]));
+            (circle, Permutation::new(deal.counts[h as usize], of_epoch))
+        });
+        circle.index((self.first + mixed.index(i)) % self.size)
     }
 
     /// Draw `i` of the epoch.
     fn draw(&mut self, i: u64) -> u64 {
+        if self.deal.labels {
+            let place = self.of_circle(i);
+            return self.deal.members.get((self.deal.offsets[self.stratum] + place) as usize);
+        }
         let (pass, position) = ((self.first + i) / self.size, (self.first + i) % self.size);
         let place = if pass == 0 {
             self.deal.first_pass[self.stratum].index(position)

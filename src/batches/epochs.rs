@@ -2,11 +2,13 @@
 //! and [`plan`](crate::plan) computes those that were not written, through this one file: the same bytes.
 
 use std::ops::Range;
+use std::sync::{Arc, OnceLock};
 
 use rayon::prelude::*;
 
 use crate::batches::accumulation::{Update, Updates};
 use crate::batches::deal::{Batch, Deal, loss_weights};
+use crate::batches::duplicates::{Duplicates, Exchanges};
 use crate::batches::local::{LocalDeal, LocalOrder};
 use crate::batches::score::Score;
 use crate::format::dendrogram::Merge;
@@ -25,6 +27,12 @@ pub struct Epochs<'a> {
     pub score_groups: &'a [u32],
     /// Rows each stratum contributes to an epoch; None: all its rows once.
     pub draws: Option<&'a [u64]>,
+    /// Rows that come into a batch together; 1 in a local order.
+    pub chunk: u64,
+    /// Strata are labels that give whole chunks: batches of `chunk` rows of each of some labels.
+    pub labels: bool,
+    /// None: rows may meet duplicates.
+    pub duplicates: Option<&'a Duplicates>,
     /// None: batches are dealt in the global order.
     pub local: Option<LocalOrder<'a>>,
     pub seed: u64,
@@ -90,25 +98,26 @@ impl<'a> Epochs<'a> {
                 self.dendrogram,
                 drop_last,
             )),
-            None => Dealt::Global(Deal::new(
-                self.members,
-                self.offsets,
-                base,
-                seed,
-                epoch,
-                self.dendrogram,
-                drop_last,
-                self.draws,
-            )),
+            None => {
+                let (members, offsets) = (self.members, self.offsets);
+                let deal =
+                    Deal::new(members, offsets, base, seed, epoch, self.dendrogram, drop_last, self.draws);
+                Dealt::Global(if self.labels {
+                    deal.in_labels(self.chunk)
+                } else {
+                    deal.in_chunks(self.chunk)
+                })
+            }
         };
         let score = Score::new(&self.group_counts(), self.modality_share);
-        Epoch { all: self, deal, score, size }
+        Epoch { all: self, deal, exchanges: OnceLock::new(), score, size }
     }
 
-    /// Weight of a row's loss by stratum where shares are skewed on purpose; None where all rows are drawn once.
+    /// Weight of a row's loss by stratum where shares are skewed on purpose; None where all rows are drawn once, and where labels are
+    /// to be met as often as each other.
     pub fn loss_weights(&self) -> Option<Vec<f64>> {
         let sizes: Vec<u64> = self.offsets.windows(2).map(|o| o[1] - o[0]).collect();
-        self.draws.map(|draws| loss_weights(&sizes, draws))
+        self.draws.filter(|_| !self.labels).map(|draws| loss_weights(&sizes, draws))
     }
 }
 
@@ -122,6 +131,8 @@ enum Dealt<'a> {
 pub struct Epoch<'a> {
     all: &'a Epochs<'a>,
     deal: Dealt<'a>,
+    /// Made when rows are first asked for.
+    exchanges: OnceLock<Arc<Exchanges>>,
     score: Score,
     size: u64,
 }
@@ -148,10 +159,25 @@ impl Epoch<'_> {
         }
     }
 
+    /// The dealing, if it is that of the global order.
+    pub fn global(&self) -> Option<&Deal<'_>> {
+        match &self.deal {
+            Dealt::Global(deal) => Some(deal),
+            Dealt::Local(_) => None,
+        }
+    }
+
+    /// Rows that change places so that none meets a duplicate, if that was asked for.
+    fn exchanges(&self, deal: &Deal<'_>) -> Option<&Exchanges> {
+        let duplicates = self.all.duplicates?;
+        Some(self.exchanges.get_or_init(|| duplicates.exchanges(deal)))
+    }
+
     /// Before these batches are dealt in parallel.
     fn prepare(&self, batches: Range<u64>) {
-        if let Dealt::Local(deal) = &self.deal {
-            deal.prepare(batches.start..batches.end.min(self.len()), self.k());
+        match &self.deal {
+            Dealt::Local(deal) => deal.prepare(batches.start..batches.end.min(self.len()), self.k()),
+            Dealt::Global(deal) => drop(self.exchanges(deal)),
         }
     }
 
@@ -163,7 +189,12 @@ impl Epoch<'_> {
     /// a batch), and for the first batch of a round the rows of its units.
     pub fn run(&self, batches: Range<u64>, into: &mut Batch) {
         match &self.deal {
-            Dealt::Global(deal) => deal.run(batches, self.k(), into),
+            Dealt::Global(deal) => {
+                deal.run(batches.clone(), self.k(), into);
+                if let Some(exchanges) = self.exchanges(deal) {
+                    exchanges.put(deal, batches, self.k(), into);
+                }
+            }
             Dealt::Local(deal) => deal.run(batches, self.k(), into),
         }
     }

@@ -4,8 +4,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::batches::batch_size::{self, Candidates, Size, gcd};
+use crate::batches::batch_size;
 use crate::batches::deal::{self, Allocation};
+pub use crate::batches::number::Number;
 use crate::kit::error::{Error, Result};
 use crate::kit::size;
 
@@ -77,60 +78,6 @@ impl Order {
     }
 }
 
-/// `"auto"` or a number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "written::Number", into = "written::Number")]
-pub enum Number {
-    #[default]
-    Auto,
-    Fixed(u64),
-}
-
-/// The same as it stands in a config file.
-mod written {
-    use super::{Deserialize, JsonSchema, Serialize};
-
-    #[derive(Clone, Serialize, Deserialize, JsonSchema)]
-    #[serde(rename_all = "lowercase")]
-    pub enum Word {
-        Auto,
-    }
-
-    #[derive(Clone, Serialize, Deserialize, JsonSchema)]
-    #[serde(untagged, expecting = "expected \"auto\" or a number")]
-    pub enum Number {
-        Word(Word),
-        Number(u64),
-    }
-
-    impl From<Number> for super::Number {
-        fn from(x: Number) -> Self {
-            match x {
-                Number::Word(Word::Auto) => Self::Auto,
-                Number::Number(n) => Self::Fixed(n),
-            }
-        }
-    }
-
-    impl From<super::Number> for Number {
-        fn from(x: super::Number) -> Self {
-            match x {
-                super::Number::Auto => Self::Word(Word::Auto),
-                super::Number::Fixed(n) => Self::Number(n),
-            }
-        }
-    }
-}
-
-impl Number {
-    fn fixed(self) -> Option<u64> {
-        match self {
-            Number::Auto => None,
-            Number::Fixed(n) => Some(n),
-        }
-    }
-}
-
 /// How much is read at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Window {
@@ -177,6 +124,19 @@ impl Params {
             let reason = format!("{rows} rows are more than a unit may have");
             return Err(Error::config("locality.unit_rows", reason, "use a few thousand"));
         }
+        let labels = ("rows_per_label", batches.rows_per_label.is_some());
+        let composed = [
+            labels,
+            ("chunk", !batches.chunk.is_row()),
+            ("no_duplicates", !batches.no_duplicates.is_empty()),
+        ];
+        if let Some((key, _)) = composed.into_iter().find(|(_, asked)| *asked) {
+            return Err(Error::config(
+                format!("batches.{key}"),
+                "contradicts locality.kind = \"local\", whose batches are dealt from what is read together",
+                format!("leave out --{}, or --locality", key.replace('_', "-")),
+            ));
+        }
         if batches.allocation != Allocation::Proportional {
             return Err(Error::config(
                 "batches.allocation",
@@ -184,26 +144,15 @@ impl Params {
                 "leave out --allocation and --tau, or --locality",
             ));
         }
-        let listed = match &sizes.candidates {
-            Candidates::List(list) => list.iter().min().copied(),
-            Candidates::Auto => None,
-        };
-        let given = if let Size::Fixed(size) = sizes.size { Some(size) } else { None };
-        listed
-            .into_iter()
-            .chain(given)
-            .min()
-            .map_or(Ok(()), |base| self.streams(base, sizes.world_size).map(drop))
+        sizes.smallest().map_or(Ok(()), |base| self.streams(base, sizes.world_size).map(drop))
     }
 
     /// The parameters of the batch size: an automatic one is a multiple of the streams of a local order.
     pub fn batch_size(&self, given: &batch_size::Params) -> batch_size::Params {
-        if self.is_global() || given.size != Size::Auto || given.candidates != Candidates::Auto {
-            return given.clone();
+        match self.is_global() {
+            true => given.clone(),
+            false => given.in_multiples_of(self.least_streams(given.world_size)),
         }
-        let wanted = self.least_streams(given.world_size);
-        let multiple = given.resolved().multiple.unwrap_or(1);
-        batch_size::Params { multiple: Some(multiple / gcd(multiple, wanted) * wanted), ..given.clone() }
     }
 
     /// Streams of a plan that chooses its batch size; with ranks it may have more.
@@ -308,6 +257,8 @@ impl Params {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::batches::batch_size::Size;
+    use crate::batches::chunks::Chunk;
 
     fn local() -> Params {
         Params { kind: Order::Local, ..Params::default() }
@@ -379,6 +330,15 @@ mod tests {
         let equal = deal::Params { allocation: Allocation::Equal, ..batches.clone() };
         let e = local().check(&equal, &sizes).unwrap_err().to_string();
         assert!(e.contains("batches.allocation") && e.contains("locality.kind"), "{e}");
+        let chunks = deal::Params { chunk: Chunk::Rows(8), ..batches.clone() };
+        let e = local().check(&chunks, &sizes).unwrap_err().to_string();
+        assert!(e.contains("batches.chunk") && e.contains("locality.kind"), "{e}");
+        let keys = deal::Params { no_duplicates: vec!["user".into()], ..batches.clone() };
+        let e = local().check(&keys, &sizes).unwrap_err().to_string();
+        assert!(e.contains("batches.no_duplicates") && e.contains("locality.kind"), "{e}");
+        let labels = deal::Params { rows_per_label: Some(Chunk::Rows(4)), ..batches.clone() };
+        let e = local().check(&labels, &sizes).unwrap_err().to_string();
+        assert!(e.contains("batches.rows_per_label") && e.contains("locality.kind"), "{e}");
         let odd = batch_size::Params { size: Size::Fixed(50), world_size: 4, ..sizes };
         let e = local().check(&batches, &odd).unwrap_err().to_string();
         assert!(e.contains("batch_size.world_size") && e.contains("50"), "{e}");

@@ -3,10 +3,14 @@
 //! which they lie), how often a row counts ([`weights`]), what a batch is worth ([`score`]), when there is enough for an update
 //! ([`accumulation`]), and whole epochs of all this ([`epochs`]).
 
+pub mod number;
 pub mod batch_size;
 pub mod strata;
 mod layout;
+pub mod chunks;
+pub mod labels;
 pub mod deal;
+pub mod duplicates;
 pub mod units;
 pub mod locality;
 pub mod rounds;

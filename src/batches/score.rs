@@ -22,7 +22,7 @@ pub const UNKNOWN_SHARE: f64 = 0.5;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
-    /// Information an update needs, in rows of a random batch, > 0; None: 4 x the batch size.
+    /// Information an update needs, in rows of a random batch, > 0; None: 4 x the batch size, with chunks the batch size.
     pub information_threshold: Option<f64>,
     /// In [0, 0.9]: share of the gradient's variance between score groups; None: predicted from the label, else 0.5.
     pub modality_share: Option<f64>,
@@ -51,9 +51,11 @@ impl Params {
         Ok(())
     }
 
-    /// The threshold in rows, one for all candidates.
-    pub fn threshold(&self, batch_size: u64) -> f64 {
-        self.information_threshold.unwrap_or(4.0 * batch_size as f64)
+    /// The threshold in rows, one for all candidates. Batches that are dealt in chunks are not worth more than their rows, and each
+    /// is an update.
+    pub fn threshold(&self, batch_size: u64, in_chunks: bool) -> f64 {
+        let batches = if in_chunks { 1.0 } else { 4.0 };
+        self.information_threshold.unwrap_or(batches * batch_size as f64)
     }
 }
 
@@ -166,6 +168,7 @@ mod tests {
         for a in [-0.1, 0.95, f64::NAN] {
             assert!(Params { modality_share: Some(a), ..Params::default() }.check().is_err());
         }
-        assert_eq!(Params::default().threshold(32), 128.0);
+        assert_eq!(Params::default().threshold(32, false), 128.0);
+        assert_eq!(Params::default().threshold(32, true), 32.0);
     }
 }

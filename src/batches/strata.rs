@@ -11,6 +11,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batches::number::Number;
 use crate::format::dendrogram::Merge;
 use crate::kit::error::{Error, Result};
 use crate::kit::matrix::Matrix;
@@ -22,13 +23,14 @@ use crate::kit::rng::key;
 pub struct Params {
     /// `modality`, a column's name, or `modality,COLUMN`.
     pub by: String,
-    /// Strata wanted when stratifying by modality; each has at least 40 rows on average. 0: the modalities themselves.
-    pub fine: u32,
+    /// Strata wanted when stratifying by modality; each has at least 40 rows on average. 0: the modalities themselves. `"auto"`: 300,
+    /// with chunks more.
+    pub fine: Number,
 }
 
 impl Default for Params {
     fn default() -> Self {
-        Params { by: "modality".into(), fine: 300 }
+        Params { by: "modality".into(), fine: Number::Auto }
     }
 }
 
@@ -59,6 +61,30 @@ impl Params {
 
 /// Planned rows that a fine stratum has at least, on average.
 const ROWS_PER_STRATUM: u64 = 40;
+/// Strata that nobody asked for: without chunks, and at most.
+const FINE: u64 = 300;
+const FINEST: u64 = 4096;
+/// Chunks that a stratum then has rows for: with more, rows of a chunk are less alike; with fewer, they meet again more often.
+const CHUNKS_PER_STRATUM: u64 = 4;
+
+impl Params {
+    /// Strata wanted of `planned` rows that are dealt in chunks of `chunk`.
+    pub fn wanted(&self, planned: u64, chunk: u64) -> u32 {
+        let auto = match chunk {
+            0..=1 => FINE,
+            _ => (planned / CHUNKS_PER_STRATUM.saturating_mul(chunk))
+                .max(FINE)
+                .min(planned / ROWS_PER_STRATUM)
+                .min(FINEST),
+        };
+        u32::try_from(self.fine.fixed().unwrap_or(auto)).unwrap_or(u32::MAX)
+    }
+
+    /// With the number of strata that is wanted, as it goes into a plan.
+    pub fn resolved(&self, planned: u64, chunk: u64) -> Params {
+        Params { fine: Number::Fixed(self.wanted(planned, chunk).into()), ..self.clone() }
+    }
+}
 
 /// Groups prototypes into strata: the stratum of every prototype, numbered by (modality, lowest prototype).
 ///
@@ -467,6 +493,18 @@ mod tests {
     fn points(n: usize, dims: usize, seed: u64) -> Vec<Vec<f64>> {
         let value = |i: usize, j: usize| uniform(key(seed, &[i as u64, j as u64]));
         (0..n).map(|i| (0..dims).map(|j| value(i, j)).collect()).collect()
+    }
+
+    #[test]
+    fn chunks_want_more_strata() {
+        let auto = Params::default();
+        assert_eq!([10, 24_000, 10_000_000].map(|n| auto.wanted(n, 1)), [300; 3]);
+        // N / 4c, of 40 rows at least; never fewer than 300 but for that; at most 4096.
+        assert_eq!([8, 64, 256].map(|c| auto.wanted(24_000, c)), [600, 300, 300]);
+        assert_eq!([64, 256].map(|c| auto.wanted(1_000_000, c)), [3906, 976]);
+        assert_eq!((auto.wanted(2_000, 8), auto.wanted(100_000_000, 8)), (50, 4096));
+        let fixed = Params { fine: Number::Fixed(7), ..auto };
+        assert_eq!((fixed.wanted(24_000, 1), fixed.wanted(24_000, 64)), (7, 7));
     }
 
     #[test]

@@ -168,9 +168,9 @@ pub struct StrataFlags {
     /// Examples: --stratify-by modality, --stratify-by label, --stratify-by modality,label
     #[arg(id = "strata.by", long = "stratify-by", value_name = "modality|COLUMN|modality,COLUMN")]
     pub by: Option<String>,
-    /// Number of strata that the modalities are split into, in all; 0: the modalities themselves
-    #[arg(id = "strata.fine", long = "fine-strata", value_name = "N")]
-    pub fine: Option<u32>,
+    /// Number of strata that the modalities are split into, in all; 0: the modalities themselves; auto: 300, with --chunk up to 4096
+    #[arg(id = "strata.fine", long = "fine-strata", value_name = "auto|N", value_parser = auto_or_count)]
+    pub fine: Option<Value>,
 }
 
 #[derive(Args, Debug, Serialize)]
@@ -219,6 +219,20 @@ pub struct BatchFlags {
     #[arg(id = "batches.drop_last", long = "drop-last", value_name = "BOOL", num_args = 0..=1, require_equals = true,
           default_missing_value = "true", hide_possible_values = true)]
     pub drop_last: Option<bool>,
+    /// Neighbouring rows that come into a batch together, a divisor of the batch size: hard negatives for contrastive losses
+    ///
+    /// A batch is then made of such neighbourhoods from all over the data instead of single rows; `batch`: of one neighbourhood.
+    #[arg(id = "batches.chunk", long = "chunk", value_name = "N|batch", value_parser = batch_or_number)]
+    pub chunk: Option<Value>,
+    /// Batches of so many rows of each of some labels, those of --stratify-by, else --label; `batch`: of one label
+    #[arg(id = "batches.rows_per_label", long = "rows-per-label", value_name = "K|batch", value_parser = batch_or_number)]
+    pub rows_per_label: Option<Value>,
+    /// Columns: rows that share a value of one (a user, a document, a text) come into different batches
+    ///
+    /// Given once, it is a list with commas. Given several times, each is the name of one column, which may hold commas.
+    #[arg(id = "batches.no_duplicates", long = "no-duplicates", value_name = "COLUMN,...")]
+    #[serde(serialize_with = "names")]
+    pub no_duplicates: Option<Vec<String>>,
     /// Share of the rows to keep out of the batches, stratified, for validation
     #[arg(id = "batches.holdout", long = "holdout", value_name = "SHARE", value_parser = finite)]
     pub holdout: Option<f64>,
@@ -278,7 +292,7 @@ pub struct WeightFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Weights and scores")]
 pub struct ScoreFlags {
-    /// Representative samples to collect before an optimizer update [default: 4 times the batch size]
+    /// Representative samples to collect before an optimizer update [default: 4 times the batch size; with --chunk the batch size]
     #[arg(id = "scores.information_threshold", long = "information-threshold", value_name = "N", value_parser = finite)]
     pub information_threshold: Option<f64>,
     /// Share of the gradient's variance that lies between modalities, 0 to 0.9 [default: from the label, else 0.5]
@@ -363,6 +377,21 @@ fn auto_or_number(text: &str) -> Result<Value, String> {
     match text {
         "auto" => Ok(text.into()),
         _ => number(text).map_err(|e| format!("{e} or auto")),
+    }
+}
+
+fn auto_or_count(text: &str) -> Result<Value, String> {
+    match (text, text.parse::<u32>()) {
+        ("auto", _) => Ok(text.into()),
+        (_, Ok(n)) => Ok(n.into()),
+        _ => Err("expected a whole number from 0 on or auto".into()),
+    }
+}
+
+fn batch_or_number(text: &str) -> Result<Value, String> {
+    match text {
+        "batch" => Ok(text.into()),
+        _ => number(text).map_err(|e| format!("{e} or batch")),
     }
 }
 

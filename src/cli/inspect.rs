@@ -110,6 +110,17 @@ fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String
         );
         lines.push(line("sizes", text));
     }
+    if m.left_out.is_some() {
+        let epochs = plan.epochs()?;
+        let rows = epochs.draws.map_or(m.rows_planned, |draws| draws.iter().sum());
+        lines.push(line("labels", words::labels(epochs.chunk, epochs.base, rows, m.rows_planned)));
+    } else if let Some(chunks) = words::chunks_of(m) {
+        lines.push(line("chunks", chunks));
+    }
+    if let Some(repeats) = &m.repeats {
+        let sizes: Vec<u64> = m.candidates.iter().map(|c| c.batch_size.into()).collect();
+        lines.push(line("duplicates", words::repeats(repeats, &sizes)));
+    }
     if let Some(reading) = plan.reading()? {
         lines.extend(words::reading(&reading));
     }

@@ -198,15 +198,16 @@ fn facts(s: &Summary, width: usize) -> Lines {
             s.batch_size_why
         ),
     ));
-    lines.push(line(
-        "  coverage",
+    let covered = || {
         format!(
             "{} of the rows have their modality in every batch{}; random batches would need {}",
             style::percent(s.covered),
             if s.reading.is_some() { " whose round has its share" } else { "" },
             style::count(s.random_batch)
-        ),
-    ));
+        )
+    };
+    let coverage = if s.chunk > 1 { words::NOT_APPLICABLE.into() } else { covered() };
+    lines.push(line("  coverage", coverage));
     let sizes: Vec<String> = s.candidates.iter().map(|&b| style::count(b)).collect();
     lines.push(line(
         "batches",
@@ -217,6 +218,15 @@ fn facts(s: &Summary, width: usize) -> Lines {
             sizes.join(" ")
         ),
     ));
+    if let Some(distance) = s.run_distance {
+        lines.push(match s.per_label {
+            Some(rows) => line("  labels", words::labels(s.chunk, s.candidates[0], rows, s.rows_planned)),
+            None => line("  chunks", words::chunks(s.chunk, s.candidates[0], distance)),
+        });
+    }
+    if let Some(repeats) = &s.repeats {
+        lines.push(line("  duplicates", words::repeats(repeats, &s.candidates)));
+    }
     if let Some(reading) = &s.reading {
         lines.extend(words::reading(reading));
     }
@@ -235,7 +245,8 @@ fn facts(s: &Summary, width: usize) -> Lines {
         "update",
         format!("at {} representative samples", style::count(s.information_threshold as u64)),
     ));
-    lines.push(line("gain", predicted_gain(s.gain)));
+    let gain = if s.chunk > 1 { words::NOT_APPLICABLE.into() } else { predicted_gain(s.gain) };
+    lines.push(line("gain", gain));
     lines
         .push(line("files", format!("{}, {}", style::plural(s.files as u64, "file"), style::bytes(s.bytes))));
     // The stages that took at least a twentieth of the time.
@@ -298,5 +309,9 @@ mod tests {
             assert!(text.contains(expected), "no `{expected}` in\n{text}");
         }
         assert!(!text.contains("invalid") && !text.contains("write 1"), "{text}");
+        let chunks = Summary { chunk: 56, run_distance: Some(0.68), gain: None, ..summary };
+        let text = style::facts(&facts(&chunks, 200), Look::plain());
+        assert_eq!(text.matches("not applicable").count(), 2, "{text}");
+        assert!(text.contains("7 chunks of 56 neighbouring rows") && text.contains("are at 0.68"), "{text}");
     }
 }

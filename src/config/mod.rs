@@ -13,11 +13,12 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::batches::{batch_size, deal, locality, score, strata, weights};
+use crate::batches::{batch_size, deal, labels, locality, score, strata, weights};
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 pub use crate::kit::size::parse_size;
 use crate::kit::text;
+use crate::modalities::prototypes::{PROTOTYPES, SAMPLE_ROWS};
 use crate::parts::Local;
 use crate::{features, kernels, modalities, source};
 
@@ -201,10 +202,80 @@ impl Config {
         }
     }
 
+    /// Rows that come into a batch together; 1: batches are dealt row by row.
+    pub fn chunk(&self) -> u64 {
+        let chunk = self.batches.rows_per_label.unwrap_or(self.batches.chunk);
+        chunk.rows(self.batch_size.smallest().unwrap_or(1))
+    }
+
+    /// The parameters of the batch size: an automatic one holds whole streams, or whole labels on every rank.
+    pub fn sizes(&self) -> batch_size::Params {
+        let given = self.locality.batch_size(&self.batch_size);
+        match self.batches.rows_per_label {
+            Some(_) => given.in_multiples_of(self.chunk() * given.world_size * given.micro_steps),
+            None => given,
+        }
+    }
+
+    /// Rows that each stratum contributes to an epoch in batches of `base`; None: each row once. `values`: of the strata, where a column
+    /// stratifies.
+    ///
+    /// # Errors
+    /// If there are other shares than strata, or too few labels with as many rows as a batch takes of each.
+    pub fn draws(&self, sizes: &[u64], values: Option<&[String]>, base: u64) -> Result<Option<Vec<u64>>> {
+        if self.batches.rows_per_label.is_none() {
+            return self.batches.counts(sizes);
+        }
+        let (rows, sizes) = (self.chunk(), labels::labelled(sizes, values));
+        let (counts, batches) = labels::counts(&sizes, rows, base);
+        if batches > 0 {
+            return Ok(Some(counts));
+        }
+        Err(Error::config(
+            "batches.rows_per_label",
+            format!(
+                "{} of {} labels have {rows} rows, a batch of {base} needs {}",
+                sizes.iter().filter(|&&n| n >= rows).count(),
+                sizes.len(),
+                base / rows
+            ),
+            "choose fewer rows of a label, or a smaller --batch-size",
+        ))
+    }
+
+    /// Strata wanted of so many planned rows.
+    pub fn fine(&self, planned: u64) -> u32 {
+        self.strata.wanted(planned, self.chunk())
+    }
+
+    /// Prototypes aimed at: chunks may want more strata than there would be.
+    pub fn prototypes(&self, planned: u64) -> u32 {
+        match self.chunk() {
+            0..=1 => PROTOTYPES,
+            _ => PROTOTYPES.max(self.fine(planned)),
+        }
+    }
+
+    /// Rows that the sample has at least: what the prototypes of chunks need, where strata are made of prototypes.
+    pub fn sample_rows(&self, planned: u64) -> u64 {
+        let by_prototype = self.modalities.estimator != modalities::EstimatorSpec::Column;
+        match by_prototype && self.strata.column().is_none() && self.chunk() > 1 {
+            true => planned.min(SAMPLE_ROWS * u64::from(self.prototypes(planned))),
+            false => 0,
+        }
+    }
+
+    /// Information that an update needs, in rows of a random batch.
+    pub fn threshold(&self, batch_size: u64) -> f64 {
+        self.scores.threshold(batch_size, self.chunk() > 1)
+    }
+
     /// Columns that have a role beside the features, each with the setting that names it. Those of the row filter are
     /// known to the dataset ([`Dataset::filter_columns`](source::Dataset::filter_columns)).
     pub fn roles(&self) -> Vec<(&'static str, &str)> {
         let by_column = self.modalities.estimator == modalities::EstimatorSpec::Column;
+        // Words that are no columns are told by `check`.
+        let keys = self.batches.key_columns().unwrap_or_default();
         [
             ("source.id", self.source.id.as_deref()),
             ("source.label", self.source.label.as_deref()),
@@ -213,6 +284,7 @@ impl Config {
         ]
         .into_iter()
         .filter_map(|(role, name)| Some((role, name?)))
+        .chain(keys.into_iter().map(|name| ("batches.no_duplicates", name)))
         .collect()
     }
 
@@ -300,6 +372,33 @@ impl Config {
         self.strata.check()?;
         self.batches.check()?;
         self.locality.check(&self.batches, &self.batch_size)?;
+        self.batches.chunk.check(&self.batch_size)?;
+        if let Some(rows) = self.batches.rows_per_label {
+            for (key, given) in [
+                ("batches.chunk", !self.batches.chunk.is_row()),
+                ("batches.no_duplicates", !self.batches.no_duplicates.is_empty()),
+                ("batches.allocation", self.batches.allocation != deal::Allocation::Proportional),
+            ] {
+                if given {
+                    return contradiction(key, "contradicts batches.rows_per_label", "leave one of them out");
+                }
+            }
+            if self.strata.column().is_none() || self.strata.inside_modalities() {
+                return contradiction(
+                    "batches.rows_per_label",
+                    "needs strata.by, the column that has the labels",
+                    "add --stratify-by COLUMN, or --label COLUMN",
+                );
+            }
+            labels::check(rows, &self.batch_size)?;
+        }
+        if self.chunk() > 1 && self.scores.modality_share.is_some() {
+            return contradiction(
+                "scores.modality_share",
+                "contradicts batches.chunk and batches.rows_per_label: such batches are not stratified, and count by their rows",
+                "leave one of them out",
+            );
+        }
         self.scores.check()?;
         self.weights.check()
     }
@@ -353,6 +452,9 @@ impl Settings {
         tree["check"] = serde_json::to_value(Check::default()).expect("thresholds are plain values");
         // plan.json leaves these keys out while they are empty.
         tree["batches"]["shares"] = Value::Array(Vec::new());
+        tree["batches"]["chunk"] = 1.into();
+        tree["batches"]["rows_per_label"] = Value::Null;
+        tree["batches"]["no_duplicates"] = Value::Array(Vec::new());
         tree["locality"] = serde_json::to_value(locality::Params::default()).expect("plain values");
         tree["modalities"]["criterion"] = Value::Null;
         for key in ["as", "encode", "encoder", "max_seq_length"] {
@@ -364,6 +466,7 @@ impl Settings {
             *slot = (value.clone(), origin.clone());
         }
         imply(&mut values);
+        imply_labels(&mut values);
         let (config, run, check) = build(&values).map_err(|e| culprit(&values).unwrap_or(e))?;
         config.check().and_then(|_| check.check()).map_err(|e| with_origin(e, &values))?;
         Ok(Settings { config, run, check, values })
@@ -400,6 +503,17 @@ fn imply(values: &mut Layer) {
         if slot.1 == Origin::Default {
             *slot = (chosen.into(), Origin::Implied(by));
         }
+    }
+}
+
+/// Batches of rows per label are stratified by the label, unless another column is named.
+fn imply_labels(values: &mut Layer) {
+    let (rows, label) = (&values["batches.rows_per_label"], values["source.label"].0.clone());
+    let by = format!("batches.rows_per_label ({})", rows.1);
+    let wanted = !rows.0.is_null() && !label.is_null();
+    let slot = values.get_mut("strata.by").expect("a key of Config");
+    if wanted && slot.1 == Origin::Default {
+        *slot = (label, Origin::Implied(by));
     }
 }
 

@@ -56,6 +56,16 @@ pub struct Manifest {
     pub estimator: Estimator,
     /// Predicted variance ratio; null if it cannot be predicted.
     pub gain: Option<Gain>,
+    /// Of batches that are dealt in chunks: mean squared distance of two rows of a stratum over that of any two rows, in [0, 1].
+    /// Absent where batches are dealt row by row.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub run_distance: Option<f64>,
+    /// Of batches of rows per label: what has too few rows. Absent where nobody asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub left_out: Option<LeftOut>,
+    /// Of batches without duplicates: the keys that rows share, and what of them is left. Absent where nobody asked for that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub repeats: Option<Repeats>,
     /// The configuration as used, keys sorted, without what cannot change the plan (out, threads, memory, force, verbosity).
     pub config: Value,
     /// All files but plan.json and run.json, sorted by path.
@@ -85,7 +95,7 @@ impl Tool {
 pub struct ModalityShare {
     /// In [0, 0.9].
     pub value: f64,
-    /// Where it came from: "label", or "default".
+    /// Where it came from: "label", "given", "default", or "not applicable" to batches that are dealt in chunks.
     pub source: String,
 }
 
@@ -129,6 +139,28 @@ pub enum GainKind {
     Label,
     /// Features alone: an optimistic guess.
     Features,
+}
+
+/// Labels that have fewer rows than a batch takes of each, and their rows; nulls are such a label.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LeftOut {
+    pub labels: u64,
+    pub rows: u64,
+}
+
+/// Keys that planned rows share, and how many rows of one meet in a batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Repeats {
+    /// Keys that several rows have.
+    pub keys: u64,
+    /// Rows that have such a key.
+    pub rows: u64,
+    /// Most rows of a key.
+    pub largest: u64,
+    /// Most rows of a key in a batch of the smallest size, in epoch 0: 1 is the promise kept.
+    pub batch: u64,
+    /// The same in a batch of the largest size that is no larger than an epoch.
+    pub union: u64,
 }
 
 /// A file of the plan.

@@ -23,6 +23,7 @@ pub mod prototypes;
 pub mod samples;
 pub mod strata;
 pub mod units;
+pub mod groups;
 pub mod holdout;
 pub mod batches;
 pub mod weights;
@@ -77,6 +78,7 @@ pub enum Kind {
     Samples,
     Strata,
     Units,
+    Groups,
     Holdout,
     Batches,
     Weights,
@@ -89,7 +91,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 17] = [
+    pub const ALL: [Kind; 18] = [
         Kind::Sources,
         Kind::Modalities,
         Kind::Features,
@@ -98,6 +100,7 @@ impl Kind {
         Kind::Samples,
         Kind::Strata,
         Kind::Units,
+        Kind::Groups,
         Kind::Holdout,
         Kind::Batches,
         Kind::Weights,
@@ -120,6 +123,7 @@ impl Kind {
             Kind::Samples => &samples::CONTRACT,
             Kind::Strata => &strata::CONTRACT,
             Kind::Units => &units::CONTRACT,
+            Kind::Groups => &groups::CONTRACT,
             Kind::Holdout => &holdout::CONTRACT,
             Kind::Batches => &batches::CONTRACT,
             Kind::Weights => &weights::CONTRACT,

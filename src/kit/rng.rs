@@ -145,6 +145,26 @@ impl Permutation {
         }
     }
 
+    /// The position that goes to `j < n`: the inverse of [`Permutation::index`].
+    pub fn place(&self, mut j: u64) -> u64 {
+        if self.n <= 1 {
+            return 0;
+        }
+        let (even, odd) = self.masks();
+        loop {
+            let mut l = (j >> self.right_bits) as u32;
+            let mut r = j as u32 & odd;
+            for pair in self.keys[..self.rounds].chunks_exact(2).rev() {
+                (l, r) = ((r ^ mix32(l ^ pair[1])) & odd, l);
+                (l, r) = ((r ^ mix32(l ^ pair[0])) & even, l);
+            }
+            j = (u64::from(l) << self.right_bits) | u64::from(r);
+            if j < self.n {
+                return j;
+            }
+        }
+    }
+
     /// Of the halves after even and odd rounds.
     #[inline]
     pub(crate) fn masks(&self) -> (u32, u32) {
@@ -179,6 +199,7 @@ mod tests {
             let mut seen: Vec<u64> = (0..n).map(|i| p.index(i)).collect();
             seen.sort_unstable();
             assert!(seen.iter().copied().eq(0..n), "n = {n}");
+            assert!((0..n).all(|i| p.place(p.index(i)) == i), "n = {n}");
         }
     }
 

@@ -7,8 +7,10 @@ use crate::kit::matrix::Matrix;
 use crate::kit::rng::Stream;
 use crate::modalities::{Fit, Sample, lloyd, pca};
 
-/// Prototypes aimed at, all modalities together (Q).
-pub const PROTOTYPES: f64 = 1024.0;
+/// Prototypes aimed at, all modalities together.
+pub const PROTOTYPES: u32 = 1024;
+/// Sample rows of a prototype below which neighbourhoods of few rows lose much of their likeness (measured: 3 rows a tenth to a fifth).
+pub const SAMPLE_ROWS: u64 = 16;
 const STEPS: usize = 10;
 
 /// In the projected space, those of modality 0 first.
@@ -22,14 +24,14 @@ pub struct Prototypes {
 }
 
 /// Fits them on all rows of the sample: a modality with share s of the rows gets a number in proportion to sqrt(s), at
-/// most an eighth of its rows and never more than its distinct rows. O(10 n 1024 p).
-pub fn fit(sample: &Sample, fit: &Fit, seed: u64) -> Prototypes {
+/// most an eighth of its rows and never more than its distinct rows. `wanted`: about so many in all. O(10 n wanted p).
+pub fn fit(sample: &Sample, fit: &Fit, wanted: u32, seed: u64) -> Prototypes {
     let z = pca::apply(fit.projection.as_ref(), &sample.points);
     let mut members: Vec<Vec<usize>> = vec![Vec::new(); fit.kind.len()];
     for (i, &m) in fit.labels.iter().enumerate() {
         members[m as usize].push(i);
     }
-    let counts = counts(&members.iter().map(Vec::len).collect::<Vec<_>>());
+    let counts = counts(&members.iter().map(Vec::len).collect::<Vec<_>>(), wanted);
     let cells: Vec<Option<lloyd::Clusters>> = members
         .par_iter()
         .zip(&counts)
@@ -56,11 +58,12 @@ pub fn fit(sample: &Sample, fit: &Fit, seed: u64) -> Prototypes {
     all
 }
 
-/// clamp(round(Q sqrt(s_m) / sum sqrt s), 1, max(1, n_m / 8)); 0 for a modality without rows.
-fn counts(rows: &[usize]) -> Vec<usize> {
+/// clamp(round(Q sqrt(s_m) / sum sqrt s), 1, max(1, n_m / 8)), Q as wanted; 0 for a modality without rows.
+fn counts(rows: &[usize], wanted: u32) -> Vec<usize> {
     let total: f64 = rows.iter().map(|&n| (n as f64).sqrt()).sum();
-    let count =
-        |n: usize| ((PROTOTYPES * (n as f64).sqrt() / total).round() as usize).clamp(1, (n / 8).max(1));
+    let count = |n: usize| {
+        ((f64::from(wanted) * (n as f64).sqrt() / total).round() as usize).clamp(1, (n / 8).max(1))
+    };
     rows.iter().map(|&n| if n == 0 { 0 } else { count(n) }).collect()
 }
 
@@ -74,8 +77,8 @@ mod tests {
 
     #[test]
     fn numbers_follow_the_square_root_of_the_rows() {
-        assert_eq!(counts(&[90_000, 10_000]), [768, 256]);
-        assert_eq!(counts(&[80, 9, 1, 0]), [10, 1, 1, 0]);
+        assert_eq!(counts(&[90_000, 10_000], 1024), [768, 256]);
+        assert_eq!(counts(&[80, 9, 1, 0], PROTOTYPES), [10, 1, 1, 0]);
     }
 
     #[test]
@@ -84,7 +87,7 @@ mod tests {
         let params = Params { estimator: EstimatorSpec::Kmeans, count: Some(3), ..Default::default() };
         let found =
             params.estimator.build(&params, None).unwrap().fit(&sample, 1, &Progress::default()).unwrap();
-        let prototypes = fit(&sample, &found, 1);
+        let prototypes = fit(&sample, &found, PROTOTYPES, 1);
         assert_eq!(prototypes.centers.cols(), 32);
         assert!(prototypes.modality.is_sorted());
         assert_eq!(prototypes.sample_rows.iter().sum::<u64>(), 400);
@@ -106,7 +109,7 @@ mod tests {
         let params = Params { estimator: EstimatorSpec::Kmeans, count: Some(1), ..Default::default() };
         let found =
             params.estimator.build(&params, None).unwrap().fit(&sample, 1, &Progress::default()).unwrap();
-        let prototypes = fit(&sample, &found, 1);
+        let prototypes = fit(&sample, &found, PROTOTYPES, 1);
         assert_eq!((prototypes.centers.rows(), prototypes.sample_rows), (2, vec![32, 32]));
     }
 }

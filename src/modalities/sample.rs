@@ -48,6 +48,12 @@ pub fn plan_sample(
     Sample { rows: union, points: Default::default(), blocks }
 }
 
+/// The `m` rows of smallest keys among those that `keep` holds, `kept` in number: those of the blocks of [`plan_sample`], where
+/// these are disjoint, and then more. O(rows) time, O(m) memory.
+pub fn more(rows: u64, kept: u64, keep: impl Fn(u64) -> bool + Sync, m: u64, seed: u64) -> Vec<u64> {
+    smallest(rows, kept, &keep, m.min(kept) as usize, |row| Stream::Sample.key(seed, &[row]))
+}
+
 /// The `m` kept rows of smallest (key, row), in that order. Keys are uniform, so almost all rows fall to a threshold
 /// that passes slightly more than `m` of them; should it pass fewer, it is doubled.
 fn smallest(
@@ -137,6 +143,10 @@ mod tests {
             expected.sort_unstable();
             assert_eq!(block.iter().map(|&i| sample.rows[i as usize]).collect::<Vec<_>>(), expected);
         }
+        let larger = sample.with(&more(3000, 2000, keep, 700, 7));
+        assert_eq!(larger.rows.len(), 700);
+        assert!(sample.rows.iter().all(|row| larger.rows.binary_search(row).is_ok()));
+        assert_eq!(larger.blocks.iter().map(Vec::len).sum::<usize>(), 500);
     }
 
     #[test]
@@ -144,6 +154,7 @@ mod tests {
         let sample = plan_sample(300, 300, |_| true, 100, 1);
         assert!(sample.blocks.iter().all(|b| b.len() == 100));
         assert!(sample.rows.len() > 100 && sample.blocks[0] != sample.blocks[1]);
+        assert_eq!(more(300, 300, |_| true, 1000, 1).len(), 300);
         let tiny = plan_sample(60, 60, |_| true, 100, 1);
         assert!(tiny.rows.iter().copied().eq(0..60));
         assert!(tiny.blocks.iter().all(|b| b.iter().copied().eq(0..60)));

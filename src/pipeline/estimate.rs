@@ -4,16 +4,15 @@
 //! each the sum of what the code of that phase holds at its worst. What only the data tells (modalities, classes, strata)
 //! is bounded by what the files say of their columns. `benches/memory.py` compares it with the peak of many settings.
 
-use super::local;
 use super::prepare::{LONG_TEXT, Roles};
 use super::summary::Estimate;
+use super::{groups, local};
 use crate::batches::batch_size::Candidates;
 use crate::batches::strata;
 use crate::config::{Config, Run};
 use crate::features::{ENCODED_ROWS, Inputs, Transform};
 use crate::format::{self, Kind};
 use crate::kit::error::{Error, Result};
-use crate::modalities::prototypes::PROTOTYPES;
 use crate::modalities::{EstimatorSpec, pca};
 use crate::parts::rows_per_part;
 use crate::plan::Plan;
@@ -120,7 +119,7 @@ impl Counts {
         };
         let fine = match roles.modality {
             Some(_) => modalities,
-            None => modalities.max(u64::from(config.strata.fine)),
+            None => modalities.max(u64::from(config.fine(rows))),
         };
         let strata = match &roles.stratify {
             Some(column) if config.strata.inside_modalities() => modalities * of(column)?,
@@ -211,7 +210,8 @@ fn sampled(columns: &Columns, counts: &Counts, threads: &Threads, config: &Confi
     let resolution = u64::from(config.modalities.resolution);
     let by_column = config.modalities.estimator == EstimatorSpec::Column;
     // Every value of a modality column is in the sample.
-    let sample_rows = rows.min(5 * resolution + if by_column { counts.modalities } else { 0 });
+    let sample_rows =
+        rows.min(5 * resolution + config.sample_rows(rows) + if by_column { counts.modalities } else { 0 });
     let block = rows.min(resolution);
     let sample = sample_rows * (4 * dims + table + 40);
     // Gathered by row groups, some thousand rows at a time, then joined: twice the sample. As points it is there once
@@ -238,7 +238,7 @@ fn sampled(columns: &Columns, counts: &Counts, threads: &Threads, config: &Confi
     let spaces = pca::COMPONENTS.iter().filter(dims_of).count() as u64 + u64::from(dims <= 128);
     let each = sample_rows * (64 * 5 / 4 + 32);
     let whole = if sample_rows > block { each * (20 + 4 * spaces.saturating_sub(1)) } else { 0 };
-    let prototypes = (PROTOTYPES as u64 + counts.modalities) * (4 * dims.min(128) + 200);
+    let prototypes = (u64::from(config.prototypes(rows)) + counts.modalities) * (4 * dims.min(128) + 200);
     // Two blocks' rows, the rows outside, and two sets of components at a time.
     let fit = kept.max(sample)
         + 2 * block * 4 * (dims + dims.min(128))
@@ -283,7 +283,8 @@ fn memory(
     // Members and centralities are mapped files: they count while they are looked up in.
     let mapped = if config.epochs(rows) > 0 { rows * 20 } else { 0 };
     let order = local::needs(dataset, config, counts.strata, threads.pass)?.map_or(0, |needs| needs.memory);
-    let epochs = rows.min(1 << 19) * 96 + mapped + counts.strata * 200 + order;
+    let keys = groups::memory(rows, config.batches.no_duplicates.len() as u64);
+    let epochs = rows.min(1 << 19) * 96 + mapped + counts.strata * 200 + order + keys;
     // The weights of an encoder stay from the beginning to the end; while they are read they are there twice.
     let encoder = roles.encoder.map_or(0, |e| e.bytes() as u64 + threads.pass * e.working_bytes() as u64);
     let opening = roles.encoder.map_or(0, |e| e.bytes() as u64);

@@ -105,14 +105,15 @@ pub fn fit(
         let model = Model { projection: fit.projection.clone(), centers, ..Model::default() };
         return described(prepared, fit, model, by, modality, axes);
     }
-    let prototypes = prototypes::fit(sample, &fit, config.seed);
+    let planned = prepared.selection.count();
+    let prototypes = prototypes::fit(sample, &fit, config.prototypes(planned), config.seed);
     let stratum = match by {
         Strata::Prototype => strata::fine(
             &prototypes.centers,
             &prototypes.modality,
             &prototypes.sample_rows,
-            prepared.selection.count(),
-            config.strata.fine,
+            planned,
+            config.fine(planned),
         ),
         _ => Vec::new(),
     };

@@ -8,6 +8,7 @@
 mod summary;
 mod prepare;
 mod local;
+mod groups;
 mod estimate;
 mod fit;
 mod compare;
@@ -164,7 +165,7 @@ fn whole(
         Model::Keep(older) => Some(update::made_from(older.plan, "read anew", &was)),
     };
     let summary =
-        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;
+        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, engine)?;
     let summary = Summary { columns: roles.told.clone(), ..summary };
     Ok((summary, was))
 }

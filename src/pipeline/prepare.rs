@@ -246,6 +246,11 @@ pub fn prepare(
     let keep = |row| selection.contains(row);
     let mut sample =
         modalities::sample::plan_sample(dataset.rows(), selection.count(), keep, resolution, config.seed);
+    let wanted = config.sample_rows(selection.count());
+    if (sample.rows.len() as u64) < wanted {
+        let more = modalities::sample::more(dataset.rows(), selection.count(), keep, wanted, config.seed);
+        sample = sample.with(&more);
+    }
     // Every value of the modality column is seen at least once, so that each modality has a centre.
     if let Some(values) = &modality {
         sample = sample.with(&values.first_rows);

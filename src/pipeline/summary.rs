@@ -2,6 +2,7 @@
 
 use serde::Serialize;
 
+use crate::format::manifest::Repeats;
 use crate::plan::locality::Reading;
 
 /// What a run of [`plan`] did, for a person or a script.
@@ -46,6 +47,14 @@ pub struct Summary {
     pub at_random: Option<(u64, u64)>,
     /// Predicted gradient variance over that of random batches; true: predicted from the label.
     pub gain: Option<(f64, bool)>,
+    /// Neighbouring rows that come into a batch together, 1: none; and then the mean squared distance of two rows of a stratum over
+    /// that of any two.
+    pub chunk: u64,
+    pub run_distance: Option<f64>,
+    /// Rows of an epoch of batches that have `chunk` rows of each of their labels.
+    pub per_label: Option<u64>,
+    /// Of batches without duplicates: the keys that rows share, and what of them is left.
+    pub repeats: Option<Repeats>,
     pub information_threshold: f64,
     pub files: usize,
     pub bytes: u64,

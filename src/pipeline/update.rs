@@ -170,8 +170,10 @@ pub(super) fn carry_over(old: &Path, copy: &[String], run: &Run, progress: &Prog
         config.source.filter = None;
         // The size of the batches that the copy is made of, also where one of whole streams would be larger.
         config.batch_size.size = Size::Fixed(plan.manifest().batch_size.into());
-        // Read in its own order, the copy costs the local order nothing.
-        config.locality.kind = Order::Local;
+        // Read in its own order, the copy costs the local order nothing. Other batches than plain ones have only the global one.
+        if config.chunk() == 1 && config.batches.no_duplicates.is_empty() {
+            config.locality.kind = Order::Local;
+        }
         config.batches.epochs = Some(0);
         let encoder = run.open_encoder(&config)?;
         let limits = Check { quick: true, ..Check::default() };
@@ -352,7 +354,7 @@ fn append(
     warnings.iter().for_each(|w| progress.warn(w));
     info.made_from = Some(made_from(plan, "appended", &was));
     let summary =
-        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, progress)?;
+        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, engine)?;
     Ok((summary, was))
 }
 
@@ -507,15 +509,22 @@ fn merge(
     let now = passed.moments.total() as f64;
     let statistics = Box::new(merge_statistics(old, &passed.moments).into_iter());
     let profile = merge_profile(plan, &passed.profile, &census.modality_rows)?;
-    let gain = manifest.gain.clone().map(|mut gain| {
-        if now > 0.0 {
-            let strata: Vec<u32> = (0..manifest.strata).collect();
-            // Few rows a stratum: chance alone explains some of the variance.
-            let share = corrected(passed.gain.share(&strata), now, passed.tally.strata.len() as f64);
-            gain.value = (gain.value * then + (1.0 - share) * now) / (then + now);
+    let strata: Vec<u32> = (0..manifest.strata).collect();
+    // What the strata leave of a variance; `share`: what they explain of the new rows'.
+    let merged = |old: f64, share: &dyn Fn() -> f64| {
+        if now == 0.0 {
+            return old;
         }
-        gain
+        // Few rows a stratum: chance alone explains some of the variance.
+        let share = corrected(share(), now, passed.tally.strata.len() as f64);
+        (old * then + (1.0 - share) * now) / (then + now)
+    };
+    let gain = manifest.gain.clone().map(|gain| format::manifest::Gain {
+        value: merged(gain.value, &|| passed.gain.share(&strata)),
+        ..gain
     });
+    let run_distance =
+        manifest.run_distance.map(|old| merged(old, &|| 1.0 - passed.gain.distance_within(&strata)));
     let planned = census.planned() as f64;
     let mut modalities = plan.modalities()?;
     for (m, x) in modalities.iter_mut().enumerate() {
@@ -550,6 +559,7 @@ fn merge(
         score_groups: manifest.score_groups.clone(),
         stratum_values: members.values().map(<[String]>::to_vec),
         gain,
+        run_distance,
         modality_share: manifest.modality_share.clone(),
         estimator: manifest.estimator.clone(),
         inputs: write::inputs(dataset, &prints),

@@ -9,22 +9,25 @@ use super::assign::Passed;
 use super::fit::{self, Fitted};
 use super::prepare::{Prepared, Roles};
 use super::settle::Settled;
-use super::{Clock, Summary, local, peak_memory, tables};
+use super::{Clock, Summary, groups, local, peak_memory, tables};
 use crate::batches::batch_size::{self, BatchSize};
+use crate::batches::chunks::Chunk;
+use crate::batches::duplicates::{Duplicates, Keys, divide};
 use crate::batches::epochs::Epochs;
+use crate::batches::labels;
 use crate::batches::local::LocalOrder;
 use crate::batches::score::{LARGEST_SHARE, UNKNOWN_SHARE};
 use crate::batches::strata;
 use crate::config::{Config, Run};
 use crate::format::dendrogram::Merge;
 use crate::format::evidence::Criterion;
-use crate::format::manifest::GainKind;
+use crate::format::manifest::{GainKind, LeftOut};
 use crate::format::projection::Projection;
 use crate::format::{self, FileEntry, Kind, Manifest, RunInfo, Staging, TableReader};
 use crate::kernels::rows::RowIds;
 use crate::kit::error::Result;
 use crate::kit::ids::{NONE, RowType};
-use crate::kit::progress::Progress;
+use crate::parts::Local;
 use crate::plan::epochs;
 use crate::plan::locality::Reading;
 use crate::source::Dataset;
@@ -40,6 +43,8 @@ pub struct Contents {
     pub score_groups: Vec<u32>,
     pub stratum_values: Option<Vec<String>>,
     pub gain: Option<format::manifest::Gain>,
+    /// Of batches that are dealt in chunks.
+    pub run_distance: Option<f64>,
     pub modality_share: format::manifest::ModalityShare,
     pub estimator: format::manifest::Estimator,
     pub inputs: Vec<format::manifest::InputEntry>,
@@ -90,11 +95,15 @@ pub fn contents(
     );
     let identity: Vec<u32> = (0..census.strata.len() as u32).collect();
     let explained = |groups: &[u32]| pass.gain.share(&by_old_id(&census.strata, groups));
+    // What is said of stratified batches is not applicable to batches of neighbours, which have a likeness instead.
+    let in_chunks = config.chunk() > 1;
     let gain = format::manifest::Gain {
         value: 1.0 - explained(&identity),
         kind: if pass.gain.labelled() { GainKind::Label } else { GainKind::Features },
     };
+    let run_distance = in_chunks.then(|| pass.gain.distance_within(&by_old_id(&census.strata, &identity)));
     let (share, share_from) = match config.scores.modality_share {
+        _ if in_chunks => (0.0, "not applicable"),
         Some(share) => (share, "given"),
         None if pass.gain.labelled() => (explained(&score_groups).clamp(0.0, LARGEST_SHARE), "label"),
         None => (UNKNOWN_SHARE, "default"),
@@ -104,12 +113,13 @@ pub fn contents(
     let has_prototypes = fitted.model.prototypes.rows() > 0;
     let prints: Vec<&str> = prepared.fingerprints.iter().map(|f| f.0.as_str()).collect();
     Ok(Contents {
-        config: used_config(config, roles),
+        config: used_config(config, roles, prepared.selection.count()),
         dims: prepared.features.dims(),
         dendrogram,
         score_groups,
         stratum_values: tables::stratum_values(prepared, census),
-        gain: Some(gain),
+        gain: Some(gain).filter(|_| !in_chunks),
+        run_distance,
         modality_share: format::manifest::ModalityShare { value: share, source: share_from.into() },
         estimator: format::manifest::Estimator {
             name: config.modalities.estimator.name().into(),
@@ -154,15 +164,26 @@ pub fn write(
     mut info: RunInfo,
     clock: Clock,
     mut warnings: Vec<String>,
-    progress: &Progress,
+    engine: &Local,
 ) -> Result<Summary> {
+    let progress = engine.progress();
     let root = staging.path();
     let census = &settled.census;
     let row_type = settled.row_type();
     let mut files: Vec<FileEntry> = Vec::new();
     let (dendrogram, score_groups) = (&contents.dendrogram, &contents.score_groups);
-    let size = batch_size::choose(&config.locality.batch_size(&config.batch_size), &census.modality_rows)?;
+    let size = batch_size::choose(&config.sizes(), &census.modality_rows)?;
     let planned = census.planned();
+    if !config.batches.no_duplicates.is_empty() && !divide(&size.candidates) {
+        return Err(crate::Error::config(
+            "batch_size.candidates",
+            format!(
+                "{:?} do not each divide the next larger one, as batches.no_duplicates needs",
+                size.candidates
+            ),
+            "choose sizes such as 256, 512, 1024",
+        ));
+    }
     if config.batches.drop_last && planned < size.candidates[0] {
         return Err(crate::Error::config(
             "batches.drop_last",
@@ -173,10 +194,21 @@ pub fn write(
             "leave out --drop-last, or choose a smaller --batch-size",
         ));
     }
-    let draws = config.batches.counts(&census.stratum_rows)?;
+    let values = contents.stratum_values.as_deref();
+    let draws = config.draws(&census.stratum_rows, values, size.candidates[0])?;
+    let left_out = (draws.as_ref())
+        .filter(|_| config.batches.rows_per_label.is_some())
+        .map(|draws| labels::left_out(&census.stratum_rows, draws));
     let dealt = draws.as_ref().map_or(planned, |draws| draws.iter().sum());
     warnings.extend(idle_ranks(config, &size, dealt));
-    let threshold = config.scores.threshold(size.size);
+    warnings.extend(of_chunks(config, &size, dealt));
+    warnings.extend(few_of_a_label(
+        config,
+        &size,
+        &left_out,
+        &labels::labelled(&census.stratum_rows, values),
+    ));
+    let threshold = config.threshold(size.size);
 
     // One entry a row.
     let stage = progress.stage("write", "rows", 2 * dataset.rows());
@@ -238,12 +270,26 @@ pub fn write(
         true => None,
         false => Some(local::lay(dataset, config, size.candidates[0], score_groups, &samples)?),
     };
+    let columns = config.batches.key_columns()?;
+    let duplicates = match columns.is_empty() {
+        true => None,
+        false => {
+            let columns: Vec<String> = columns.into_iter().map(String::from).collect();
+            let found = groups::find(dataset, &columns, &samples, engine)?;
+            files.push(format::groups::encode(&found, columns.len(), row_type).write(root)?);
+            let keys = Keys::of_groups(&found, &offsets, members.rows(), |row| samples.stratum(row));
+            Some(Duplicates::new(keys, &size.candidates))
+        }
+    };
     let source = Epochs {
         members: members.rows(),
         offsets: &offsets,
         dendrogram,
         score_groups,
         draws: draws.as_deref(),
+        chunk: config.chunk(),
+        labels: config.batches.rows_per_label.is_some(),
+        duplicates: duplicates.as_ref(),
         local: laid.as_ref().map(|(units, local)| LocalOrder {
             units,
             strata: &samples,
@@ -263,6 +309,13 @@ pub fn write(
         let told = Reading::new(&local, source.base, config.batch_size.world_size);
         warnings.extend(local::warnings(&source, &local, &told, &config.locality));
         reading = Some(told);
+    }
+    let mut repeats = None;
+    if let (Some(duplicates), Some(deal)) = (&duplicates, source.epoch(0, source.base).global()) {
+        let found = duplicates.repeats(deal);
+        let (batches, k, above) = duplicates.above(deal);
+        warnings.extend(groups::warning(&found, above, source.base, k * source.base, batches));
+        repeats = Some(found);
     }
     let with_centrality = config.weights.schedule != crate::batches::weights::Schedule::Off;
     let batches_per_epoch = source.epoch(0, size.size).len();
@@ -306,6 +359,9 @@ pub fn write(
         candidates: size.candidates.iter().map(|&b| candidate(b, threshold)).collect(),
         estimator: contents.estimator.clone(),
         gain: contents.gain.clone(),
+        run_distance: contents.run_distance,
+        left_out,
+        repeats,
         config: contents.config,
         files,
         inputs: contents.inputs,
@@ -354,6 +410,10 @@ pub fn write(
         at_random: local::at_random(dataset, &reading, run),
         reading,
         gain: contents.gain.map(|gain| (gain.value, gain.kind == GainKind::Label)),
+        chunk: config.chunk(),
+        per_label: config.batches.rows_per_label.is_some().then_some(dealt),
+        run_distance: contents.run_distance,
+        repeats,
         information_threshold: threshold,
         files: manifest.files.len(),
         bytes,
@@ -404,9 +464,14 @@ fn candidate(batch_size: u64, threshold: f64) -> format::manifest::Candidate {
     }
 }
 
-/// The config with what was chosen for "choose for me".
-fn used_config(config: &Config, roles: &Roles) -> Value {
+/// The config with what was chosen for "choose for me" of `planned` rows.
+fn used_config(config: &Config, roles: &Roles, planned: u64) -> Value {
     let mut used = config.clone();
+    used.strata = used.strata.resolved(planned, config.chunk());
+    match &mut used.batches.rows_per_label {
+        Some(rows) => *rows = Chunk::Rows(config.chunk()),
+        None => used.batches.chunk = Chunk::Rows(config.chunk()),
+    }
     used.features.columns = roles.inputs.order.iter().map(|(name, _)| name.clone()).collect();
     used.features.encoder = roles.encoder.map(|e| e.identity());
     used.batches = used.batches.resolved();
@@ -438,6 +503,51 @@ fn idle_ranks(config: &Config, size: &BatchSize, dealt: u64) -> Option<String> {
              get none; --drop-last leaves it out"
         )
     })
+}
+
+/// Labels that are in no batch, and what a smaller number of rows would keep.
+fn few_of_a_label(
+    config: &Config,
+    size: &BatchSize,
+    left_out: &Option<LeftOut>,
+    sizes: &[u64],
+) -> Option<String> {
+    let LeftOut { labels, rows } = (*left_out).filter(|left_out| left_out.labels > 0)?;
+    let (chunk, base) = (config.chunk(), size.candidates[0]);
+    let smaller =
+        (2..chunk).rev().find(|&k| base.is_multiple_of(k) && sizes.iter().any(|&n| (k..chunk).contains(&n)));
+    let help = smaller.map_or(String::new(), |k| {
+        let kept: u64 = sizes.iter().filter(|&&n| (k..chunk).contains(&n)).sum();
+        format!("; --rows-per-label {k} would keep {kept} of them")
+    });
+    Some(format!(
+        "{labels} labels have fewer than {chunk} rows, or none: their {rows} rows are in no batch{help}"
+    ))
+}
+
+/// What chunks do not go well with: parts of a batch that cut them, and the rest batch.
+fn of_chunks(config: &Config, size: &BatchSize, dealt: u64) -> Vec<String> {
+    let (chunk, mut warnings) = (config.chunk(), Vec::new());
+    // Whole labels are on every rank and in the rest batch.
+    if chunk == 1 || config.batches.rows_per_label.is_some() {
+        return warnings;
+    }
+    let base = size.candidates[0];
+    let parts = config.batch_size.world_size * config.batch_size.micro_steps;
+    let part = base / parts;
+    if !part.is_multiple_of(chunk) && !chunk.is_multiple_of(part) {
+        warnings.push(format!(
+            "chunks of {chunk} rows are cut by the {part} rows that a rank and micro step has of a batch of {base}: choose a --chunk \
+             that divides {part} or that it divides"
+        ));
+    }
+    if !config.batches.drop_last && !dealt.is_multiple_of(base) && dealt > base {
+        warnings.push(format!(
+            "the last {} rows of an epoch are stratified, not neighbours as those of its other batches: --drop-last leaves them out",
+            dealt % base
+        ));
+    }
+    warnings
 }
 
 fn size_why(size: &BatchSize, config: &Config) -> String {

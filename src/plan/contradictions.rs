@@ -7,6 +7,7 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
+use crate::batches::labels;
 use crate::batches::strata::score_groups;
 use crate::batches::units::RowStrata;
 use crate::config::Config;
@@ -47,6 +48,8 @@ impl Plan {
             self.counts()?,
             self.groups()?,
             self.schedule(&config)?,
+            self.repeats()?,
+            self.left_out(&config)?,
             self.written_epochs(&config)?,
         ];
         tables.into_iter().collect::<Found>().map_err(|reason| self.damaged(MANIFEST, &reason))
@@ -65,12 +68,23 @@ impl Plan {
             format!("the estimator is {} sure of {low} to {high} modalities", m.estimator.confidence)
         })?;
         let share = &m.modality_share;
+        let in_chunks = config.chunk() > 1;
         match (config.scores.modality_share, share.source.as_str()) {
+            (None, "not applicable") if in_chunks => same("modality share", share.value, 0.0)?,
+            (_, source) if in_chunks => return Err(format!("the modality share is from {source:?}")),
             (Some(given), "given") => same("modality share", share.value, given)?,
             (None, "label") => {}
             (None, "default") => same("modality share", share.value, crate::batches::score::UNKNOWN_SHARE)?,
             (_, source) => return Err(format!("the modality share is from {source:?}")),
         }
+        ensure(m.run_distance.is_some() == in_chunks, || {
+            let told = if in_chunks { "tells no" } else { "tells a" };
+            format!("it {told} distance of chunks, which are of {} rows", config.chunk())
+        })?;
+        ensure(
+            m.run_distance.is_none_or(|x| (0.0..=1.0).contains(&x)) && !(in_chunks && m.gain.is_some()),
+            || format!("the distance in chunks is {:?}, the gain {:?}", m.run_distance, m.gain),
+        )?;
         if let Some(gain) = &m.gain {
             let labelled = gain.kind == crate::format::manifest::GainKind::Label;
             ensure(gain.value.is_finite() && (!labelled || config.source.label.is_some()), || {
@@ -117,7 +131,7 @@ impl Plan {
             ensure(listed, || "the candidates are not those of the configuration".into())?;
         }
         same("samples per modality", m.samples_per_modality, size as f64 / f64::from(m.modalities))?;
-        let threshold = config.scores.threshold(size);
+        let threshold = config.threshold(size);
         same("information threshold", m.information_threshold, threshold)?;
         for c in &m.candidates {
             let (b, name) = (c.batch_size, &c.name);
@@ -219,6 +233,27 @@ impl Plan {
         let knots = config.weights.schedule.knots(config.weights.strength);
         let same = self.weights()?.into_iter().map(|k| k.beta).eq(knots.into_iter().map(|k| k.beta as f32));
         Ok(ensure(same, || "weights.arrow is not of its schedule".into()))
+    }
+
+    /// Labels with too few rows.
+    fn left_out(&self, config: &Config) -> Result<Found> {
+        let epochs = self.epochs()?;
+        let sizes: Vec<u64> = epochs.offsets.windows(2).map(|o| o[1] - o[0]).collect();
+        let asked = config.batches.rows_per_label.is_some();
+        let found = epochs.draws.filter(|_| asked).map(|draws| labels::left_out(&sizes, draws));
+        let told = self.manifest().left_out;
+        Ok(ensure(told == found, || format!("it leaves out {told:?}, the strata {found:?}")))
+    }
+
+    /// What plan.json says of keys follows from `groups.arrow`.
+    fn repeats(&self) -> Result<Found> {
+        let m = self.manifest();
+        let epochs = self.epochs()?;
+        let epoch = epochs.epoch(0, epochs.base);
+        let found = epochs.duplicates.and_then(|all| Some(all.repeats(epoch.global()?)));
+        Ok(ensure(m.repeats == found, || {
+            format!("it tells of repeated keys {:?}, groups.arrow {found:?}", m.repeats)
+        }))
     }
 
     /// Batches follow from plan.json and the strata: a look at the first batch of every epoch that was written, and at all

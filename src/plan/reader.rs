@@ -7,6 +7,7 @@ use std::sync::OnceLock;
 
 use rayon::iter::{IntoParallelIterator, IntoParallelRefIterator, ParallelIterator};
 
+use crate::batches::duplicates::{Duplicates, Keys, divide};
 use crate::batches::epochs::Epochs;
 use crate::batches::weights::Schedule;
 use crate::config::Config;
@@ -15,6 +16,7 @@ use crate::format::evidence::Criterion;
 use crate::format::projection::Projection;
 use crate::kit::error::{Error, Result};
 use crate::kit::files;
+use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
 use crate::modalities::Model;
@@ -24,6 +26,7 @@ use crate::source::{Columns, Dataset, Element, Kind as SourceKind, text_value};
 use super::epochs;
 use crate::format::batches::Batches;
 use crate::format::features::Feature;
+use crate::format::groups::Member;
 use crate::format::manifest::{FileEntry, MANIFEST, Manifest, RUN, RunInfo};
 use crate::format::modalities::Modality;
 use crate::format::profile::ProfileRow;
@@ -53,6 +56,8 @@ pub struct Plan {
     strata: OnceLock<Members>,
     draws: OnceLock<Option<Vec<u64>>>,
     pub(super) units: OnceLock<Option<(Units, Locality)>>,
+    groups: OnceLock<Option<Vec<Member>>>,
+    duplicates: OnceLock<Option<Duplicates>>,
 }
 
 /// Where a row lies in the dataset.
@@ -111,6 +116,8 @@ impl Plan {
             strata: OnceLock::new(),
             draws: OnceLock::new(),
             units: OnceLock::new(),
+            groups: OnceLock::new(),
+            duplicates: OnceLock::new(),
         };
         plan.check_files()?;
         Ok(plan)
@@ -436,6 +443,60 @@ impl Plan {
         })
     }
 
+    /// The planned rows that share a key with others, read once; None: rows may meet duplicates.
+    pub fn key_groups(&self) -> Result<Option<&[Member]>> {
+        let read = || {
+            let Some(table) = self.table(Kind::Groups)? else { return Ok(None) };
+            let members = crate::format::groups::decode(&table)?;
+            let samples = self.samples()?;
+            let planned = |m: &Member| m.row < samples.rows() && samples.stratum(m.row) != NONE;
+            if !members.iter().all(planned) {
+                return Err(table.damaged("it names rows that are not planned"));
+            }
+            Ok(Some(members))
+        };
+        Ok(cached(&self.groups, read)?.as_deref())
+    }
+
+    fn duplicates(&self) -> Result<Option<&Duplicates>> {
+        let make = || {
+            let Some(groups) = self.key_groups()? else { return Ok(None) };
+            let (members, samples) = (self.strata()?, self.samples()?);
+            let sizes: Vec<u64> = self.manifest.candidates.iter().map(|c| c.batch_size.into()).collect();
+            if !divide(&sizes) {
+                return Err(self.damaged(MANIFEST, "its sizes do not divide each other"));
+            }
+            let keys = Keys::of_groups(groups, members.offsets(), members.rows(), |row| samples.stratum(row));
+            Ok(Some(Duplicates::new(keys, &sizes)))
+        };
+        Ok(cached(&self.duplicates, make)?.as_ref())
+    }
+
+    /// Of every row the lowest planned row that shares its value of the one column of `--no-duplicates`; None: it shares it with none.
+    ///
+    /// # Errors
+    /// If the plan was made without, or with several columns: their values make no groups.
+    pub fn groups_of(&self, rows: &[u64]) -> Result<Vec<Option<u64>>> {
+        self.check_rows(rows)?;
+        let columns = self.settings()?.batches.no_duplicates.len();
+        let groups = match self.key_groups()? {
+            Some(groups) if columns == 1 => groups,
+            _ => {
+                let reason = match columns {
+                    0 => "the plan was made without".into(),
+                    n => format!("a row has {n} keys, which make no groups"),
+                };
+                return Err(Error::config(
+                    "batches.no_duplicates",
+                    reason,
+                    "plan with --no-duplicates COLUMN",
+                ));
+            }
+        };
+        let of = |row: &u64| groups.binary_search_by_key(row, |m| m.row).ok().map(|i| groups[i].group);
+        Ok(rows.iter().map(of).collect())
+    }
+
     /// Any epoch in batches of any multiple of the smallest candidate size, written or not. O(strata); of the members
     /// only what is dealt is read.
     pub fn epochs(&self) -> Result<Epochs<'_>> {
@@ -443,9 +504,6 @@ impl Plan {
         let config = self.config()?;
         let members = self.strata()?;
         let offsets = members.offsets();
-        let draws = cached(&self.draws, || {
-            config.batches.counts(&offsets.windows(2).map(|o| o[1] - o[0]).collect::<Vec<_>>())
-        })?;
         let sizes = || m.candidates.iter().map(|c| u64::from(c.batch_size));
         if config.locality.is_global() != m.file(Kind::Units.path()).is_none() {
             let reason = "its configuration has another order of batches than its files";
@@ -454,12 +512,26 @@ impl Plan {
         let Some(base) = sizes().min().filter(|base| sizes().all(|size| size.is_multiple_of(*base))) else {
             return Err(self.damaged(MANIFEST, "the candidate sizes are no multiples of the smallest"));
         };
+        if config.batches.no_duplicates.is_empty() != m.file(Kind::Groups.path()).is_none() {
+            return Err(self.damaged(MANIFEST, "its configuration has other duplicates than its files"));
+        }
+        let chunk = config.chunk();
+        let draws = cached(&self.draws, || {
+            let sizes: Vec<u64> = offsets.windows(2).map(|o| o[1] - o[0]).collect();
+            config.draws(&sizes, members.values(), base)
+        })?;
+        if chunk == 0 || !base.is_multiple_of(chunk) {
+            return Err(self.damaged(MANIFEST, "its chunks do not divide the smallest batch"));
+        }
         Ok(Epochs {
             members: members.rows(),
             offsets,
             dendrogram: members.dendrogram(),
             score_groups: &m.score_groups,
             draws: draws.as_deref(),
+            chunk,
+            labels: config.batches.rows_per_label.is_some(),
+            duplicates: self.duplicates()?,
             local: self.local_order(base)?,
             seed: m.seed,
             base,

@@ -241,9 +241,10 @@
     const facts = [
       [count(P.planned), P.planned === P.rows ? "rows, all planned" : "rows planned of " + count(P.rows)],
       [count(P.batch_size), "rows in a batch"],
-      ...(P.modalities > 1 ? [[percent(P.coverage), P.local ? "of the rows have their modality in every batch whose round has its share" : "of the rows have their modality in every batch"]] : []),
+      ...(P.chunk > 1 ? [[count(P.chunk), "neighbouring rows come into a batch together"]] : []),
+      ...(P.modalities > 1 && P.chunk === 1 ? [[percent(P.coverage), P.local ? "of the rows have their modality in every batch whose round has its share" : "of the rows have their modality in every batch"]] : []),
       [count(P.strata), P.strata === 1 ? "stratum" : "strata"],
-      [D.gain ? "\u00d7 " + D.gain[0].toFixed(2) : "-", D.gain ? (D.gain[1] ? "predicted early gradient variance, random = 1" : "early gradient variance at best, random = 1") : "gain, not predicted"],
+      ...(P.chunk > 1 ? [] : [[D.gain ? "\u00d7 " + D.gain[0].toFixed(2) : "-", D.gain ? (D.gain[1] ? "predicted early gradient variance, random = 1" : "early gradient variance at best, random = 1") : "gain, not predicted"]]),
       [plural(D.inputs.length + D.more_inputs, "file", "files"), "read, " + plural(P.dims, "feature", "features")],
     ];
     document.getElementById("facts").append(...facts.map(([value, what]) => h("div", {}, h("dt", { text: what }), h("dd", { text: value }))));
@@ -634,8 +635,8 @@
     }
     const skewed = P.allocation && P.allocation !== "proportional";
     const e = section("batches", "Batches against random",
-      `${plural(C.dealt, "planned batch", "planned batches")} of ${size} rows, beside random batches of the same size.` + (skewed ? ` Shares are skewed on purpose (${P.allocation}), so planned counts differ from the natural ones; loss weights make up for it.` : ""));
-    if (P.modalities > 1) e.append(h("p", {}, `Batches that lack one of the ${count(C.covered)} modalities with a row a batch: `, h("strong", { text: percent(C.missing[0]) }), " of the planned, ", h("strong", { text: percent(C.missing[1]) }), ` of ${count(C.simulated)} simulated random ones.`));
+      `${plural(C.dealt, "planned batch", "planned batches")} of ${size} rows, beside random batches of the same size.` + (skewed ? ` Shares are skewed on purpose (${P.allocation}), so planned counts differ from the natural ones; loss weights make up for it.` : "") + (P.chunk > 1 ? ` They are made of chunks of ${count(P.chunk)} neighbouring rows, so they are less even than random ones on purpose.` : ""));
+    if (P.modalities > 1 && P.chunk === 1) e.append(h("p", {}, `Batches that lack one of the ${count(C.covered)} modalities with a row a batch: `, h("strong", { text: percent(C.missing[0]) }), " of the planned, ", h("strong", { text: percent(C.missing[1]) }), ` of ${count(C.simulated)} simulated random ones.`));
     const n = C.modality.length;
     if (n > 1) {
       const few = n <= 16 ? M.number.map((_, m) => m) : [...Array(10).keys(), ...Array.from({ length: 6 }, (_, i) => n - 6 + i)];
@@ -693,7 +694,7 @@
   };
 
   const scores = () => {
-    if (!C.scores.length) return;
+    if (!C.scores.length || P.chunk > 1) return;
     const e = section("scores", "Scores", `A score says how much of an optimizer update a batch is worth: its effective sample size over the threshold of ${sig(P.threshold, 4)} rows. The planned batches of one size all score about alike; scores tell batches apart on streams that are not stratified.`);
     histogram(e, {
       id: "chart-scores", title: "Score of a batch", note: `Mean distance x from the data's composition: ${sig(C.x[0], 2)} planned, ${sig(C.x[1], 2)} random (1 is expected). ${percent(P.share)} of the gradient's variance is taken to lie between the score groups (${P.share_source}).`,
@@ -786,8 +787,9 @@
 
   const candidates = () => {
     const e = section("candidates", "Batch sizes to choose from", "Candidates are multiples of the smallest, so a training run may change between them: a larger batch is a union of smaller ones.");
-    e.append(scrolling(table(["batch size", "batches an epoch", "accumulation", "rows a modality", P.local ? "rows whose modality is due in every batch" : "rows whose modality is in every batch", "in a random batch, on average"],
-      D.candidates.map((c) => [count(c.size) + (c.recommended ? " recommended" : ""), c.batches, c.accumulation, (c.size / P.modalities).toFixed(2), percent(c.coverage), percent(c.random)]),
+    const covered = P.chunk > 1 ? [] : [P.local ? "rows whose modality is due in every batch" : "rows whose modality is in every batch", "in a random batch, on average"];
+    e.append(scrolling(table(["batch size", "batches an epoch", "accumulation", "rows a modality", ...covered],
+      D.candidates.map((c) => [count(c.size) + (c.recommended ? " recommended" : ""), c.batches, c.accumulation, (c.size / P.modalities).toFixed(2), ...[percent(c.coverage), percent(c.random)].slice(0, covered.length)]),
       { numeric: [3, 4, 5], chosen: (i) => D.candidates[i].recommended }), "Candidates"));
   };
 

@@ -81,6 +81,8 @@ struct PlanFacts {
     batch_size: u32,
     samples_per_modality: f64,
     coverage: f64,
+    /// Neighbouring rows that come into a batch together; 1: none.
+    chunk: u64,
     /// Batches are dealt in the local order.
     local: bool,
     threshold: f64,
@@ -238,6 +240,7 @@ fn facts(plan: &Plan, m: &Manifest) -> PlanFacts {
         batch_size: m.batch_size,
         samples_per_modality: short(m.samples_per_modality),
         coverage: m.coverage,
+        chunk: plan.epochs().map_or(1, |epochs| epochs.chunk),
         local: m.file(Kind::Units.path()).is_some(),
         threshold: short(m.information_threshold),
         share: short(m.modality_share.value),

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::format::Manifest;
-use crate::format::manifest::GainKind;
+use crate::format::manifest::{GainKind, Repeats};
 use crate::modalities::{EstimatorSpec, clear};
 use crate::plan::locality::Reading;
 
@@ -124,7 +124,111 @@ fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> 
     why
 }
 
+/// What is said of stratified batches, where batches are made of neighbours.
+pub const NOT_APPLICABLE: &str = "not applicable to batches of neighbouring rows";
+
+/// "4 chunks of 64 neighbouring rows a batch: ..."; `base`: rows of the smallest batch, `distance`: see `run_distance`.
+pub fn chunks(chunk: u64, base: u64, distance: f64) -> String {
+    format!(
+        "{} of {} neighbouring rows in a batch of {}; two rows of a stratum are at {} times the squared distance of any two",
+        plural(base / chunk.max(1), "chunk"),
+        count(chunk),
+        count(base),
+        ratio(distance)
+    )
+}
+
+/// Two digits, of small ones four.
+fn ratio(x: f64) -> String {
+    if x < 0.1 { format!("{x:.4}") } else { format!("{x:.2}") }
+}
+
+/// "4 rows of each of 12 labels in a batch of 48; ..."; `epoch`: its rows, of so many planned.
+pub fn labels(rows: u64, base: u64, epoch: u64, planned: u64) -> String {
+    format!(
+        "{} of each of {} in a batch of {}; an epoch shows {} of {} rows, all of a label in turn",
+        plural(rows, "row"),
+        plural(base / rows.max(1), "label"),
+        count(base),
+        count(epoch),
+        count(planned)
+    )
+}
+
+/// Rows that come into a batch together, and the rows of the smallest batch.
+fn chunk_of(m: &Manifest) -> (u64, u64) {
+    let base = m.candidates.iter().map(|c| u64::from(c.batch_size)).min().unwrap_or(1);
+    let rows = |key: &str| m.config["batches"][key].as_u64();
+    (rows("rows_per_label").or(rows("chunk")).unwrap_or(1), base)
+}
+
+/// The same as [`chunks`] of a plan; None: batches are dealt row by row.
+pub fn chunks_of(m: &Manifest) -> Option<String> {
+    let (chunk, base) = chunk_of(m);
+    m.run_distance.map(|distance| chunks(chunk, base, distance))
+}
+
+/// What was done about duplicates.
+pub fn repeats(r: &Repeats, sizes: &[u64]) -> String {
+    let shared = format!("{} shared by {}", plural(r.keys, "key"), plural(r.rows, "row"));
+    let least = sizes.iter().min().copied().unwrap_or(0);
+    match (r.batch.max(r.union), r.keys) {
+        (_, 0) => "no two rows share a key".into(),
+        (1, _) => format!("{shared}: no two of a key in a batch"),
+        (most, _) => format!(
+            "{shared}: up to {} of a key in a batch of {}, {most} in the largest",
+            r.batch,
+            count(least)
+        ),
+    }
+}
+
+/// What a plan in chunks does.
+fn does_in_chunks(m: &Manifest, distance: f64) -> Vec<String> {
+    let (chunk, base) = chunk_of(m);
+    if let Some(left_out) = m.left_out {
+        let by = m.config["strata"]["by"].as_str().unwrap_or_default();
+        return vec![
+            format!(
+                "Every batch of {} rows has {} of each of {} values of {by}; the rows of a value come equally often, within one, over any \
+                 number of epochs.",
+                count(base),
+                plural(chunk, "row"),
+                count(base / chunk.max(1))
+            ),
+            format!(
+                "{} with fewer rows, or null, are in no batch ({}).",
+                plural(left_out.labels, "value"),
+                plural(left_out.rows, "row")
+            ),
+        ];
+    }
+    vec![
+        if chunk == base {
+            format!("Every batch of {} rows is one chunk of neighbouring rows.", count(base))
+        } else {
+            format!(
+                "Every batch of {} rows is made of {} of {} neighbouring rows, from all over the data; each of {} is in it within {} \
+                 rows of its share.",
+                count(base),
+                plural(base / chunk.max(1), "chunk"),
+                count(chunk),
+                plural(m.strata.into(), "stratum"),
+                count(chunk)
+            )
+        },
+        format!(
+            "Two rows of a stratum are at {} times the squared distance of any two rows; those of a chunk about so, if it has no more than a \
+             fourth of the rows of a stratum.",
+            ratio(distance)
+        ),
+    ]
+}
+
 fn does(m: &Manifest, clear: bool) -> Vec<String> {
+    if let Some(distance) = m.run_distance {
+        return does_in_chunks(m, distance);
+    }
     let by = m.config["strata"]["by"].as_str().unwrap_or("modality");
     let skewed = m.config["batches"]["allocation"].as_str().is_some_and(|a| a != "proportional");
     let local = m.config["locality"]["kind"].as_str() == Some("local");

@@ -275,6 +275,17 @@ impl GainSums {
         classes
     }
 
+    /// Mean squared distance of two rows of a group over that of any two rows, in [0, 1]: 1 less the share of the variance of x,
+    /// whatever the labels.
+    pub fn distance_within(&self, group_of_stratum: &[u32]) -> f64 {
+        let mut cells: BTreeMap<(u32, u32), Cell> = BTreeMap::new();
+        for (&(stratum, _), cell) in &self.cells {
+            cells.entry((stratum, 0)).or_default().add(cell.rows, &cell.sum);
+        }
+        let points = GainSums { classes: None, cells, mean_square: self.mean_square };
+        1.0 - points.share(group_of_stratum)
+    }
+
     /// Rows of a group and |mean v|^2 over it.
     fn rows_and_mean(&self, classes: &BTreeMap<u32, Cell>) -> (f64, f64) {
         let mut total = Cell::default();
@@ -360,6 +371,8 @@ mod tests {
             let want = naive(&x, pass.axes.as_ref(), classes.map(|c| (&y[..], c)), &group);
             let got = sums.share(&mapping);
             assert!((got - want).abs() < 1e-6, "dims {dims} {mapping:?}: {got} {want}");
+            let (want, got) = (naive(&x, pass.axes.as_ref(), None, &group), sums.distance_within(&mapping));
+            assert!((1.0 - got - want).abs() < 1e-6, "dims {dims} {mapping:?}: {got} {want}");
         }
     }
 
