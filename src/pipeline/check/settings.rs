@@ -47,7 +47,7 @@ fn groups(plan: &Plan, config: &Config) -> Result<Option<&'static str>> {
     if plan.strata()?.values().is_some() != by_column {
         return Ok(Some("kind of strata"));
     }
-    Ok((!by_column && m.strata > m.modalities.max(config.strata.fine)).then_some("number of strata"))
+    Ok((!by_column && m.strata > m.modalities.max(config.fine(m.rows_planned))).then_some("number of strata"))
 }
 
 /// What was dropped, held out, and predicted by the label.
