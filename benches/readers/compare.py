@@ -264,7 +264,7 @@ def main():
     parser.add_argument("--budget", type=float, default=20, help="seconds after which an epoch is not read to its end")
     parser.add_argument("--check", action="store_true", help="only check every reader's rows; exit 1 if one is wrong")
     parser.add_argument("--no-check", action="store_true", help="only measure")
-    parser.add_argument("--dir", type=pathlib.Path, help="keep the data here, and take what is there; about 30 KB a row")
+    parser.add_argument("--dir", type=pathlib.Path, help="keep the data here, and take what is there; about 17 KB a row")
     parser.add_argument("--python", action="append", default=[], metavar="NAME=PATH", help="another interpreter for readers that begin so")
     parser.add_argument("--plan-flags", default="", help="more flags for `batchwright plan`, such as `--modality-column label`")
     parser.add_argument("--json", help="append every measurement to this file, one a line")
