@@ -55,9 +55,9 @@ def initial():
 
 
 def through_grain(plan, data, epochs):
-    from batchwright.grain import stream
+    from batchwright.grain import StreamIterDataset
 
-    dataset = stream(plan, data, columns=COLUMNS, epochs=epochs)  # a grain.IterDataset: map, mp_prefetch and so on follow
+    dataset = StreamIterDataset(plan, data, columns=COLUMNS, epochs=epochs)  # a grain.IterDataset: map, mp_prefetch and so on follow
     dataset = dataset.map(lambda batch: {name: batch[name] for name in (*COLUMNS, "row")})
     batches = iter(dataset)
     middle = epochs * plan.rows_planned // plan.batch_size // 2

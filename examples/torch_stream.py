@@ -17,7 +17,7 @@ from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader
 
 import batchwright as bw
-from batchwright.torch import stream_dataset
+from batchwright.torch import StreamDataset
 
 HERE = pathlib.Path(__file__).resolve().parent
 
@@ -42,7 +42,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         plan = make_plan(options.data, pathlib.Path(folder) / "plan", options.batch_size)
         # The batches are made here: no batch_size, and no workers but one, since the decoding has threads of its own.
-        dataset = stream_dataset(plan, options.data, columns=["embedding", "label"], epochs=options.epochs, threads=options.threads)
+        dataset = StreamDataset(plan, options.data, columns=["embedding", "label"], epochs=options.epochs, threads=options.threads)
         loader = DataLoader(dataset, batch_size=None)
         model = torch.nn.Sequential(torch.nn.Linear(plan.dims, 64), torch.nn.ReLU(), torch.nn.Linear(64, options.classes))
         optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)

@@ -136,11 +136,11 @@ def stream(job):
 @reader("stream-torch", "batchwright, the same through torch's DataLoader", "plain", parquet=True)
 def stream_torch(job):
     import batchwright
-    from batchwright.torch import stream_dataset
+    from batchwright.torch import StreamDataset
 
     yield
     plan = batchwright.Plan.open(job.plan("local"))
-    dataset = stream_dataset(plan, [str(job.path)], columns=COLUMNS, epochs=1, threads=job.threads)
+    dataset = StreamDataset(plan, [str(job.path)], columns=COLUMNS, epochs=1, threads=job.threads)
     yield
     for batch in load(dataset, job, batch_size=None):
         yield batch["embedding"], batch["label"], batch["text"]

@@ -16,7 +16,8 @@ need("datasets", "datasets")
 pa = need("pyarrow", "pyarrow")
 
 import numpy as np  # noqa: E402
-from datasets import Features, IterableDataset  # noqa: E402
+from datasets import DatasetInfo, Features, IterableDataset  # noqa: E402
+from datasets.iterable_dataset import ArrowExamplesIterable  # noqa: E402
 
 __all__ = ["iterable", "tables"]
 
@@ -35,23 +36,25 @@ def _arrow(values: Any) -> Any:
     return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
 
 
-def iterable(plan: Plan, data: Any, columns: Sequence[str] | None = None, **options: Any) -> IterableDataset:
+class _Epochs(IterableDataset):
+    """An `IterableDataset` whose `set_epoch` is heard by the stream below it."""
+
+    def set_epoch(self, epoch: int) -> None:
+        super().set_epoch(epoch)
+        self._ex_iterable.kwargs["place"]["epoch"] = epoch
+
+
+def _batches(place: dict[str, int], plan: Plan, data: Any, columns: Any, options: dict[str, Any]) -> Iterator[tuple[int, Any]]:
+    epoch, place["epoch"] = place["epoch"], place["epoch"] + options["epochs"]
+    yield from enumerate(tables(Stream(plan, data, columns, epoch=epoch, **options)))
+
+
+def iterable(plan: Plan, data: Any, columns: Sequence[str] | None = None, *, epoch: int = 0, epochs: int = 1, **options: Any) -> IterableDataset:
     """Rows in the order of the plan's batches, of this rank: `.iter(batch_size=B)` and `.batch(B)`, with B the rank's rows of a batch, give
-    the plan's batches (`rest="drop"`, or else a short one ends every epoch). Arguments are those of `batchwright.stream.Stream`; every
-    pass begins anew. One process reads: a `DataLoader` over it takes num_workers 0 or 1."""
-    from datasets.iterable_dataset import ArrowExamplesIterable
-
-    first = Stream(plan, data, columns, **{**options, "epochs": 1})
-    with first:
+    the plan's batches (a short one may end each epoch, unless `rest="drop"`). A pass is `epochs` epochs, from that of `set_epoch`, else
+    those after the pass before. Other arguments are those of `batchwright.stream.Stream`. One process reads: a `DataLoader` over it takes
+    num_workers 0 or 1."""
+    with Stream(plan, data, columns, epochs=1, **options) as first:
         schema = next(tables(first)).schema
-
-    def batches() -> Iterator[tuple[int, Any]]:
-        yield from enumerate(tables(Stream(plan, data, columns, **options)))
-
-    return IterableDataset(ArrowExamplesIterable(batches, {}), info=_info(schema))
-
-
-def _info(schema: Any) -> Any:
-    from datasets import DatasetInfo
-
-    return DatasetInfo(features=Features.from_arrow_schema(schema))
+    kwargs = {"place": {"epoch": epoch}, "plan": plan, "data": data, "columns": columns, "options": {**options, "epochs": epochs}}
+    return _Epochs(ArrowExamplesIterable(_batches, kwargs), info=DatasetInfo(features=Features.from_arrow_schema(schema)))

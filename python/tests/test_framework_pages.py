@@ -60,3 +60,32 @@ def test_example(example, tmp_path):
         assert line, done.stdout
         cells = re.findall(r"(\d+\.\d+) \+- (\d+\.\d+)", line[1])
         assert len(cells) >= 2 and float(cells[-1][0]) < 2.0, line[0]
+
+
+STREAMS = {
+    "torch_stream.py": (("torch",), [], r"epoch 4: loss 0\.\d+"),
+    "jax_grain.py": (("jax", "optax", "grain"), [], "the state gives the same batches again"),
+    "huggingface.py": (("datasets",), [], r"plan +epoch 2: 28 batches, a label misses its share by [0-3]\.\d rows of 64"),
+    "torch_ddp.py": (("torch",), ["--folder", "run", "--stop-after", "20"], r"20 steps on 2 rank\(s\), 20 in all"),
+}
+
+
+@pytest.mark.parametrize("example", STREAMS)
+def test_example_of_streams(example, tmp_path):
+    needs, flags, said = STREAMS[example]
+    for needed in needs:
+        pytest.importorskip(needed)
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "HF_HOME": str(tmp_path)}
+
+    def run(ranks, *flags):
+        ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks else []
+        program = [sys.executable, *ranks, str(harness.ROOT / "examples" / example), *flags]
+        done = subprocess.run(program, capture_output=True, text=True, cwd=tmp_path, env=env, timeout=600)
+        assert done.returncode == 0, done.stderr[-3000:]
+        return done.stdout
+
+    told = run(2 if "ddp" in example else 0, *flags)
+    assert re.search(said, told), told
+    if "ddp" in example:
+        told = run(1, "--folder", "run")
+        assert "goes on at step 20 on 1 rank(s)" in told and told.rstrip().endswith("1797 rows 2 times"), told

@@ -320,7 +320,9 @@ def test_hugging_face(plan, data):
         assert (batch["number"] == plan.epoch(0).batch(i)).all() and np.asarray(batch["vectors"]).shape == (len(batch["row"]), 3)
     assert i == 28
     row = next(iter(dataset))
-    assert row["number"] == plan.epoch(0).batch(0)[0] and len(row["vectors"]) == 3
+    assert row["number"] == plan.epoch(1).batch(0)[0] and len(row["vectors"]) == 3, "a second pass deals the next epoch"
+    dataset.set_epoch(5)
+    assert next(iter(dataset))["number"] == plan.epoch(5).batch(0)[0]
 
 
 def test_rows_that_are_slow_to_read_are_told(plan, data):
