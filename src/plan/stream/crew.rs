@@ -32,9 +32,11 @@ pub(super) struct Order {
     pub batches: u64,
     /// The epoch that is not read any more.
     pub last: Option<u32>,
-    /// Bytes of rows, and those of a row in Arrow columns.
+    /// Bytes of rows that are read ahead at most.
     pub memory: u64,
+    /// Bytes of a row in Arrow columns, about.
     arrow_bytes: u64,
+    /// Epoch and batch that is read first.
     begin: (u32, u64),
 }
 

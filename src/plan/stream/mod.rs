@@ -170,7 +170,7 @@ impl Stream {
         self.columns().schema()
     }
 
-    /// Decoded bytes that are read ahead at most, and rows of the largest round.
+    /// Bytes of rows that are read ahead at most.
     pub fn memory(&self) -> u64 {
         self.crew.order().memory
     }
