@@ -365,6 +365,77 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 60, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Of g rows of a key at most g / n, rounded up, in a batch of any candidate size, n the full batches of the largest, evenly inside those; every row
+    /// once; the strata of full batches in the range that they had; any batch alone, on any thread.
+    #[test]
+    fn duplicates_are_parted(
+        sizes in prop::collection::vec(prop_oneof![4 => 1u64..12, 1 => 1u64..120], 1..20),
+        chunk in 1u64..4,
+        chunks in 1u64..8,
+        values in 1u64..150,
+        levels in prop_oneof![Just(vec![1u64]), Just(vec![1, 2]), Just(vec![1, 2, 4]), Just(vec![1, 3])],
+        seed: u64,
+    ) {
+        let (n, strata, base) = (sizes.iter().sum::<u64>(), sizes.len(), chunk * chunks);
+        let ((rows, stratum), offsets) = (mixed(&sizes), offsets(sizes.iter().copied()));
+        let deal = Deal::new(RowIds::U32(&rows), &offsets, base, seed, 2, &tree(strata, seed), false, None).in_chunks(chunk);
+        let full = n / base;
+        // A few rows have no key.
+        let value = |row: u64| (key(seed, &[row, 1]) % 9 > 0).then(|| (key(seed, &[row]) % values) as u32);
+        let pairs = (0..n).filter_map(|row| Some((row, value(row)?))).collect();
+        let keys = Keys::new(pairs, &offsets, RowIds::U32(&rows), |row| stratum[row as usize]);
+        let wanted: Vec<u64> = levels.iter().map(|k| k * base).collect();
+        let exchanges = Duplicates::new(keys, &wanted).exchanges(&deal);
+        let dealt = |c: u64, k, exchanges: &Exchanges| {
+            let mut batch = Batch::default();
+            deal.batch(c, k, &mut batch);
+            exchanges.put(&deal, c..c + 1, k, &mut batch);
+            batch
+        };
+        let all: Vec<Batch> = (0..deal.len()).into_par_iter().map(|c| dealt(c, 1, &exchanges)).collect();
+        let mut seen: Vec<u64> = all.iter().flat_map(|b| b.rows.clone()).collect();
+        let mut of_value = vec![0u64; values as usize];
+        seen.iter().filter_map(|&row| value(row)).for_each(|v| of_value[v as usize] += 1);
+        let largest = levels.iter().copied().filter(|&k| k <= full.max(1)).max().unwrap_or(1);
+        let unions = full / largest;
+        for &k in levels.iter().filter(|&&k| k <= largest) {
+            for c in 0..deal.batches(k) {
+                let batch = dealt(c, k, &exchanges);
+                let mut parts: Vec<u64> = all[(c * k) as usize..((c + 1) * k).min(deal.len()) as usize].iter().flat_map(|b| b.rows.clone()).collect();
+                let mut counts = vec![0u64; values as usize];
+                batch.rows.iter().filter_map(|&row| value(row)).for_each(|v| counts[v as usize] += 1);
+                for (count, of) in counts.iter().zip(&of_value).filter(|_| unions > 0) {
+                    let most = of.div_ceil(unions);
+                    let inside = c * k / largest < unions;
+                    let bound = if inside { most.div_ceil(largest / k) } else { most };
+                    prop_assert!(*count <= bound, "{} of {} rows in a batch of {} x base, {} allowed", count, of, k, bound);
+                }
+                let strata_of: Vec<u32> = batch.rows.iter().map(|&row| stratum[row as usize]).collect();
+                prop_assert_eq!(batch.strata(), strata_of);
+                let mut rows = batch.rows.clone();
+                rows.sort_unstable();
+                parts.sort_unstable();
+                prop_assert_eq!(rows, parts, "a union is its batches");
+            }
+        }
+        let none = Exchanges::default();
+        let before: Vec<Vec<u64>> = (0..full).map(|c| counted(strata, &dealt(c, 1, &none).strata())).collect();
+        for h in (0..strata).filter(|_| full > 0) {
+            let range = before.iter().map(|b| b[h]).min().unwrap()..=before.iter().map(|b| b[h]).max().unwrap();
+            let of_rest = exchanges.batches.contains_key(&full) && exchanges.chains > 0;
+            for batch in &all[..full as usize] {
+                let count = counted(strata, &batch.strata())[h];
+                prop_assert!(range.contains(&count) || of_rest, "stratum {}: {} not in {:?}", h, count, range);
+            }
+        }
+        seen.sort_unstable();
+        prop_assert!(seen.into_iter().eq(0..n));
+    }
+}
+
 /// Rows drawn again or not at all: as many of every stratum as it gives, each batch in bounds, alone and together, on any thread.
 #[test]
 fn chunks_of_skewed_shares() {

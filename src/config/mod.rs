@@ -653,6 +653,16 @@ mod tests {
         assert_eq!(s.config.modalities.estimator, Column);
         let s = Settings::new(&[flags(&[("modalities.criterion", "gap".into())])]).unwrap();
         assert_eq!(s.config.modalities.estimator, Kmeans);
+        let labels = [
+            ("batches.rows_per_label", 4.into()),
+            ("source.label", "person".into()),
+            ("batch_size.size", 48.into()),
+        ];
+        let s = Settings::new(&[flags(&labels)]).unwrap();
+        assert_eq!((s.config.strata.by.as_str(), s.config.chunk()), ("person", 4));
+        assert!(s.values["strata.by"].1.to_string().starts_with("implied by batches.rows_per_label"));
+        let by = [&labels[..], &[("strata.by", "city".into())]].concat();
+        assert_eq!(Settings::new(&[flags(&by)]).unwrap().config.strata.by, "city");
         let s = Settings::new(&[flags(&[("modalities.estimator", "kmeans".into())])]).unwrap();
         assert!(s.config.modalities.counted());
         for bad in [

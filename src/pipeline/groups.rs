@@ -105,20 +105,40 @@ pub fn find(
     Ok(members)
 }
 
-/// Keys whose rows meet, and what would help. `above`: keys with more rows than there are full batches of the `largest` size.
+/// Values whose rows meet, and what would help. `above`: values of more rows than there are full batches of the `largest` size.
 pub fn warning(repeats: &Repeats, above: u64, base: u64, largest: u64, batches: u64) -> Option<String> {
-    let Repeats { keys, batch, union, .. } = *repeats;
+    let Repeats { keys, batch, union, largest: most, .. } = *repeats;
     let help = "smaller batches, a filter (--where) or dropping duplicates help";
     if batches == 0 {
-        return Some(format!("the rows fill no batch of {base}: all keys meet in one batch"));
+        return Some(format!("the rows fill no batch of {base}: the rows of all values meet in one"));
     }
     if above > 0 {
         return Some(format!(
-            "{above} of {keys} keys have more rows than the {batches} batches of {largest} rows (largest {}): up to {union} in a batch; {help}",
-            repeats.largest
+            "of {keys} values that rows share, {above} have more rows than the {batches} batches of {largest} rows (the most: {most}): up to \
+             {union} of one meet in a batch; {help}"
         ));
     }
     (batch.max(union) > 1).then(|| {
-        format!("up to {batch} rows of a key meet in a batch of {base}, {union} in one of {largest}: no exchange parts them; {help}")
+        format!("up to {batch} rows of a value meet in a batch of {base}, {union} in one of {largest}: no exchange parts them; {help}")
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_that_must_meet_are_told() {
+        let kept = Repeats { keys: 9, rows: 40, largest: 5, batch: 1, union: 1 };
+        assert_eq!(warning(&kept, 0, 64, 256, 20), None);
+        let above = warning(&Repeats { largest: 50, union: 3, ..kept }, 2, 64, 256, 20).unwrap();
+        for told in
+            ["of 9 values", "2 have more rows than the 20 batches of 256 rows", "the most: 50", "up to 3"]
+        {
+            assert!(above.contains(told), "{above}");
+        }
+        let left = warning(&Repeats { union: 2, ..kept }, 0, 64, 256, 20).unwrap();
+        assert!(left.contains("no exchange parts them") && left.contains("2 in one of 256"), "{left}");
+        assert!(warning(&kept, 0, 64, 64, 0).unwrap().contains("fill no batch of 64"));
+    }
 }

@@ -168,18 +168,16 @@ pub fn chunks_of(m: &Manifest) -> Option<String> {
     m.run_distance.map(|distance| chunks(chunk, base, distance))
 }
 
-/// What was done about duplicates.
+/// What was done about duplicates; `sizes`: the candidates.
 pub fn repeats(r: &Repeats, sizes: &[u64]) -> String {
-    let shared = format!("{} shared by {}", plural(r.keys, "key"), plural(r.rows, "row"));
-    let least = sizes.iter().min().copied().unwrap_or(0);
-    match (r.batch.max(r.union), r.keys) {
-        (_, 0) => "no two rows share a key".into(),
-        (1, _) => format!("{shared}: no two of a key in a batch"),
-        (most, _) => format!(
-            "{shared}: up to {} of a key in a batch of {}, {most} in the largest",
-            r.batch,
-            count(least)
-        ),
+    let shared = format!("{} shared by {}", plural(r.keys, "value"), plural(r.rows, "row"));
+    let least = count(sizes.iter().min().copied().unwrap_or(0));
+    match (r.keys, r.batch.max(r.union)) {
+        (0, _) => "no two rows share a value".into(),
+        (_, 1) => format!("{shared}: no two of a value in a batch"),
+        (_, most) => {
+            format!("{shared}: up to {} of a value in a batch of {least}, {most} in larger ones", r.batch)
+        }
     }
 }
 
