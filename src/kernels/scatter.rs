@@ -15,8 +15,8 @@ pub const NOWHERE: u32 = u32::MAX;
 /// A piece of a region is a multiple of so many bytes, and aligned to it.
 const GRAIN: usize = 64;
 
-/// Memory from the system, in large pages where it gives any: touching a small page for the first time costs more than the
-/// four rows that are written to it.
+/// Memory from the system, all of it at once: being given page after page when they are first touched takes as long as writing
+/// the rows that are in them. (Large pages would cost less still, or, where memory is in small pieces, four times as much.)
 #[derive(Debug)]
 struct Region {
     start: NonNull<u8>,
@@ -31,11 +31,8 @@ unsafe impl Sync for Region {}
 
 impl Region {
     fn new(bytes: usize) -> Arc<Region> {
-        let map = memmap2::MmapOptions::new().len(bytes).map_anon();
+        let map = memmap2::MmapOptions::new().len(bytes).populate().map_anon();
         let mut map = map.unwrap_or_else(|e| panic!("{} MiB of memory for rows: {e}", bytes >> 20));
-        #[cfg(target_os = "linux")]
-        // Small pages do as well.
-        drop(map.advise(memmap2::Advice::HugePage));
         Arc::new(Region { start: NonNull::new(map.as_mut_ptr()).expect("a map is somewhere"), _map: map })
     }
 }
