@@ -2,6 +2,7 @@
 
 use batchwright::Error;
 use batchwright::kernels::rows::RowIds;
+use batchwright::kernels::scatter::Block;
 use batchwright::kit::ids::RowType;
 use batchwright::kit::matrix::Matrix;
 use numpy::ndarray::ArrayView1;
@@ -113,4 +114,23 @@ fn borrowed<'py, T: Element>(numbers: &[T], owner: Bound<'py, PyAny>) -> Bound<'
     // SAFETY: `numbers` lie in a mapped file of the plan. Its buffer is owned by `owner`, a frozen `Epoch` that never lets go of
     // it, and the array holds a reference to `owner`. Nobody writes: callers make the array read-only before they hand it out.
     unsafe { PyArray1::borrow_from_array(&ArrayView1::from(numbers), owner) }
+}
+
+/// Owns the memory of an array of NumPy.
+#[pyclass(frozen, module = "batchwright._core")]
+struct Memory {
+    _block: Block,
+}
+
+/// The bytes of a block, without copying.
+#[expect(unsafe_code, reason = "memory that is not NumPy's has no other way into it")]
+pub fn of_block(py: Python<'_>, mut block: Block) -> Result<Bound<'_, PyArray1<u8>>> {
+    let bytes = block.as_bytes_mut();
+    let (start, length) = (bytes.as_mut_ptr(), bytes.len());
+    let owner = Bound::new(py, Memory { _block: block })?.into_any();
+    // SAFETY: the block's memory stays where it is until `owner`, which the array holds a reference to, is dropped; nobody but
+    // the array has it, so it may be written to.
+    Ok(unsafe {
+        PyArray1::borrow_from_array(&ArrayView1::from(std::slice::from_raw_parts(start, length)), owner)
+    })
 }

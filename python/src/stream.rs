@@ -12,8 +12,6 @@ use batchwright::Error;
 use batchwright::kernels::scatter::Block;
 use batchwright::plan::stream::{self, Next, Nulls, Options, Values};
 use batchwright::source::{Dataset, Form};
-use numpy::PyArray1;
-use numpy::ndarray::ArrayView1;
 use pyo3::exceptions::PyValueError;
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PyList, PyString};
@@ -160,29 +158,14 @@ impl Drop for Stream {
     }
 }
 
-/// Owns the memory of an array of NumPy.
-#[pyclass(frozen, module = "batchwright._core")]
-struct Memory {
-    _block: Block,
-}
-
 /// The numbers of a block without copying, one row an entry: shape (n,) or (n, dims).
-#[expect(unsafe_code, reason = "memory that is not NumPy's has no other way into it")]
 fn shaped<'py>(
     py: Python<'py>,
-    mut block: Block,
+    block: Block,
     number: &DataType,
     dims: Option<usize>,
 ) -> Result<Bound<'py, PyAny>> {
-    let bytes = block.as_bytes_mut();
-    let (start, length) = (bytes.as_mut_ptr(), bytes.len());
-    let owner = Bound::new(py, Memory { _block: block })?.into_any();
-    // SAFETY: the block's memory stays where it is until `owner`, which the array holds a reference to, is dropped; nobody but
-    // the array has it.
-    let array = unsafe {
-        let bytes = std::slice::from_raw_parts(start, length);
-        PyArray1::borrow_from_array(&ArrayView1::from(bytes), owner)
-    };
+    let array = arrays::of_block(py, block)?;
     let name = match number {
         DataType::Boolean => "bool",
         DataType::Int8 => "int8",

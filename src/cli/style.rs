@@ -1,6 +1,7 @@
 //! How numbers, tables and colours look, the same in every verb, and the one way to the terminal: a [`Text`] holds whole
 //! lines, and what comes into a line is cleaned there. Nothing else writes to stdout or stderr (tests/layers.rs).
 
+pub use crate::kit::text::bytes;
 use std::io::{IsTerminal, Write};
 use std::ops::AddAssign;
 
@@ -169,18 +170,6 @@ fn columns() -> Option<usize> {
     #[cfg(not(unix))]
     let columns = None;
     columns.filter(|&n| n > 0)
-}
-
-/// 4.0 GiB
-pub fn bytes(n: u64) -> String {
-    let mut value = n as f64;
-    for unit in ["B", "KiB", "MiB", "GiB"] {
-        if value < 1024.0 {
-            return if unit == "B" { format!("{n} B") } else { format!("{value:.1} {unit}") };
-        }
-        value /= 1024.0;
-    }
-    format!("{value:.1} TiB")
 }
 
 /// 0.42 s, 12.3 s, 3 min 05 s, 2 h 07 min

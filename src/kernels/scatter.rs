@@ -37,10 +37,13 @@ impl Region {
     }
 }
 
+/// A region, and where in it a block is.
+type Piece = (Arc<Region>, usize);
+
 /// Memory that nobody uses any more, by length, for blocks of the same length.
 #[derive(Debug, Default)]
 pub struct Pool {
-    free: Mutex<HashMap<usize, Vec<(Arc<Region>, usize)>>>,
+    free: Mutex<HashMap<usize, Vec<Piece>>>,
 }
 
 impl Pool {

@@ -402,7 +402,7 @@ fn plain(
             let list = array.as_fixed_size_list();
             let length = *length as usize;
             rows(list.values(), &|i| {
-                let start = list.value_offset_at(i) as usize;
+                let start = list.value_offset_at(i);
                 start..start + length
             })?;
         }

@@ -132,7 +132,7 @@ impl Opened {
     ) -> Result<Vec<Range<u64>>> {
         let (start, length) = self.metadata.metadata().row_group(row_group).column(leaf).byte_range();
         let Some(pages) = self.index(reader, row_group, leaf)? else {
-            return Ok(vec![start..start + length]);
+            return Ok(Vec::from([start..start + length]));
         };
         let from = pages.partition_point(|page| page.first_row <= rows.start).saturating_sub(1);
         let to = pages.partition_point(|page| page.first_row < rows.end).max(from + 1);

@@ -16,11 +16,11 @@ use crate::kernels::scatter::{Batches, Pool};
 use crate::kit::error::{Error, Result};
 use crate::kit::guard::guarded;
 use crate::kit::ids::NONE;
+use crate::kit::text::bytes;
 use crate::plan::dealt::{Dealer, Dealt};
 
 /// Rows that are read at a time of a plan in the global order.
 const STRETCH: u64 = 16 << 10;
-const MIB: u64 = 1 << 20;
 
 /// What is read, in which order, with how much memory.
 pub(super) struct Order {
@@ -95,14 +95,14 @@ impl Order {
 }
 
 fn too_small(local: bool, memory: u64, least: u64) -> Error {
-    let (memory, least) = (memory.div_ceil(MIB), least.div_ceil(MIB));
-    let help = format!("allow {least} MiB, or read fewer columns");
+    let (memory, least) = (bytes(memory), bytes(least));
+    let help = format!("allow {least}, or read fewer columns");
     if local {
-        let reason = format!("{memory} MiB hold no round of the plan, which takes {least} MiB");
+        let reason = format!("{memory} hold no round of the plan, which takes {least}");
         return Error::config("memory", reason, help + ", or plan with a smaller --window");
     }
     let reason = format!(
-        "the rows of this plan take {least} MiB, and {memory} MiB are allowed: a plan in the global order is read into memory"
+        "the rows of this plan take {least}, and {memory} are allowed: a plan in the global order is read into memory"
     );
     let others = "; else plan with `--locality local`, which reads at the speed of the disk, or write the rows in the order of the \
                   batches with `batchwright materialize`";
@@ -155,6 +155,9 @@ struct State {
     stop: bool,
 }
 
+/// The dealing of an epoch, and of each unit that several rounds of the rank have, the last.
+type EpochOfRank = (Dealt, Arc<BTreeMap<u32, usize>>);
+
 struct Shared {
     dealer: Dealer,
     shape: Shape,
@@ -162,8 +165,8 @@ struct Shared {
     pool: Arc<Pool>,
     state: Mutex<State>,
     changed: Condvar,
-    /// The dealing of the epoch that was opened last, and of each of its units that several rounds of the rank have, the last.
-    epoch: Mutex<Option<(u32, Dealt, Arc<BTreeMap<u32, usize>>)>>,
+    /// The one that was opened last.
+    epoch: Mutex<Option<(u32, EpochOfRank)>>,
 }
 
 /// What [`Crew::next_round`] found.
@@ -416,10 +419,10 @@ impl Shared {
     }
 
     /// The dealing of an epoch, and the last round of each unit that several rounds of the rank have.
-    fn dealt(&self, epoch: u32) -> (Dealt, Arc<BTreeMap<u32, usize>>) {
+    fn dealt(&self, epoch: u32) -> EpochOfRank {
         let mut held = self.epoch.lock().expect("nobody panics with the lock");
-        if let Some((_, dealt, last)) = held.as_ref().filter(|held| held.0 == epoch) {
-            return (dealt.clone(), last.clone());
+        if let Some((_, of_rank)) = held.as_ref().filter(|held| held.0 == epoch) {
+            return of_rank.clone();
         }
         let dealt = self.dealer.epoch(epoch, self.dealer.epochs().base);
         let mut last = BTreeMap::new();
@@ -435,9 +438,9 @@ impl Shared {
                 }
             }
         }
-        let last = Arc::new(last);
-        *held = Some((epoch, dealt.clone(), last.clone()));
-        (dealt, last)
+        let of_rank = (dealt, Arc::new(last));
+        *held = Some((epoch, of_rank.clone()));
+        of_rank
     }
 
     /// A round of a plan in the local order, and what comes after it.
