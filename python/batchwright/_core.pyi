@@ -124,8 +124,8 @@ class Plan:
         candidate. O(strata)."""
 
     def stream(self, data: Any, columns: Sequence[str] | None = None, **options: Any) -> stream.Stream:
-        """One rank's rows of batch after batch, read from the data by threads of its own. See `batchwright.stream.Stream`, which takes
-        the same arguments."""
+        """One rank's rows of batch after batch, read from the data by threads of its own: a `batchwright.stream.Stream`, which takes the
+        same arguments."""
 
     def check_dataset(self, paths: Path | Sequence[Path], fingerprints: bool = False) -> list[str]:
         """Compares files, row groups and row counts with those that the plan was made from, with `fingerprints` also the bytes of the
@@ -453,14 +453,14 @@ class LoaderChoice:
 
 @final
 class Column(Sequence[Any]):
-    """Cells of a stream's column that are no numbers: an Arrow array, without copying, for whatever takes one (`pyarrow.array(column)`,
+    """Cells that are no numbers: an Arrow array, without copying, for whatever takes one (`pyarrow.array(column)`,
     `polars.Series(column)`), and a sequence of Python objects."""
 
     def __arrow_c_array__(self, requested_schema: object | None = None) -> tuple[object, object]:
         """The Arrow PyCapsule interface."""
 
     def tolist(self) -> list[Any]:
-        """Python objects: texts as `str`, nulls as None; types other than texts need PyArrow."""
+        """Python objects: texts as `str`, nulls as None, anything else as PyArrow makes it."""
 
     def __len__(self) -> int: ...
     def __getitem__(self, index: Any) -> Any: ...
@@ -468,9 +468,6 @@ class Column(Sequence[Any]):
 @final
 class Stream:
     """The compiled part of `batchwright.stream.Stream`."""
-
-    memory: int
-    forms: tuple[list[str], list[str]]
 
     def __init__(
         self,
@@ -488,5 +485,16 @@ class Stream:
         mask: bool,
         drop_last: bool,
     ) -> None: ...
-    def next(self, k: int) -> tuple[int, int, Rows, dict[str, Any]] | None: ...
-    def close(self) -> None: ...
+    def next(self, k: int) -> tuple[int, int, Rows, dict[str, Any]] | None:
+        """(epoch, number of the first batch of the smallest size, rows, columns) of the next batch; None: the last epoch has ended."""
+
+    @property
+    def memory(self) -> int:
+        """Bytes that are read ahead at most."""
+
+    @property
+    def forms(self) -> tuple[list[str], list[str]]:
+        """Names of the columns that are arrays of NumPy, and of those that are Arrow's."""
+
+    def close(self) -> None:
+        """Ends the threads. O(what they are at)."""

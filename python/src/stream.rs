@@ -217,7 +217,7 @@ impl Column {
         Ok((schema, PyCapsule::new_with_value(py, array, c"arrow_array")?))
     }
 
-    /// Python objects: texts as `str`, bytes as `bytes`, nulls as None, anything else as PyArrow makes it.
+    /// Python objects: texts as `str`, nulls as None, anything else as PyArrow makes it.
     fn tolist<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
         let (py, array) = (slf.py(), &slf.get().0);
         let texts = |cells: &mut dyn Iterator<Item = Option<&str>>| {

@@ -779,4 +779,4 @@ def test_stubs_tell_the_truth():
             if callable(getattr(there, method)):
                 parameters = [p for p in inspect.signature(getattr(there, method)).parameters if p != "self"]
                 args = function.args
-                assert parameters == [a.arg for a in args.args + args.kwonlyargs if a.arg != "self"], f"{name}.{method}"
+                assert parameters == [a.arg for a in [*args.args, *args.kwonlyargs, *filter(None, [args.kwarg])] if a.arg != "self"], f"{name}.{method}"
