@@ -13,9 +13,9 @@ from typing import Any, Literal
 
 import numpy as np
 
-from batchwright import _core
+from batchwright import _core, steps
 from batchwright._core import ConfigError, Plan
-from batchwright.steps import Deal, Step, check_state, state
+from batchwright.steps import Deal, Step, check_state
 
 __all__ = ["PLAN_COLUMNS", "Stream"]
 
@@ -38,6 +38,7 @@ class Stream(Iterator[dict[str, Any]]):
     nulls: "error" ends with an error that names the row; with "mask" null numbers are 0, and `NAME_valid` says where there is one.
     rest: what becomes of the last batch of an epoch if it is short: "short" hands it out, "drop" leaves it out, "pad" repeats its
     first row, and every batch has a column `weight`, float32: 0 for rows that repeat others.
+    state: where to go on, see `state_dict`; `epoch` and `epochs` are still those of the run.
 
     Raises ConfigError, PlanError (other data), InputError. After an error no further batch is handed out."""
 
@@ -59,6 +60,7 @@ class Stream(Iterator[dict[str, Any]]):
         nulls: Literal["error", "mask"] = "error",
         extra: Sequence[str] = ("row",),
         rest: Literal["short", "drop", "pad"] = "short",
+        state: dict[str, Any] | None = None,
     ) -> None:
         for name, given, known in (("nulls", nulls, ("error", "mask")), ("rest", rest, ("short", "drop", "pad"))):
             if given not in known:
@@ -80,6 +82,8 @@ class Stream(Iterator[dict[str, Any]]):
         self._ended = False
         self.step: Step | None = None
         """What the batch is that was handed out last: its epoch, number, weights, scale, score."""
+        if state is not None:
+            self._go_to(state)
         self._open()
 
     def _open(self) -> None:
@@ -171,10 +175,16 @@ class Stream(Iterator[dict[str, Any]]):
     def state_dict(self) -> dict[str, Any]:
         """Where the run stands after the batch that was handed out last, as samplers say it: it goes on from there on any number of ranks
         that the plan fits."""
-        return state(self._deal, self._epoch, self._step, self._unit)
+        return steps.state(self._deal, self._epoch, self._step, self._unit)
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Goes on from this state. Reads only what is needed from there."""
+        """Goes on from this state. Reads only what is needed from there; `Stream(state=...)` does not begin elsewhere first."""
+        self.close()
+        self._go_to(saved)
+        self._ended, self.step = False, None
+        self._open()
+
+    def _go_to(self, saved: dict[str, Any]) -> None:
         check_state(self._deal, saved, 1)
         if saved["part"]:
             raise ConfigError("the state lies within a batch: save at the end of a step")
@@ -182,9 +192,6 @@ class Stream(Iterator[dict[str, Any]]):
         self._epoch, self._step, self._unit = saved["epoch"], saved["step"], saved["unit"]
         if not self._deal.left(self._unit, self._deal.next_size(self._unit, self._deal.size)):
             self._epoch, self._step, self._unit = self._epoch + 1, 0, 0
-        self.close()
-        self._ended, self.step = False, None
-        self._open()
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_core": None}

@@ -522,10 +522,9 @@ class StreamDataset(IterableDataset):
             world_size=self.world_size * self._parts,
             epoch=epoch,
             epochs=self.epochs,
+            state=saved,
             **self.options,
         )
-        if saved is not None:
-            stream.load_state_dict(saved)
         return _in_order(self._batch, stream, self.map_threads)
 
     def _batch(self, batch: dict[str, Any]) -> Any:
