@@ -319,7 +319,7 @@ def test_hugging_face(plan, data):
     dataset = iterable(plan, data, ["number", "text", "vectors"], epochs=1)
     assert set(dataset.features) == {"number", "text", "vectors", "row"}
     for i, batch in enumerate(dataset.with_format("numpy").iter(batch_size=64)):
-        assert (batch["number"] == plan.epoch(0).batch(i)).all() and np.asarray(batch["vectors"]).shape == (len(batch["row"]), 3)
+        assert (batch["number"] == plan.epoch(0).batch(i)).all() and np.stack(list(batch["vectors"])).shape == (len(batch["row"]), 3)
     assert i == 28
     row = next(iter(dataset))
     assert row["number"] == plan.epoch(1).batch(0)[0] and len(row["vectors"]) == 3, "a second pass deals the next epoch"
