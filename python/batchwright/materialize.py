@@ -523,20 +523,26 @@ def _lance(batches: Iterator[_Batch], out: Path, file_size: int, options: dict[s
             failed.append(error)
             raise
 
+    def holds(column: Any) -> bool:
+        try:
+            lance.write_dataset(pa.table({"column": column}), "memory://column", **options)
+        except Exception:
+            return False
+        return True
+
     try:
         reader = pa.RecordBatchReader.from_batches(table.schema, read())
         lance.write_dataset(reader, str(out), **{"max_bytes_per_file": file_size, **options})
     except Exception:
         if failed:
             raise failed[0] from None
-        for i, field in enumerate(table.schema):
-            try:
-                lance.write_dataset(pa.table([table.column(i)], [field.name]), "memory://column")
-            except Exception:
-                raise ConfigError(
-                    f"column {field.name!r} ({field.type}) cannot be held by lance: name the columns to copy without it (columns=), or take "
-                    "format parquet"
-                ) from None
+        refused = [field for field in table.schema if not holds(table.column(field.name))]
+        # Else it is the options or the disk.
+        if refused and holds([0]):
+            raise ConfigError(
+                f"column {refused[0].name!r} ({refused[0].type}) cannot be held by lance: name the columns to copy without it (columns=), "
+                "or take format parquet"
+            ) from None
         raise
     return [{"name": field.name, "as": str(field.type)} for field in table.schema]
 
