@@ -117,7 +117,7 @@ def _command(job: _Job, options: dict[str, Any]) -> dict[str, Any]:
         raise ConfigError(f"columns {job.columns[0]!r}: the command takes one name with commas for several: name another column, too")
     flags += [f"--columns={name}" for name in job.columns or []] + [f"--with={name}" for name in with_]
     flags += ["--force"] * bool(job.force) + ["--no-plan"] * bool(options.get("no_plan"))
-    program = [sys.executable, "-m", "batchwright", "materialize", *map(str, flags), "--", job.plan.path, *map(os.fspath, paths)]
+    program = [sys.executable, "-m", "batchwright", "materialize", *map(str, flags), "--", job.plan.path, *(os.fspath(path) for path in paths)]
     process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
     try:
         said, told = process.communicate()
@@ -190,7 +190,7 @@ def _copy(job: _Job, options: dict[str, Any]) -> dict[str, Any]:
     _check_replaceable(out, job.force)
     if not out.parent.is_dir():
         raise InputError(f"{out.parent} is not there: make the directory first")
-    reading = {name: options.pop(name) for name in ("threads", "memory", "ragged") if name in options}
+    reading: dict[str, Any] = {name: options.pop(name) for name in ("threads", "memory", "ragged") if name in options}
     stream = _stream(job, reading)
     with stream:
         size, count = stream.batch_size, {"rows": 0, "batches": 0}
