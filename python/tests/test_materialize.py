@@ -4,6 +4,7 @@ import decimal
 import glob
 import json
 import os
+import re
 import subprocess
 import sys
 
@@ -413,3 +414,25 @@ def test_a_library_that_is_not_there_is_named(plan, data, tmp_path, format):
     last = done.stderr.strip().splitlines()[-1]
     assert last.startswith("ModuleNotFoundError") and last.endswith(f"pip install {PACKAGES[format]}"), done.stderr
     assert left(tmp_path) == []
+
+
+def test_the_page(plan_path, tmp_path, monkeypatch):
+    """The blocks of docs/materialize.md run, and a copy of a copy has the rows."""
+    pytest.importorskip("webdataset")
+    (tmp_path / "digits.plan").symlink_to(plan_path)
+    (tmp_path / "fixtures").symlink_to(harness.ROOT / "fixtures")
+    monkeypatch.chdir(tmp_path)
+    text = (harness.ROOT / "docs" / "materialize.md").read_text()
+    blocks = re.findall(r"<!-- example -->\n```python\n(.*?)```", text, re.S)
+    names = {}
+    exec("\n".join(blocks), names)
+    done = names["done"]
+    assert (done["rows"], done["batches"]) == (1797, 29)
+    digits = pq.read_table(harness.DIGITS)
+    order = np.concatenate(list(bw.Plan.open("digits.plan").epoch(0)))
+    local = bw.Plan.open("shards.plan")
+    again = order[np.concatenate(list(local.epoch(0)))]
+    for out, rows in (("shards.wds", order), ("shards.tars", again)):
+        read = read_webdataset(out, 0)
+        assert [row["row"] for row in read] == rows.tolist()
+        assert (np.stack([row["embedding"] for row in read]) == np.array(digits["embedding"].to_pylist())[rows]).all()
