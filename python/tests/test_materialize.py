@@ -38,8 +38,10 @@ def table():
         "kind": pa.array([f"kind-{x % 4}" for x in i]).dictionary_encode(),
         "bytes": pa.array([bytes([x % 256]) * (x % 5) for x in i]),
         "tokens": pa.array([list(range(x % 4)) for x in i], pa.list_(pa.int32())),
+        "pairs": pa.array([[x, -x] for x in i.tolist()], pa.list_(pa.int16())),
         "nested": pa.array([{"a": [str(x)] * (x % 3), "b": None if x % 2 else 0.1 * x} for x in i.tolist()]),
         "gaps": pa.array(np.where(i % 5, i, 0), pa.int64(), mask=i % 5 == 0),
+        "spots": pa.array([None if x % 6 == 0 else [x / 3, x] for x in i.tolist()], pa.list_(pa.float32(), 2)),
         "words": pa.array([None if x % 11 == 0 else str(x) for x in i]),
         "holes": pa.array([None if x % 7 == 0 else [x, None] for x in i.tolist()], pa.list_(pa.int64())),
         "money": pa.array([decimal.Decimal(int(x)) / 4 for x in i], pa.decimal128(12, 2)),
@@ -50,8 +52,8 @@ def table():
     return digits
 
 
-ALL = ["embedding", "label", "int", "half", "float", "truth", "vectors", "flags", "text", "path", "kind", "bytes"]
-WITH_NULLS = ["gaps", "words", "holes", "money", "time", "nested", "tokens", "wide"]
+ALL = ["embedding", "label", "int", "half", "float", "truth", "vectors", "flags", "pairs", "text", "path", "kind", "bytes"]
+WITH_NULLS = ["gaps", "spots", "words", "holes", "money", "time", "nested", "tokens", "wide"]
 HOLDS = {
     "mds": [*ALL, "wide", "tokens", "nested", "holes"],
     "webdataset": [*ALL, "wide", "tokens", "nested", "holes", "gaps"],
@@ -186,6 +188,42 @@ def test_files_hold_whole_batches(plan, data, tmp_path, format):
     assert len(sizes) > 2 and not any(size % 64 for size in sizes[:-1]) and sum(sizes) == 1797
 
 
+@pytest.mark.parametrize(
+    ("format", "options"),
+    [
+        ("mds", {"compression": "zstd"}),
+        ("array_record", {"options": "group_size:1,zstd:9"}),
+        ("lance", {"data_storage_version": "2.0"}),
+        ("litdata", {"compression": "zstd"}),
+        ("webdataset", {"threads": 1, "memory": 64 << 20, "ragged": ["pairs"]}),
+    ],
+)
+def test_options_reach_who_writes(plan, data, tmp_path, format, options):
+    plain_copy = write(plan, data, tmp_path / "plain", format, columns=["int", "pairs"])
+    done = bw.materialize(plan, data, tmp_path / "out", format=format, columns=["int", "pairs"], **options)
+    assert done["bytes"] != plain_copy["bytes"]
+    rows = globals()[f"read_{format}"](tmp_path / "out", 64)
+    expected = table().take(np.concatenate(list(plan.epoch(0)))).select(["int", "pairs"]).to_pylist()
+    assert [{name: plain(row[name]) for name in ("int", "pairs")} for row in rows] == expected
+
+
+def test_grain_reads_records(plan, data, tmp_path):
+    grain = pytest.importorskip("grain")
+    write(plan, data, tmp_path / "out", "array_record", columns=["int", "vectors"])
+    schema = pa.ipc.read_schema(pa.memory_map(f"{tmp_path}/out/schema.arrow"))
+
+    def decode(record):
+        row = pa.ipc.read_record_batch(pa.py_buffer(record), schema)
+        return {"int": row["int"].to_numpy()[0], "vectors": row["vectors"].flatten().to_numpy()}
+
+    source = grain.sources.ArrayRecordDataSource(sorted(glob.glob(f"{tmp_path}/out/*.array_record")))
+    batches = list(grain.MapDataset.source(source).map(decode).batch(64))
+    expected = table()
+    for batch, rows in zip(batches, plan.epoch(0), strict=True):
+        assert batch["int"].tolist() == expected["int"].take(rows).to_pylist()
+        assert batch["vectors"].tolist() == expected["vectors"].take(rows).to_pylist()
+
+
 @pytest.mark.parametrize("format", ["parquet", "arrow", "npy"])
 def test_the_command_writes_its_formats(plan, data, tmp_path, format, monkeypatch):
     monkeypatch.setenv("BATCHWRIGHT_THREADS", "no number")
@@ -239,6 +277,8 @@ def test_errors_of_the_command_are_those_of_the_library(plan, data, tmp_path):
         ("mds", "gaps", bw.InputError, r"'gaps' is null in row (\d+),"),
         ("mds", "words", bw.InputError, r"'words' is null in row (\d+),"),
         ("webdataset", "words", bw.InputError, r"'words' is null in row (\d+),"),
+        ("mds", "spots", bw.InputError, r"'spots' is null in row (\d+),"),
+        ("webdataset", "spots", bw.InputError, r"'spots' is null in row (\d+),"),
         ("litdata", "gaps", bw.InputError, r"'gaps' is null in row (\d+),"),
         ("litdata", "holes", bw.InputError, r"'holes' is null in row (\d+),"),
     ],
