@@ -28,6 +28,7 @@ from ._core import (
     Updates,
     __version__,
 )
+from .materialize import materialize
 
 __all__ = [
     "Accumulator",
@@ -46,4 +47,5 @@ __all__ = [
     "Score",
     "Updates",
     "__version__",
+    "materialize",
 ]

@@ -10,12 +10,11 @@ from typing import Any
 
 from batchwright._core import Plan
 from batchwright.steps import need
-from batchwright.stream import Stream
+from batchwright.stream import Stream, arrow
 
 need("datasets", "datasets")
 pa = need("pyarrow", "pyarrow")
 
-import numpy as np  # noqa: E402
 from datasets import DatasetInfo, Features, IterableDataset  # noqa: E402
 from datasets.iterable_dataset import ArrowExamplesIterable  # noqa: E402
 
@@ -25,15 +24,7 @@ __all__ = ["iterable", "tables"]
 def tables(stream: Stream) -> Iterator[Any]:
     """The batches of a stream as `pyarrow.Table`s; vectors are lists of one length."""
     for batch in stream:
-        yield pa.table({name: _arrow(values) for name, values in batch.items()})
-
-
-def _arrow(values: Any) -> Any:
-    if not isinstance(values, np.ndarray):
-        return pa.array(values)
-    if values.ndim == 1:
-        return pa.array(values)
-    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1])
+        yield pa.table({name: arrow(values) for name, values in batch.items()})
 
 
 class _Epochs(IterableDataset):

@@ -69,6 +69,11 @@ class Deal:
         size = plan.batch_size if batch_size is None else batch_size
         if candidates and size not in plan.candidates:
             raise ConfigError(f"batch size {size} is none of the plan's candidates {plan.candidates}")
+        if size < 1 or size % self.unit:
+            raise ConfigError(
+                f"batch size {size} is no multiple of {self.unit}, the smallest candidate of the plan: choose a multiple of it, since larger "
+                "batches are unions of smaller ones"
+            )
         self.sizes = plan.candidates if candidates else [size]
         if plan.no_duplicates and size not in plan.candidates:
             raise ConfigError(

@@ -15,7 +15,7 @@ import numpy as np
 
 from batchwright import _core, steps
 from batchwright._core import ConfigError, Plan
-from batchwright.steps import Deal, Step, check_state
+from batchwright.steps import Deal, Step, check_state, need
 
 __all__ = ["PLAN_COLUMNS", "Stream"]
 
@@ -233,3 +233,14 @@ def _taken(column: Any, index: np.ndarray) -> Any:
     cells = column.tolist()
     return [cells[i] for i in index]
 
+
+
+def arrow(values: Any, valid: np.ndarray | None = None) -> Any:
+    """A column of a batch as an Arrow array, null where it is not valid; vectors are lists of one length."""
+    pa = need("pyarrow", "pyarrow")
+    if not isinstance(values, np.ndarray):
+        return pa.array(values)
+    mask = None if valid is None else ~valid
+    if values.ndim == 1:
+        return pa.array(values, mask=mask)
+    return pa.FixedSizeListArray.from_arrays(pa.array(values.reshape(-1)), values.shape[1], mask=None if mask is None else pa.array(mask))

@@ -207,6 +207,8 @@ def test_what_cannot_be_right_is_refused(plan, data, tmp_path):
         ({"rest": "keep"}, "'pad'"),
         ({"extra": ["rows"]}, "centrality"),
         ({"rank": 2, "world_size": 2}, "rank"),
+        ({"batch_size": 100}, "no multiple of 32"),
+        ({"batch_size": 0}, "no multiple of 32"),
         ({"threads": 0}, "threads 0"),
         ({"epochs": -1}, "epochs -1"),
         ({"memory": 1}, "MiB"),
