@@ -27,17 +27,25 @@ def tables(stream: Stream) -> Iterator[Any]:
         yield pa.table({name: arrow(values) for name, values in batch.items()})
 
 
-class _Epochs(IterableDataset):
+class _Passes:
+    """Tables of one pass after the other. No argument of a function: `datasets` takes lists among them for shards, and changes `columns`."""
+
+    def __init__(self, plan: Plan, data: Any, columns: Sequence[str] | None, epoch: int, options: dict[str, Any]) -> None:
+        self.plan, self.data, self.columns, self.epoch, self.options = plan, data, columns, epoch, options
+
+    def __call__(self) -> Iterator[tuple[int, Any]]:
+        epoch, self.epoch = self.epoch, self.epoch + self.options["epochs"]
+        yield from enumerate(tables(Stream(self.plan, self.data, self.columns, epoch=epoch, **self.options)))
+
+
+class _PlanDataset(IterableDataset):
     """An `IterableDataset` whose `set_epoch` is heard by the stream below it."""
+
+    passes: _Passes
 
     def set_epoch(self, epoch: int) -> None:
         super().set_epoch(epoch)
-        self._ex_iterable.kwargs["place"]["epoch"] = epoch
-
-
-def _batches(place: dict[str, int], plan: Plan, data: Any, columns: Any, options: dict[str, Any]) -> Iterator[tuple[int, Any]]:
-    epoch, place["epoch"] = place["epoch"], place["epoch"] + options["epochs"]
-    yield from enumerate(tables(Stream(plan, data, columns, epoch=epoch, **options)))
+        self.passes.epoch = epoch
 
 
 def iterable(plan: Plan, data: Any, columns: Sequence[str] | None = None, *, epoch: int = 0, epochs: int = 1, **options: Any) -> IterableDataset:
@@ -47,5 +55,7 @@ def iterable(plan: Plan, data: Any, columns: Sequence[str] | None = None, *, epo
     num_workers 0 or 1."""
     with Stream(plan, data, columns, epochs=1, **options) as first:
         schema = next(tables(first)).schema
-    kwargs = {"place": {"epoch": epoch}, "plan": plan, "data": data, "columns": columns, "options": {**options, "epochs": epochs}}
-    return _Epochs(ArrowExamplesIterable(_batches, kwargs), info=DatasetInfo(features=Features.from_arrow_schema(schema)))
+    passes = _Passes(plan, data, columns, epoch, {**options, "epochs": epochs})
+    dataset = _PlanDataset(ArrowExamplesIterable(passes, {}), info=DatasetInfo(features=Features.from_arrow_schema(schema)))
+    dataset.passes = passes
+    return dataset
