@@ -28,6 +28,8 @@ const TICK: Duration = Duration::from_millis(50);
 #[pyclass(frozen, module = "batchwright._core")]
 pub struct Stream {
     stream: Mutex<Option<stream::Stream>>,
+    /// The process that has its threads: a forked child has a copy of everything else.
+    process: u32,
     /// Ends the requests that its threads wait for.
     stop: Arc<AtomicBool>,
     columns: Vec<(String, Form)>,
@@ -82,7 +84,8 @@ impl Stream {
         let columns = stream.columns().columns().iter();
         let columns = columns.map(|column| (column.name.clone(), column.form.clone())).collect();
         let memory = stream.memory();
-        Ok(Stream { stream: Mutex::new(Some(stream)), stop, columns, row_type, memory })
+        let process = std::process::id();
+        Ok(Stream { stream: Mutex::new(Some(stream)), process, stop, columns, row_type, memory })
     }
 
     /// (epoch, number of the first batch of the smallest size, rows, columns) of the next batch; None: the last epoch has ended.
@@ -91,6 +94,10 @@ impl Stream {
         py: Python<'py>,
         k: u64,
     ) -> Result<Option<(u32, u64, Bound<'py, PyAny>, Bound<'py, PyDict>)>> {
+        if self.process != std::process::id() {
+            let reason = "the stream was made before this process was forked, and its threads are not here";
+            return Err(Error::config("stream", reason, "make a stream in the process that reads it").into());
+        }
         let Ok(mut held) = self.stream.try_lock() else {
             let reason = "another thread waits for a batch of this stream";
             return Err(Error::config("stream", reason, "give every thread a stream of its own").into());
@@ -146,6 +153,10 @@ impl Stream {
 
     /// Ends the threads. O(what they are at).
     fn close(&self, py: Python<'_>) {
+        if self.process != std::process::id() {
+            // There is nothing to wait for, and a lock may be held by a thread that is not here.
+            return std::mem::forget(self.stream.try_lock().ok().and_then(|mut stream| stream.take()));
+        }
         self.stop.store(true, Ordering::Relaxed);
         py.detach(|| drop(self.stream.lock().ok().and_then(|mut stream| stream.take())));
     }

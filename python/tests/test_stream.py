@@ -191,6 +191,27 @@ def test_streams_end_their_threads_and_pickle(plan, data):
     assert (threading.active_count(), len(harness_tasks())) == before
 
 
+def test_a_forked_child_lets_go_of_a_stream(plan, data):
+    """It has no threads of it: nothing waits for them, and nothing is read."""
+    import os
+    import signal
+
+    stream = plan.stream(data, "number", threads=2)
+    next(stream)
+    child = os.fork()
+    if not child:
+        signal.alarm(20)
+        try:
+            next(stream)
+        except bw.ConfigError as error:
+            del stream
+            gc.collect()
+            os._exit(7 if "forked" in str(error) else 8)
+        os._exit(9)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+    assert (next(stream)["row"] == plan.epoch(0).batch(1)).all()
+
+
 def harness_tasks():
     """Threads of this process, as the system sees them."""
     import os
