@@ -33,11 +33,14 @@ fn sizes(plan: &Plan, config: &Config) -> Result<Option<&'static str>> {
     })
 }
 
-/// Features are named in every plan; modalities and strata are at most as many as they may be, and strata have values where a column makes them.
+/// Features are named in every plan, and strata have a number; modalities and strata are at most as many as they may be, and strata have values where a column makes them.
 fn groups(plan: &Plan, config: &Config) -> Result<Option<&'static str>> {
     let m = plan.manifest();
     if config.features.columns.is_empty() {
         return Ok(Some("list of features"));
+    }
+    if config.strata.fine.fixed().is_none() {
+        return Ok(Some("number of strata"));
     }
     let by_column = config.strata.column().is_some();
     // Some may have lost their rows.
