@@ -9,7 +9,7 @@ from unittest import mock
 
 import pytest
 from conftest import FIXTURES
-from store import Store, tag
+from store import Answer, Store, tag
 
 
 @pytest.fixture(scope="module")
