@@ -30,8 +30,10 @@ fn rows(from: u64, to: u64) -> RecordBatch {
         Some((0..3).map(number).collect::<Vec<_>>())
     };
     let double = |i: u64| (i % 9 != 4).then(|| vec![Some(i as f64), Some(-0.5 * i as f64)]);
-    let text = |i: u64| (i % 7 > 0).then(|| "x".repeat((key(4, &[i]) % 40) as usize) + &i.to_string());
-    let list = |i: u64| (i % 6 > 0).then(|| (0..i % 4).map(|x| Some((x + i) as i32)).collect::<Vec<_>>());
+    let text =
+        |i: u64| (!i.is_multiple_of(7)).then(|| "x".repeat((key(4, &[i]) % 40) as usize) + &i.to_string());
+    let list =
+        |i: u64| (!i.is_multiple_of(6)).then(|| (0..i % 4).map(|x| Some((x + i) as i32)).collect::<Vec<_>>());
     let kinds: DictionaryArray<Int32Type> =
         (from..to).map(|i| Some(["a", "b", "rare"][(key(5, &[i]) % 3) as usize])).collect();
     let columns: Vec<(&str, ArrayRef, bool)> = vec![
@@ -145,7 +147,7 @@ fn equal(batch: &Batch, columns: &[&str]) {
                         _ if !there => vec![0; width],
                         arrow_schema::DataType::UInt64 => batch.rows[i].to_ne_bytes().to_vec(),
                         arrow_schema::DataType::Int16 => (batch.rows[i] as i16).to_ne_bytes().to_vec(),
-                        arrow_schema::DataType::Boolean => vec![u8::from(batch.rows[i] % 3 == 0)],
+                        arrow_schema::DataType::Boolean => vec![u8::from(batch.rows[i].is_multiple_of(3))],
                         arrow_schema::DataType::List(_) => cell
                             .as_list::<i32>()
                             .values()

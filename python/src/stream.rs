@@ -24,6 +24,9 @@ use crate::wait::long;
 /// How often signals are looked for while a batch is waited for.
 const TICK: Duration = Duration::from_millis(50);
 
+/// Epoch, number of the first batch of the smallest size, rows, columns.
+type Handed<'py> = (u32, u64, Bound<'py, PyAny>, Bound<'py, PyDict>);
+
 /// The compiled part of `batchwright.stream.Stream`.
 #[pyclass(frozen, module = "batchwright._core")]
 pub struct Stream {
@@ -89,11 +92,7 @@ impl Stream {
     }
 
     /// (epoch, number of the first batch of the smallest size, rows, columns) of the next batch; None: the last epoch has ended.
-    fn next<'py>(
-        &self,
-        py: Python<'py>,
-        k: u64,
-    ) -> Result<Option<(u32, u64, Bound<'py, PyAny>, Bound<'py, PyDict>)>> {
+    fn next<'py>(&self, py: Python<'py>, k: u64) -> Result<Option<Handed<'py>>> {
         if self.process != std::process::id() {
             let reason = "the stream was made before this process was forked, and its threads are not here";
             return Err(Error::config("stream", reason, "make a stream in the process that reads it").into());

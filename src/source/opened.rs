@@ -131,9 +131,8 @@ impl Opened {
         rows: &Range<u64>,
     ) -> Result<Vec<Range<u64>>> {
         let (start, length) = self.metadata.metadata().row_group(row_group).column(leaf).byte_range();
-        let Some(pages) = self.index(reader, row_group, leaf)? else {
-            return Ok(Vec::from([start..start + length]));
-        };
+        let whole = start..start + length;
+        let Some(pages) = self.index(reader, row_group, leaf)? else { return Ok(vec![whole]) };
         let from = pages.partition_point(|page| page.first_row <= rows.start).saturating_sub(1);
         let to = pages.partition_point(|page| page.first_row < rows.end).max(from + 1);
         Ok(vec![start..pages[0].bytes.start, pages[from].bytes.start..pages[to - 1].bytes.end])
