@@ -35,6 +35,13 @@ def test_the_readmes_block(root):
     assert abs(sum(weights) / len(weights) - 1) < 1e-3 and len(set(weights)) > 100
 
 
+def test_the_readmes_stream(root):
+    seen, plan = [], blocks("README.md", "in python").split("epoch =")[0]
+    exec(plan + blocks("README.md", "with rows") + "    seen.append(batch)\n", {"seen": seen})
+    assert sorted(row for batch in seen for row in batch["row"].tolist()) == list(range(1797))
+    assert all(batch["embedding"].shape == (len(batch["row"]), 64) for batch in seen)
+
+
 def test_the_blocks_of_the_page(root, capsys):
     names = {}
     exec(blocks("docs/python.md", "python: [a-z]+"), names)
