@@ -30,7 +30,7 @@ import numpy as np
 
 from batchwright._core import ConfigError, Plan
 from batchwright.steps import Deal, Step, check_state, divide, need, state
-from batchwright.stream import PLAN_COLUMNS, Stream
+from batchwright.stream import PLAN_COLUMNS, Stream, arrow
 
 need("torch", "torch")
 
@@ -443,7 +443,7 @@ def prefetch_horizon(loader: Any) -> int:
 
 class StreamDataset(IterableDataset):
     """This rank's part of batch after batch, read in the order of the plan: dictionaries of tensors, whole batches, for
-    `DataLoader(dataset, batch_size=None)`. Columns that are no numbers come as lists of Python objects.
+    `DataLoader(dataset, batch_size=None)`. Columns that are no numbers come as `pyarrow.Array`s (`to_pylist()` makes Python objects).
 
     Rank and world size are those of torch.distributed where it runs. One pass is `epochs` epochs (default: one) from that of
     `set_epoch`; a pass over several epochs does not wait between them. The reading is done by threads, so `num_workers` is 0, or 1 for a
@@ -528,7 +528,8 @@ class StreamDataset(IterableDataset):
         return _in_order(self._batch, stream, self.map_threads)
 
     def _batch(self, batch: dict[str, Any]) -> Any:
-        out = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else list(v) for name, v in batch.items()}
+        # No lists: torch would look at each of their cells once more.
+        out = {name: torch.from_numpy(v) if isinstance(v, np.ndarray) else arrow(v) for name, v in batch.items()}
         return out if self.map is None else self.map(out)
 
     def _steps(self) -> Iterator[Step]:
@@ -596,7 +597,7 @@ class StreamLoader:
 
 
 def _concatenated(parts: list[Any]) -> Any:
-    return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else [cell for part in parts for cell in part]
+    return torch.cat(parts) if isinstance(parts[0], torch.Tensor) else need("pyarrow", "pyarrow").concat_arrays(parts)
 
 
 # ------------------------------------------------------------------------------------------------------------------- datasets
