@@ -75,7 +75,7 @@ def test_example_of_streams(example, tmp_path):
     needs, flags, said = STREAMS[example]
     for needed in needs:
         pytest.importorskip(needed)
-    env = {**os.environ, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "HF_HOME": str(tmp_path)}
+    env = {**os.environ, "OMP_NUM_THREADS": "1", "JAX_PLATFORMS": "cpu", "HF_HOME": str(tmp_path), "HF_HUB_OFFLINE": "1"}
 
     def run(ranks, *flags):
         ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)] if ranks else []

@@ -21,6 +21,7 @@ class Store(http.server.ThreadingHTTPServer):
         self.swap = None  # (key, bytes): what the object is from the third GET on
         self.gets = 0
         self.delay = 0.0  # seconds before every answer
+        self.waiting, self.most_waiting, self.lock = 0, 0, threading.Lock()  # requests that wait for it, now and at most
         self.cut = 0  # that many answers to GET end in the middle
         self.asked = []
         threading.Thread(target=self.serve_forever, daemon=True).start()
@@ -59,7 +60,12 @@ class Answer(http.server.BaseHTTPRequestHandler):
         query = urllib.parse.parse_qs(url.query)
         key = urllib.parse.unquote(url.path).removeprefix("/bucket").lstrip("/")
         store.asked.append((self.command, key, dict(self.headers)))
+        with store.lock:
+            store.waiting += 1
+            store.most_waiting = max(store.most_waiting, store.waiting)
         time.sleep(store.delay)
+        with store.lock:
+            store.waiting -= 1
         if store.refuse > 0:
             store.refuse -= 1
             return self.send(503)
