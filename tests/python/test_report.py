@@ -34,7 +34,7 @@ DRIFT = {
     "answer": "drifted",
     "compared": 1000,
     "diagnosis": [{"symptom": "grown", "subject": "modality 3", "text": f"2 modalities have grown {EVIL[0]}"}],
-    "findings": [{"id": "modality-shares", "group": "modalities", "subject": "", "answer": "drifted", "effect": 0.21, "threshold": 0.1,
+    "findings": [{"id": "modality-shares", "group": "modalities", "subject": "", "answer": "drifted", "level": "error", "named": [], "setting": None, "effect": 0.21, "threshold": 0.1,
                   "interval": [0.18, 0.24], "p": 1e-9, "formula": "max |now - then|", "message": EVIL[1]}],
     "modalities": [{"modality": m, "name": "", "then": 0.1, "now": 0.1 + 0.02 * m} for m in range(5)],
 }
