@@ -97,7 +97,8 @@ def main():
             params, state, value = train_step(params, state, jnp.asarray(batch["embedding"]), jnp.asarray(batch["label"]))
             losses.append(float(value))
         quarter = len(losses) // 4
-        print(f"{len(losses)} steps on {jax.device_count()} device(s): loss {np.mean(losses[:quarter]):.3f} at first, {np.mean(losses[-quarter:]):.3f} at last")
+        first, last = np.mean(losses[:quarter]), np.mean(losses[-quarter:])
+        print(f"{len(losses)} steps on {jax.device_count()} device(s): loss {first:.3f} at first, {last:.3f} at last")
 
 
 if __name__ == "__main__":

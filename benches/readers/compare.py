@@ -169,10 +169,11 @@ def rate(found):
 
 def middle(values):
     """Median, least and most, as text."""
-    return f"**{statistics.median(values):.2f}** ({min(values):.2f} to {max(values):.2f})"
+    text = lambda value: f"{value:.2f}" if value > 0.1 else f"{value:.4f}"  # noqa: E731
+    return f"**{text(statistics.median(values))}** ({text(min(values))} to {text(max(values))})"
 
 
-def table(seen, checked, threads):
+def table(seen, checked):
     """`seen`: for every run what was measured, by round."""
     print("| reader | data | rows/s | times in order | open (s) | first batch (s) | processor (us a row) | peak (MiB) | own (MiB) | spread |")
     print("|---|---|---|---|---|---|---|---|---|---|")
@@ -197,7 +198,7 @@ def ratios(seen):
     at = lambda name, data: seen.get((name, data, 0), {})  # noqa: E731
     pairs = [("stream / in order, " + data, at("stream", data), at(BASE, data)) for data in PARQUET]
     best = defaultdict(dict)
-    for (name, data, _), rounds in seen.items():
+    for (name, _, _), rounds in seen.items():
         for r, found in rounds.items():
             if name in PEERS and rate(found) > (rate(best[r]) if best[r] else 0):
                 best[r] = {**found, "name": name}
@@ -235,8 +236,9 @@ def run(args, folder):
                     bench.say(f"round {r + 1}, {n} thread(s), {describe(each)}: {rate(found):,.0f} rows/s")
         if seen:
             print(f"\n{args.rows} rows, batches of {args.batch}, {n} processor(s), {state}, medians of {args.rounds} round(s)\n")
-            table({each: rounds for each, rounds in seen.items() if each[0] not in bench.gone}, checked, n)
-            ratios(seen)
+            right = {each: rounds for each, rounds in seen.items() if each[0] not in bench.gone}
+            table(right, checked)
+            ratios(right)
     if args.check:
         print("| reader | data | rows | rows/s, with the check | spread |\n|---|---|---|---|---|")
         for each, found in checked.items():

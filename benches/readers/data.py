@@ -57,8 +57,7 @@ def stored(folder):
     """The rows of the plain Parquet file, a row group at a time."""
     import pyarrow.parquet as pq
 
-    for batch in pq.ParquetFile(folder / "plain.parquet").iter_batches(GROUP):
-        yield batch
+    return pq.ParquetFile(folder / "plain.parquet").iter_batches(GROUP)
 
 
 def vectors(batch):

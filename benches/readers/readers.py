@@ -1,8 +1,9 @@
 """The ways to read that are compared: a generator each, registered under its name.
 
 What a reader does before its first, bare `yield` are imports, before its second it opens its data: what a training run does once. Then
-the clock runs: it puts rows in the order of an epoch and yields batches `(embedding, label, text)`, an n x 256 and an n array (NumPy or torch) and n texts in whatever form costs it least. Every
-reader is here in the fastest form that we found for it; README.md says what was tried."""
+the clock runs: it puts rows in the order of an epoch and yields batches `(embedding, label, text)`: an n x 256 and an n array, of NumPy or
+torch, and n texts in whatever form costs it least. Every reader is here in the fastest form that we found for it; README.md says what
+was tried."""
 
 from dataclasses import dataclass
 from pathlib import Path
