@@ -245,6 +245,21 @@ def test_what_cannot_be_right_is_refused(plan, data, tmp_path):
         plan.stream(tmp_path)
 
 
+@pytest.mark.parametrize("compression", ["none", "zstd"])
+def test_bytes_that_changed_are_found_by_the_checksum_of_their_page(tmp_path, compression):
+    rows = pa.table({"embedding": table()["embedding"], "label": table()["label"]})
+    file = tmp_path / "rows.parquet"
+    pq.write_table(rows, file, row_group_size=300, compression=compression, write_page_checksum=True, use_dictionary=False)
+    flags = "--label label --batch-size 64 --locality local --unit-rows 64 --window 2".split()
+    plan = bw.Plan.open(harness.make_plan(tmp_path / "plan", *flags, data=file))
+    assert sum(len(batch["row"]) for batch in plan.stream(file, ["embedding"], epochs=1)) == len(rows)
+    chunk, data = pq.ParquetFile(file).metadata.row_group(3).column(0), bytearray(file.read_bytes())
+    data[chunk.data_page_offset + chunk.total_compressed_size // 2] ^= 1
+    file.write_bytes(data)
+    with pytest.raises(bw.InputError, match="(?s)rows.parquet.*embedding.*row group 3.*checksum"):
+        list(plan.stream(file, ["embedding"], epochs=1))
+
+
 def test_ragged_lists_on_demand(plan, data):
     batch = next(plan.stream(data, "tokens", ragged="tokens"))
     assert isinstance(batch["tokens"], bw.Column) and batch["tokens"][0] == [batch["row"][0], batch["row"][0] + 1]

@@ -256,7 +256,9 @@ impl Arrays {
         let Form::Numbers { dims: Some(dims), .. } = column.form else { return Ok(false) };
         let file = self.dataset.opened(group.file);
         let root = file.root(&column.name).expect("all files with rows have the column");
-        let Some(layout) = Layout::new(file, root, Element::F32, dims) else { return Ok(false) };
+        let Some(layout) = Layout::new(file, root, Element::F32, dims).map(Layout::verified) else {
+            return Ok(false);
+        };
         let step = (STRETCH / (4 * dims)).max(1) as u64;
         let mut stretch = vec![0.0f32; dims * step.min(rows.end - rows.start) as usize];
         for start in rows.clone().step_by(step as usize) {

@@ -63,6 +63,8 @@ pub(crate) struct Layout {
     nullable: bool,
     /// The most bytes that one page may take.
     limit: u64,
+    /// Are pages with a checksum read only where it holds? A pass that fingerprints the bytes has looked already.
+    verified: bool,
 }
 
 impl Layout {
@@ -94,8 +96,15 @@ impl Layout {
                 nullable: file.metadata.parquet_schema().get_column_root(leaf).get_basic_info().repetition()
                     == Repetition::OPTIONAL,
                 limit: file.limit,
+                verified: false,
             },
         )
+    }
+
+    /// The same, for who has not seen the bytes go by: pages whose checksum does not hold are left to the arrow reader, which tells
+    /// where they are.
+    pub fn verified(self) -> Layout {
+        Layout { verified: true, ..self }
     }
 }
 
@@ -471,6 +480,9 @@ impl Map {
         let mut scratch = Scratch::default();
         let place = ((0, 0, 0), 0);
         let Some(header) = scratch.open(reader, chunk, place, bytes)? else { return Ok(None) };
+        if layout.verified && !scratch.is_whole(reader)? {
+            return Ok(None);
+        }
         if header.form != Form::Dictionary
             || !matches!(header.encoding, encoding::PLAIN | encoding::PLAIN_DICTIONARY)
         {
@@ -516,6 +528,8 @@ struct Scratch {
     /// Without compression and header, if it is compressed.
     full: Vec<u8>,
     packed: bool,
+    /// The page whose checksum was found to hold.
+    summed: Option<Place>,
     codec: Codec,
     /// Bytes from the beginning of the page to its numbers, as they were in the last page.
     head: usize,
@@ -542,7 +556,7 @@ impl Scratch {
         if self.place == Some(place) {
             return Ok(self.header);
         }
-        (self.place, self.header, self.packed) = (None, None, false);
+        (self.place, self.header, self.packed, self.summed) = (None, None, false, None);
         (self.bytes, self.have) = (bytes.clone(), 0);
         let whole = bytes.end.saturating_sub(bytes.start) as usize;
         let stored_packed = chunk.compression() != Compression::UNCOMPRESSED;
@@ -596,6 +610,9 @@ impl Scratch {
         bytes: &Range<u64>,
     ) -> ParquetResult<Option<(Header, Split)>> {
         let Some(header) = self.open(reader, chunk, place, bytes)? else { return Ok(None) };
+        if layout.verified && !self.is_whole(reader)? {
+            return Ok(None);
+        }
         // A damaged header must not make room for more than the chunk holds, or the limit allows.
         let numbers = header.values as u64 * (layout.lanes * size_of::<f32>()) as u64;
         if header.values as i64 > chunk.num_values() || numbers > layout.limit {
@@ -609,6 +626,20 @@ impl Scratch {
                 return Ok(None);
             }
         }
+    }
+
+    /// Whether the page has no checksum, or one that holds; looked at once a page.
+    fn is_whole(&mut self, reader: &Reader) -> ParquetResult<bool> {
+        let Some(Header { length, checksum: Some(expected), .. }) = self.header else { return Ok(true) };
+        if self.summed != self.place {
+            self.rest(reader)?;
+            if crc32fast::hash(&self.stored[length..self.have]) != expected {
+                self.place = None;
+                return Ok(false);
+            }
+            self.summed = self.place;
+        }
+        Ok(true)
     }
 
     /// The page after its header, as far as it has been read.
