@@ -1,14 +1,16 @@
-"""Plans of batchwright in Python: stratified batches, row weights and scores, and the decisions taken while training.
+"""Stratified batches, row weights and scores for training, planned from the data itself.
 
     import batchwright as bw
 
-    plan = bw.Plan.open("digits.plan")
-    epoch = plan.epoch(0)
-    for i in range(len(epoch)):
-        rows, weights = epoch.batch(i), epoch.weights(i, progress=0.25)
+    plan = bw.plan("data/*.parquet", "plan", features="embedding")
+    for rows in plan.epoch(0):
+        ...
+    bw.check(plan, "data/*.parquet").raise_if_drifted()
 
-Only numpy is needed. `batchwright.torch`, `batchwright.grain` and `batchwright.training` import their framework when they are
-imported themselves."""
+Only numpy is needed. `batchwright.torch`, `batchwright.jax` and the others import their framework, at their first use."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
 
 from ._core import (
     Accumulator,
@@ -25,17 +27,26 @@ from ._core import (
     Ratchet,
     RowGroups,
     Score,
+    Table,
     Updates,
     __version__,
 )
+from ._errors import BatchwrightWarning
+from .functions import check, diff, encode, estimate, modalities, plan, report, update
 from .materialize import materialize
+from .results import DriftError
+
+if TYPE_CHECKING:
+    from . import accelerate, grain, hf, jax, lightning, stream, torch, training, transformers
 
 __all__ = [
     "Accumulator",
     "Assignment",
     "BatchwrightError",
+    "BatchwrightWarning",
     "Column",
     "ConfigError",
+    "DriftError",
     "Epoch",
     "InputError",
     "LoaderChoice",
@@ -45,7 +56,38 @@ __all__ = [
     "Ratchet",
     "RowGroups",
     "Score",
+    "Table",
     "Updates",
     "__version__",
+    "accelerate",
+    "check",
+    "diff",
+    "encode",
+    "estimate",
+    "grain",
+    "hf",
+    "jax",
+    "lightning",
     "materialize",
+    "modalities",
+    "plan",
+    "report",
+    "stream",
+    "torch",
+    "training",
+    "transformers",
+    "update",
 ]
+
+_MODULES = {"accelerate", "grain", "hf", "jax", "lightning", "stream", "torch", "training", "transformers"}
+"""Imported when they are first asked for: each takes its framework with it."""
+
+
+def __getattr__(name: str) -> Any:
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeAlias, final
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from batchwright import stream
+from batchwright import results, stream
 
 __version__: str
 
@@ -39,6 +39,20 @@ def main(argv: Sequence[str]) -> int:
     """Runs the command line `batchwright`: the same program as the Rust binary. `argv[0]` is the program's name. Returns the exit
     code. Writes to the process's standard output and error, not to `sys.stdout`."""
 
+def keywords(verb: str) -> str:
+    """The settings of a verb as JSON: a list of {name, key, value, choices, list, help, heading}, in the order of its help."""
+
+def call(verb: str, request: str, listen: Any | None = None) -> tuple[str, list[str]]:
+    """Runs a verb: (what it prints with `--json`, warnings). `listen` is called with a list of (stage, unit, done, total), ten times
+    a second at most; what it raises ends the run."""
+
+def spool(stream: object, path: Path) -> int:
+    """Writes an Arrow stream (a capsule of `__arrow_c_stream__`) to a Parquet file; returns its rows. The stream is used up."""
+
+def spool_arrays(columns: Sequence[tuple[str, NDArray[Any]]], path: Path) -> int:
+    """Writes arrays of NumPy of the same length, each with its name, to a Parquet file: one dimension makes a column of numbers or texts,
+    two a column of vectors. Returns the rows."""
+
 @final
 class Plan:
     """A plan on disk. Opening reads plan.json and footers; tables are mapped when they are needed.
@@ -46,10 +60,24 @@ class Plan:
     Pickles as its path and id: the copy opens itself at its first use and refuses a plan that has changed meanwhile. Safe to use
     after a fork: no thread outlives a call."""
 
+    def __new__(cls, path: Path, verify: bool = False) -> Plan: ...
     @staticmethod
     def open(path: Path, verify: bool = False) -> Plan:
         """Opens the plan in this directory and checks plan.json, file sizes and footers (milliseconds); with `verify` also the hash
         of every file. Raises PlanError."""
+
+    def __eq__(self, other: object) -> bool: ...
+    def __hash__(self) -> int: ...
+    def _repr_html_(self) -> str: ...
+    def save(self, path: Path) -> Plan:
+        """Copies the plan to a new directory, whole or not at all, and opens it there: keeps one that lies in a temporary folder."""
+
+    def report(self, out: Path | None = None, **options: Any) -> results.Report:
+        """The plan as an HTML page, which a notebook shows: `batchwright.report` of it, with the same arguments."""
+
+    def table(self, name: str) -> Table:
+        """A table of the plan by its name in docs/format.md ("samples", "modalities", "strata", ...), mapped into memory. Raises ConfigError for
+        a name that no table has, and for a table that this plan has not."""
 
     @property
     def path(self) -> str: ...
@@ -78,6 +106,10 @@ class Plan:
     @property
     def modalities(self) -> int:
         """Number of modalities, M."""
+
+    @property
+    def clear(self) -> bool:
+        """False: the data has no clear number of modalities."""
 
     @property
     def strata(self) -> int: ...
@@ -205,6 +237,25 @@ class Plan:
 
     def accumulator(self, batch_size: int | None = None, threshold: float | None = None) -> Accumulator:
         """An accumulator with the plan's threshold, for batches of this size (by default the recommended one)."""
+
+@final
+class Table:
+    """A table of a plan, mapped into memory: for whatever takes an Arrow stream (`polars.DataFrame(table)`, `pyarrow.table(table)`,
+    `pandas.DataFrame.from_arrow(table)`, DuckDB), any number of times."""
+
+    def __arrow_c_stream__(self, requested_schema: object | None = None) -> object:
+        """The Arrow PyCapsule interface."""
+
+    def __len__(self) -> int: ...
+    @property
+    def column_names(self) -> list[str]: ...
+    @property
+    def schema(self) -> list[tuple[str, str]]:
+        """Type of every column by name, as Arrow writes it."""
+
+    def to_numpy(self, name: str) -> NDArray[Any]:
+        """A column of numbers, booleans or texts, shape (rows,), or of vectors, shape (rows, dims); a copy. Nulls are -1 among whole numbers, NaN
+        among others, None among texts. Raises ConfigError for lists of several lengths: take them through Arrow."""
 
 @final
 class Epoch:

@@ -20,6 +20,10 @@ class PlanError(BatchwrightError):
     """A plan is damaged, of a newer format, changed, or does not belong to this dataset."""
 
 
-for _error in (BatchwrightError, ConfigError, InputError, PlanError):
+class BatchwrightWarning(UserWarning):
+    """Something that should be known though a call goes on: what was left out, guessed or converted."""
+
+
+for _error in (BatchwrightError, ConfigError, InputError, PlanError, BatchwrightWarning):
     _error.__module__ = "batchwright"
 del _error

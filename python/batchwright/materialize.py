@@ -10,8 +10,6 @@ import itertools
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 import warnings
 from collections.abc import Iterator, Sequence
@@ -21,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from batchwright._calls import call, settings
 from batchwright._core import BatchwrightError, ConfigError, InputError, Plan, PlanError
 from batchwright._formats import WRITERS, Batch
 from batchwright.steps import need
@@ -98,57 +97,19 @@ class _Job:
 
 
 def _command(job: _Job, options: dict[str, Any]) -> dict[str, Any]:
-    """`batchwright materialize` in a process of its own: one implementation of these formats."""
+    """The command's verb: one implementation of these formats."""
     unknown = options.keys() - {"threads", "memory", "no_plan"}
     if unknown:
         raise TypeError(f"materialize() of {job.format} has no option {min(unknown)!r}: it takes threads, memory and no_plan")
-    with_ = [name for name in job.extra if name not in ("batch", "row")]
-    if len(job.extra) - len(with_) < 2 or "loss_weight" in with_:
+    more = [name for name in job.extra if name not in ("batch", "row")]
+    if len(job.extra) - len(more) < 2 or "loss_weight" in more:
         raise ConfigError(f"extra of {job.format} always has batch and row, and can have modality, stratum and centrality")
-    paths = [job.data] if isinstance(job.data, (str, os.PathLike)) else list(job.data)
-    flags: list[Any] = ["--out", job.out, "--format", job.format, "--epoch", job.epoch, "--file-size", job.file_size, "--json"]
-    # Settings of a shell or of a project's file are the command's, not the function's.
-    flags += ["--config", os.devnull]
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("BATCHWRIGHT_")}
-    for name, value in (("--batch-size", job.batch_size), ("--threads", options.get("threads")), ("--memory", options.get("memory"))):
-        flags += [name, value] if value is not None else []
-    if job.columns and len(job.columns) == 1 and "," in job.columns[0]:
-        raise ConfigError(f"columns {job.columns[0]!r}: the command takes one name with commas for several: name another column, too")
-    flags += [f"--columns={name}" for name in job.columns or []] + [f"--with={name}" for name in with_]
-    flags += ["--force"] * bool(job.force) + ["--no-plan"] * bool(options.get("no_plan"))
-    program = [sys.executable, "-m", "batchwright", "materialize", *map(str, flags), "--", job.plan.path, *(os.fspath(path) for path in paths)]
-    process = subprocess.Popen(program, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
-    try:
-        said, told = process.communicate()
-    except BaseException:
-        # It cleans up, as at Ctrl-C.
-        process.terminate()
-        process.communicate()
-        raise
-    if process.returncode:
-        raise _failure(job, paths, process.returncode, told)
-    if told.strip():
-        warnings.warn(told.strip(), stacklevel=4)
-    done: dict[str, Any] = json.loads(said)
+    given = settings({name: options.get(name) for name in ("threads", "memory")})
+    params = {"epoch": job.epoch, "batch_size": job.batch_size, "format": job.format, "columns": job.columns or [], "with": more}
+    beside = None if options.get("no_plan") else job.out.rstrip(os.sep) + ".plan"
+    params |= {"file_bytes": job.file_size, "plan": beside}
+    done: dict[str, Any] = call("materialize", given, None, plan=job.plan, data=job.data, out=job.out, force=job.force, materialize=params)
     return done
-
-
-def _failure(job: _Job, paths: list[Any], code: int, told: str) -> BaseException:
-    """What the command ended with, as what the library raises."""
-    text = told[told.rfind("error: ") + len("error: ") :].strip() if "error: " in told else told.strip()
-    if code == 130:
-        return KeyboardInterrupt()
-    if code == 2:
-        return ConfigError(text)
-    if code != 3:
-        return BatchwrightError(f"the command ended with {code}: {text}")
-    try:
-        Plan.open(job.plan.path).check_dataset(paths)
-    except PlanError:
-        return PlanError(text)
-    except BatchwrightError:
-        pass
-    return InputError(text)
 
 
 # ---------------------------------------------------------------------------------------------------------------- from the stream

@@ -40,5 +40,6 @@ pub fn main(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
                 _ => Err(interrupt),
             }
         },
+        |_| Ok(()),
     )
 }

@@ -2,12 +2,14 @@
 //! nothing; the surface is documented in `batchwright/_core.pyi`.
 
 mod arrays;
+mod call;
 mod cli;
 mod epoch;
 mod error;
 mod plan;
 mod runtime;
 mod stream;
+mod table;
 mod wait;
 
 use pyo3::prelude::*;
@@ -17,7 +19,12 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(module)?;
     module.add_function(wrap_pyfunction!(cli::main, module)?)?;
+    module.add_function(wrap_pyfunction!(call::call, module)?)?;
+    module.add_function(wrap_pyfunction!(call::keywords, module)?)?;
+    module.add_function(wrap_pyfunction!(table::spool, module)?)?;
+    module.add_function(wrap_pyfunction!(table::spool_arrays, module)?)?;
     module.add_class::<plan::Plan>()?;
+    module.add_class::<table::Table>()?;
     module.add_class::<plan::Assignment>()?;
     module.add_class::<plan::Places>()?;
     module.add_class::<plan::RowGroups>()?;

@@ -16,6 +16,7 @@ use crate::arrays::{self, array};
 use crate::epoch::Epoch;
 use crate::error::Result;
 use crate::runtime::{Accumulator, LoaderChoice, Score, to_python};
+use crate::table::Table;
 use crate::wait::long;
 
 /// A plan that has been opened.
@@ -28,7 +29,7 @@ pub struct Opened {
 ///
 /// Pickles as its path and id: the copy opens itself at its first use and refuses a plan that has changed meanwhile. Safe to use
 /// after a fork: no thread outlives a call.
-#[pyclass(frozen, module = "batchwright")]
+#[pyclass(frozen, weakref, module = "batchwright")]
 pub struct Plan {
     path: PathBuf,
     /// What a pickled plan must still be.
@@ -102,6 +103,12 @@ pub fn paths(any: &Bound<'_, PyAny>) -> Result<Vec<String>> {
 
 #[pymethods]
 impl Plan {
+    #[new]
+    #[pyo3(signature = (path, verify = false))]
+    fn new(py: Python<'_>, path: PathBuf, verify: bool) -> Result<Plan> {
+        Plan::open(py, path, verify)
+    }
+
     /// Opens the plan in this directory and checks plan.json, file sizes and footers (milliseconds); with `verify` also the hash
     /// of every file. Raises PlanError.
     #[staticmethod]
@@ -128,6 +135,47 @@ impl Plan {
             None => self.manifest()?.plan.clone(),
         };
         Ok((py.get_type::<Plan>().getattr("_reopen")?, (self.path.clone(), id)))
+    }
+
+    fn __eq__(&self, other: &Bound<'_, PyAny>) -> Result<bool> {
+        let other = other.cast::<Plan>().ok();
+        Ok(match other {
+            Some(other) => self.manifest()?.plan == other.get().manifest()?.plan,
+            None => false,
+        })
+    }
+
+    fn __hash__(&self) -> Result<u64> {
+        let id = &self.manifest()?.plan;
+        Ok(id.get(..15).and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0))
+    }
+
+    fn _repr_html_<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("batchwright._calls")?.getattr("face")?.call1((slf,))
+    }
+
+    /// Copies the plan to a new directory, whole or not at all, and opens it there: keeps one that lies in a temporary folder.
+    fn save(&self, py: Python<'_>, path: PathBuf) -> Result<Plan> {
+        let plan = self.core()?.clone();
+        let out = path.clone();
+        long(py, move |_| plan.save(&out))?;
+        Plan::open(py, path, false)
+    }
+
+    /// The plan as an HTML page, which a notebook shows: `batchwright.report` of it, with the same arguments.
+    #[pyo3(signature = (out = None, **options))]
+    fn report<'py>(
+        slf: &Bound<'py, Self>,
+        out: Option<&Bound<'py, PyAny>>,
+        options: Option<&Bound<'py, PyDict>>,
+    ) -> PyResult<Bound<'py, PyAny>> {
+        slf.py().import("batchwright.functions")?.getattr("report")?.call((slf, out), options)
+    }
+
+    /// A table of the plan by its name in docs/format.md ("samples", "modalities", "strata", ...), mapped into memory. Raises ConfigError for
+    /// a name that no table has, and for a table that this plan has not.
+    fn table(&self, name: &str) -> Result<Table> {
+        Table::open(self.core()?, name)
     }
 
     fn __repr__(&self) -> Result<String> {
@@ -188,6 +236,12 @@ impl Plan {
     #[getter]
     fn modalities(&self) -> Result<u32> {
         Ok(self.manifest()?.modalities)
+    }
+
+    /// False: the data has no clear number of modalities.
+    #[getter]
+    fn clear(&self) -> Result<bool> {
+        Ok(self.core()?.clear()?)
     }
 
     #[getter]

@@ -17,19 +17,24 @@ use crate::error::{Failure, Result};
 
 /// How often signals are looked for.
 const TICK: Duration = Duration::from_millis(50);
+/// How often `tick` is called, in ticks.
+const TICKS: u32 = 2;
 
-/// Waits for `work`, calling `signal` for every signal that Python raises as an exception meanwhile. If that says so
-/// (`Err`), the work is left alone: it stops by itself at the next look at its switch, and its result is dropped.
+/// Waits for `work`, calling `signal` for every signal that Python raises as an exception meanwhile, and for what `tick` raises, which
+/// is called ten times a second. If `signal` says so (`Err`), the work is left alone: it stops by itself at the next look at its
+/// switch, and its result is dropped.
 pub fn attend<T: Send + 'static>(
     py: Python<'_>,
     work: impl FnOnce() -> T + Send + 'static,
     mut signal: impl FnMut(PyErr) -> PyResult<()>,
+    mut tick: impl FnMut(Python<'_>) -> PyResult<()>,
 ) -> PyResult<T> {
     let (done, mut answer) = channel();
     let thread = std::thread::Builder::new().name("batchwright".into()).spawn(move || {
         // Nobody listens any more after an interrupt.
         let _ = done.send(work());
     })?;
+    let mut ticks = 0_u32;
     loop {
         let (channel, answered) = py.detach(move || {
             let answered = answer.recv_timeout(TICK);
@@ -40,6 +45,10 @@ pub fn attend<T: Send + 'static>(
             Ok(value) => return Ok(value),
             Err(RecvTimeoutError::Timeout) => {
                 py.check_signals().or_else(&mut signal)?;
+                ticks = ticks.wrapping_add(1);
+                if ticks % TICKS == 0 {
+                    tick(py).or_else(&mut signal)?;
+                }
                 if left_behind(py)? {
                     signal(PyKeyboardInterrupt::new_err("the main thread was interrupted"))?;
                 }
@@ -74,5 +83,5 @@ pub fn long<T: Send + 'static>(
         switch.store(true, Ordering::Relaxed);
         Err(e)
     };
-    attend(py, run, stop)?.map_err(Failure::Ours)
+    attend(py, run, stop, |_| Ok(()))?.map_err(Failure::Ours)
 }

@@ -9,6 +9,7 @@ mod style;
 mod completions;
 mod config;
 mod bars;
+mod call;
 mod diff;
 mod encode;
 mod formats;
@@ -39,6 +40,7 @@ use crate::format::staging;
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 use crate::kit::{output, text};
+pub use call::{Keyword, Request, call, keywords};
 use style::{Look, Text, Tone};
 
 const LONG_ABOUT: &str = "\

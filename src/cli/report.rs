@@ -42,17 +42,10 @@ pub fn run(flags: Flags, quiet: bool) -> Result<Text> {
     let plan = Plan::open(&flags.plan)?;
     let drift = flags.drift.as_deref().map(|path| read_drift(path, &plan.manifest().plan)).transpose()?;
     let out = &flags.out;
-    let replace = match flags.force {
-        true => Replace::Any { own: &|_| false },
-        false => {
-            let is = |text: &str| text.starts_with(report::BEGIN);
-            Replace::Own { kind: "a batchwright report", is, force: true }
-        }
-    };
     let keep: Vec<PathBuf> = [Some(flags.plan.clone()), flags.drift.clone()].into_iter().flatten().collect();
     let output = match out.as_os_str() == "-" {
         true => None,
-        false => Some(Output::file("--out", out, replace, &keep)?),
+        false => Some(begin(out, flags.force, &keep)?),
     };
     let page =
         report::render(&report::Input { command: Some(command(plan.manifest())), plan: &plan, drift })?;
@@ -63,6 +56,18 @@ pub fn run(flags: Flags, quiet: bool) -> Result<Text> {
     } else {
         Look::stdout().line(Tone::Plain, &format!("{}: {}", out.display(), style::bytes(page.len() as u64)))
     })
+}
+
+/// Begins the file of a page, over an older one, with `force` over any file but those in `keep`.
+pub fn begin(out: &Path, force: bool, keep: &[PathBuf]) -> Result<Output> {
+    let replace = match force {
+        true => Replace::Any { own: &|_| false },
+        false => {
+            let is = |text: &str| text.starts_with(report::BEGIN);
+            Replace::Own { kind: "a batchwright report", is, force: true }
+        }
+    };
+    Output::file("--out", out, replace, keep)
 }
 
 fn read_drift(path: &Path, plan: &str) -> Result<Drift> {
@@ -80,7 +85,7 @@ fn read_drift(path: &Path, plan: &str) -> Result<Drift> {
 }
 
 /// The command that makes the plan again, where its inputs are: they are named as plan.json names them.
-fn command(m: &Manifest) -> String {
+pub fn command(m: &Manifest) -> String {
     let all = super::command();
     let flags = all.find_subcommand("plan").expect("there is `plan`");
     let defaults = Settings::new(&[]).expect("defaults are valid").values;

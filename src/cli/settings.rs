@@ -60,7 +60,7 @@ pub fn defaults() -> BTreeMap<String, String> {
         .collect()
 }
 
-fn is_setting(id: &str) -> bool {
+pub fn is_setting(id: &str) -> bool {
     ["seed", "config", "progress"].contains(&id) || id.contains('.')
 }
 
@@ -108,7 +108,8 @@ fn read_text(path: &Path) -> std::io::Result<String> {
     Ok(text.strip_prefix('\u{feff}').map(String::from).unwrap_or(text))
 }
 
-fn from_file(path: &Path) -> Result<Layer> {
+/// The settings in a file, each with its line.
+pub fn from_file(path: &Path) -> Result<Layer> {
     let name = path.display().to_string();
     let text = read_text(path).map_err(|e| match e.kind() {
         std::io::ErrorKind::NotFound => {
@@ -165,14 +166,21 @@ fn from_flags(flags: &impl Serialize, command: &Command, matches: &ArgMatches) -
         };
         layer.insert(key, (value, origin));
     }
-    // `--allocation FILE` is the allocation `shares` with the shares from the file.
-    if let Some((Value::String(choice), origin)) = layer.get("batches.allocation").cloned()
-        && !["proportional", "equal", "tau"].contains(&choice.as_str())
-    {
-        layer.insert("batches.shares".into(), (shares(&choice)?, origin.clone()));
-        layer.insert("batches.allocation".into(), ("shares".into(), origin));
-    }
+    allocation(&mut layer)?;
     Ok(layer)
+}
+
+/// `--allocation FILE` is the allocation `shares` with the shares from the file; a list or a table of them may stand for it.
+pub fn allocation(layer: &mut Layer) -> Result<()> {
+    let Some((choice, origin)) = layer.get("batches.allocation").cloned() else { return Ok(()) };
+    let shares = match choice {
+        Value::String(choice) if ["proportional", "equal", "tau"].contains(&choice.as_str()) => return Ok(()),
+        Value::String(path) => shares(&path)?,
+        given => given,
+    };
+    layer.insert("batches.shares".into(), (shares, origin.clone()));
+    layer.insert("batches.allocation".into(), ("shares".into(), origin));
+    Ok(())
 }
 
 /// Shares of the strata from a JSON or TOML file: a list, or a table from the number of a stratum to its share.

@@ -412,8 +412,9 @@ pub enum Origin {
     File(String, usize),
     /// An environment variable.
     Env(String),
-    /// A flag, or the argument of another front end.
     Flag(String),
+    /// A keyword argument of a function.
+    Argument(String),
     /// Follows from another setting.
     Implied(String),
 }
@@ -425,6 +426,7 @@ impl fmt::Display for Origin {
             Origin::File(path, line) => write!(f, "{path}:{line}"),
             Origin::Env(name) => write!(f, "env {name}"),
             Origin::Flag(name) => write!(f, "flag {name}"),
+            Origin::Argument(name) => write!(f, "argument {name}"),
             Origin::Implied(by) => write!(f, "implied by {by}"),
         }
     }

@@ -21,23 +21,28 @@ mod write;
 mod update;
 pub mod diff;
 pub mod synth;
+pub mod spool;
 pub mod encode;
 pub mod materialize;
 
+use std::collections::BTreeMap;
 use std::time::Instant;
+
+use serde_json::Value;
 
 pub use compare::compare;
 pub use summary::{Answer, Compared, Comparison, Counted, Estimate, Summary};
 pub use update::{Updated, update};
 
 use crate::batches::strata;
-use crate::config::{Config, Run};
+use crate::config::{Config, Run, leaves};
 use crate::format::staging::Staging;
 use crate::kit::error::Result;
 use crate::kit::progress::Progress;
 use crate::kit::scratch::RowFile;
 use crate::modalities::Fit;
 use crate::parts::Local;
+use crate::plan::Plan;
 use crate::source::Dataset;
 use holdout::Older;
 use prepare::Roles;
@@ -168,6 +173,30 @@ fn whole(
         write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, engine)?;
     let summary = Summary { columns: roles.told.clone(), ..summary };
     Ok((summary, was))
+}
+
+/// Settings by which `plan` was not made: (key, its value in the plan, its value here). Empty: [`plan`](fn@plan) with these settings makes
+/// the same plan of the same rows.
+pub fn differing(
+    plan: &Plan,
+    inputs: &[String],
+    config: &Config,
+    run: &Run,
+    progress: &Progress,
+) -> Result<Vec<(String, Value, Value)>> {
+    config.check()?;
+    run.scope(progress, |_| {
+        let dataset = config.open(inputs, run.memory, progress)?;
+        let encoder = run.open_encoder(config)?;
+        let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
+        let used = leaves(&write::used_config(config, &roles, plan.manifest().rows_planned));
+        let made: BTreeMap<String, Value> = leaves(&plan.manifest().config).into_iter().collect();
+        let mut keys: BTreeMap<String, (Value, Value)> =
+            made.into_iter().map(|(key, was)| (key, (was, Value::Null))).collect();
+        used.into_iter().for_each(|(key, now)| keys.entry(key).or_default().1 = now);
+        keys.retain(|_, (was, now)| was != now);
+        Ok(keys.into_iter().map(|(key, (was, now))| (key, was, now)).collect())
+    })
 }
 
 /// What [`plan`] would read, write and need, from the footers alone (and from the encoder, if there is one).

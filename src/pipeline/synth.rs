@@ -34,6 +34,7 @@ use parquet::errors::ParquetError;
 use parquet::file::properties::{EnabledStatistics, WriterProperties};
 use parquet::schema::types::ColumnPath;
 use rayon::prelude::*;
+use serde::Deserialize;
 
 use crate::kit::error::{Error, Result};
 use crate::kit::output::{Output, Replace};
@@ -42,7 +43,8 @@ use crate::kit::rng::{Stream, mix64, normal, uniform};
 use crate::parts::Local;
 
 /// What to make.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Params {
     pub rows: u64,
     /// Numbers in an embedding.
@@ -83,7 +85,8 @@ impl Default for Params {
 }
 
 /// Type of an embedding's numbers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Element {
     F16,
@@ -93,7 +96,8 @@ pub enum Element {
 }
 
 /// How column chunks are compressed.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
 #[cfg_attr(feature = "cli", derive(clap::ValueEnum))]
 pub enum Compression {
     #[default]

@@ -586,7 +586,7 @@ fn merge(
 
 fn clear(config: &Config, modalities: &[format::modalities::Modality]) -> bool {
     let shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
-    !config.modalities.estimator.counts() || crate::modalities::clear(&shares)
+    !config.modalities.counted() || crate::modalities::clear(&shares)
 }
 
 fn merge_sources(

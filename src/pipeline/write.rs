@@ -465,7 +465,7 @@ fn candidate(batch_size: u64, threshold: f64) -> format::manifest::Candidate {
 }
 
 /// The config with what was chosen for "choose for me" of `planned` rows.
-fn used_config(config: &Config, roles: &Roles, planned: u64) -> Value {
+pub fn used_config(config: &Config, roles: &Roles, planned: u64) -> Value {
     let mut used = config.clone();
     used.strata = used.strata.resolved(planned, config.chunk());
     match &mut used.batches.rows_per_label {

@@ -18,6 +18,7 @@ use crate::kit::error::{Error, Result};
 use crate::kit::files;
 use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
+use crate::kit::output::{Output, Replace};
 use crate::kit::progress::Progress;
 use crate::modalities::Model;
 use crate::parts::Local;
@@ -192,6 +193,31 @@ impl Plan {
             })
             .collect();
         checked.into_iter().collect()
+    }
+
+    /// Whether the number of modalities is a finding one can rely on; one that the user gave always is.
+    pub fn clear(&self) -> Result<bool> {
+        let shares: Vec<f64> = self.modalities()?.iter().map(|m| m.share).collect();
+        Ok(!self.config()?.modalities.counted() || crate::modalities::clear(&shares))
+    }
+
+    /// Copies the plan to a new directory: what plan.json lists, plan.json and run.json.
+    ///
+    /// # Errors
+    /// If there is something at `out`, or the disk refuses. Nothing is left behind.
+    pub fn save(&self, out: &Path) -> Result<()> {
+        let output = Output::directory("path", out, Replace::Nothing, std::slice::from_ref(&self.path))?;
+        let to = output.path().to_path_buf();
+        let run = self.path.join(RUN).exists().then_some(RUN);
+        let listed = self.manifest.files.iter().map(|file| file.path.as_str());
+        for name in listed.chain(run).chain([MANIFEST]) {
+            let (from, to) = (self.path.join(name), to.join(name));
+            if let Some(folder) = to.parent() {
+                std::fs::create_dir_all(folder).map_err(Error::io("create the directory", folder))?;
+            }
+            std::fs::copy(&from, &to).map_err(Error::io("copy", &from))?;
+        }
+        output.commit()
     }
 
     /// Is this the dataset that the plan was made from? Compares files, row groups and rows, with `fingerprints` also

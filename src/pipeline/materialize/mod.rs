@@ -45,7 +45,8 @@ const READ_BYTES: u64 = 16 << 20;
 const COPIES: u64 = 4;
 
 /// What to copy.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+#[serde(default, deny_unknown_fields)]
 pub struct Params {
     /// The epoch whose order the copy has.
     pub epoch: u32,
