@@ -72,7 +72,7 @@ class ModalityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         self.clear_ = plan.clear
         self.cluster_centers_ = plan.table("modalities").to_numpy("center")
         self._plan = _packed(plan.path)
-        self.__dict__.pop("_opened", None)
+        _OPENED.pop(self, None)
         return self
 
     def predict(self, X: Any) -> np.ndarray[Any, Any]:
@@ -83,18 +83,18 @@ class ModalityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         return modality
 
     def _open(self) -> Plan:
-        opened: Plan | None = self.__dict__.get("_opened")
+        opened = _OPENED.get(self)
         if opened is None:
             folder = tempfile.mkdtemp(prefix="batchwright-")
             with zipfile.ZipFile(io.BytesIO(self._plan)) as files:
                 files.extractall(folder)
-            opened = self.__dict__["_opened"] = Plan.open(folder)
+            opened = _OPENED[self] = Plan.open(folder)
             weakref.finalize(opened, remove, folder, os.getpid())
         return opened
 
-    def __getstate__(self) -> dict[str, Any]:
-        state: dict[str, Any] = super().__getstate__()
-        return {name: value for name, value in state.items() if name != "_opened"}
+
+_OPENED: "weakref.WeakKeyDictionary[ModalityClusterer, Plan]" = weakref.WeakKeyDictionary()
+"""Plans that `predict` has opened: no part of an estimator's state."""
 
 
 def _packed(folder: str) -> bytes:

@@ -32,8 +32,9 @@ pub fn call(
     let heard = Arc::<Heard>::default();
     let progress = Progress::new(heard.clone());
     let switch = progress.cancel_switch();
-    // An exception of `listen` or a signal: the run is asked to end, and raised once it has.
+    // An exception of `listen` or a signal: the run is asked to end, and it is raised once it has.
     let mut raised = None;
+    let named = verb.clone();
     let work = move || cli::call(&verb, &request, &progress);
     let stop = |e| {
         raised.get_or_insert(e);
@@ -48,7 +49,10 @@ pub fn call(
     match (done, raised) {
         (_, Some(e)) => Err(Failure::Python(e)),
         (Err(e), None) => Err(Failure::Ours(e)),
-        (Ok(value), None) => Ok((value.to_string(), std::mem::take(&mut *heard.warnings()))),
+        (Ok(value), None) => {
+            let warnings = heard.warnings().iter().map(|text| cli::in_keywords(&named, text)).collect();
+            Ok((value.to_string(), warnings))
+        }
     }
 }
 

@@ -68,13 +68,21 @@ pub fn spool_arrays(
     columns: Vec<(String, Bound<'_, PyUntypedArray>)>,
     path: PathBuf,
 ) -> Result<u64> {
-    let rows = columns.first().map_or(0, |(_, array)| array.shape().first().copied().unwrap_or(0)) as isize;
+    let length = |array: &Bound<'_, PyUntypedArray>| array.shape().first().copied().unwrap_or(0);
+    let Some((first, rows)) = columns.first().map(|(name, array)| (name, length(array))) else {
+        return Err(Error::input("the table", "has no columns", "give arrays by column name").into());
+    };
+    if let Some((name, array)) = columns.iter().find(|(_, array)| length(array) != rows) {
+        let reason = format!("has {} rows, but {first} has {rows}", length(array));
+        return Err(Error::input("the table", reason, "give arrays of the same length").column(name).into());
+    }
+    let rows = rows as isize;
     let block = |first: isize| -> Result<RecordBatch> {
         let rows = PySlice::new(py, first, (first + BLOCK).min(rows), 1);
         let taken = columns.iter().map(|(name, array)| Ok((name, column(name, &array.get_item(&rows)?)?)));
         let taken = taken.collect::<Result<Vec<_>>>()?;
         let batch = RecordBatch::try_from_iter(taken);
-        Ok(batch.map_err(|e| Error::input("the table", "has arrays of several lengths", "").because(e))?)
+        Ok(batch.expect("columns of as many rows"))
     };
     // One even where there are no rows: it has the schema.
     let begin = block(0)?;

@@ -46,7 +46,7 @@ def test_the_blocks_of_the_page(root, capsys):
     names = {}
     exec(blocks("docs/python.md", "python: [a-z]+"), names)
     assert "\n1797 " in "\n" + capsys.readouterr().out
-    assert names["same"] == names["plan"] and not names["answer"]
+    assert names["same"].rows == 1797 and names["page"].html and not names["answer"]
     assert names["files"] == ["fixtures/digits.parquet"] and len(names["probe"]) == 1024 and names["updates"].ends_update.any()
 
 

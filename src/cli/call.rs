@@ -202,14 +202,17 @@ pub fn resolve(verb: &str, config: &Value, given: &Map<String, Value>) -> Result
     Settings::new(&layers)
 }
 
-/// The error with the verb's flags named as keywords: `--batch-size` is `batch_size`.
-fn speak(verb: &str, error: Error) -> Error {
+/// The text with the verb's flags named as keywords: `--batch-size` is `batch_size`.
+pub fn in_keywords(verb: &str, text: &str) -> String {
     let mut flags: Vec<String> = keywords(verb).into_iter().map(|k| k.name.replace('_', "-")).collect();
     flags.push("config".into());
+    // `--features` before `--feature`.
     flags.sort_by_key(|flag| std::cmp::Reverse(flag.len()));
-    let named = |text: String| {
-        flags.iter().fold(text, |text, flag| text.replace(&format!("--{flag}"), &flag.replace('-', "_")))
-    };
+    flags.iter().fold(text.into(), |text, flag| text.replace(&format!("--{flag}"), &flag.replace('-', "_")))
+}
+
+fn speak(verb: &str, error: Error) -> Error {
+    let named = |text: String| in_keywords(verb, &text);
     match error {
         Error::Config { key, reason, help } => {
             Error::Config { key: named(key), reason: named(reason), help: named(help) }
@@ -218,6 +221,7 @@ fn speak(verb: &str, error: Error) -> Error {
             Error::Input { path, column, row, reason: named(reason), help: named(help), source }
         }
         Error::Plan { path, reason, help } => Error::Plan { path, reason: named(reason), help: named(help) },
+        Error::Modalities { reason, help } => Error::Modalities { reason: named(reason), help: named(help) },
         other => other,
     }
 }

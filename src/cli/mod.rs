@@ -9,7 +9,6 @@ mod style;
 mod completions;
 mod config;
 mod bars;
-mod call;
 mod diff;
 mod encode;
 mod formats;
@@ -23,6 +22,7 @@ mod report;
 mod schema;
 mod synth;
 mod update;
+mod call;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -40,7 +40,7 @@ use crate::format::staging;
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 use crate::kit::{output, text};
-pub use call::{Keyword, Request, call, keywords};
+pub use call::{Keyword, Request, call, in_keywords, keywords};
 use style::{Look, Text, Tone};
 
 const LONG_ABOUT: &str = "\
