@@ -56,7 +56,7 @@ class ModalityClusterer(ClusterMixin, BaseEstimator):  # type: ignore[misc]
         plan = make_plan(
             X,
             modalities=self.n_modalities,
-            estimator=self.estimator,
+            estimator=self.estimator,  # type: ignore[arg-type]
             resolution=self.resolution,
             seed=self.random_state,
             epochs=0,

@@ -1,5 +1,6 @@
 //! Numbers from and to NumPy.
 
+use arrow_array::ffi_stream::{FFI_ArrowArrayStream, RecordBatchStreamReader};
 use batchwright::Error;
 use batchwright::kernels::rows::RowIds;
 use batchwright::kernels::scatter::Block;
@@ -10,7 +11,7 @@ use numpy::{
     Element, IntoPyArray, PyArray1, PyArray2, PyArrayMethods, PyUntypedArray, PyUntypedArrayMethods,
 };
 use pyo3::prelude::*;
-use pyo3::types::PyDict;
+use pyo3::types::{PyCapsule, PyDict};
 
 use crate::error::Result;
 
@@ -114,6 +115,17 @@ fn borrowed<'py, T: Element>(numbers: &[T], owner: Bound<'py, PyAny>) -> Bound<'
     // SAFETY: `numbers` lie in a mapped file of the plan. Its buffer is owned by `owner`, a frozen `Epoch` that never lets go of
     // it, and the array holds a reference to `owner`. Nobody writes: callers make the array read-only before they hand it out.
     unsafe { PyArray1::borrow_from_array(&ArrayView1::from(numbers), owner) }
+}
+
+/// The batches of an Arrow stream, by the PyCapsule interface.
+#[expect(unsafe_code, reason = "the interface hands out a pointer")]
+pub fn stream(capsule: &Bound<'_, PyCapsule>) -> Result<RecordBatchStreamReader> {
+    let pointer = capsule.pointer_checked(Some(c"arrow_array_stream"))?;
+    // SAFETY: a capsule of this name holds an ArrowArrayStream (Arrow's PyCapsule interface), and moving it out marks it as released,
+    // so that the capsule's destructor leaves it alone.
+    let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr().cast()) };
+    RecordBatchStreamReader::try_new(stream)
+        .map_err(|e| Error::input("the table", "has a schema that cannot be read", "").because(e).into())
 }
 
 /// Owns the memory of an array of NumPy.

@@ -26,12 +26,13 @@ use numpy::{
 use pyo3::prelude::*;
 use pyo3::types::{PyCapsule, PyDict, PySlice};
 
+use crate::arrays;
 use crate::error::{Failure, Result};
 
 /// Writes an Arrow stream (a capsule of `__arrow_c_stream__`) to a Parquet file; returns its rows. The stream is used up.
 #[pyfunction]
 pub fn spool(py: Python<'_>, stream: &Bound<'_, PyCapsule>, path: PathBuf) -> Result<u64> {
-    let mut batches = reader(stream)?;
+    let mut batches = arrays::stream(stream)?;
     py.detach(move || {
         let mut spool = Spool::create(&path, &batches.schema())?;
         while let Some(batch) = next(&mut batches)? {
@@ -45,16 +46,6 @@ pub fn spool(py: Python<'_>, stream: &Bound<'_, PyCapsule>, path: PathBuf) -> Re
 fn next(batches: &mut RecordBatchStreamReader) -> Result<Option<RecordBatch>> {
     let unreadable = |e| Error::input("the table", "ended with an error of whoever made it", "").because(e);
     batches.next().transpose().map_err(|e| Failure::Ours(unreadable(e)))
-}
-
-#[expect(unsafe_code, reason = "the Arrow PyCapsule interface hands out a pointer")]
-fn reader(stream: &Bound<'_, PyCapsule>) -> Result<RecordBatchStreamReader> {
-    let pointer = stream.pointer_checked(Some(c"arrow_array_stream")).map_err(Failure::Python)?;
-    // SAFETY: a capsule of this name holds an ArrowArrayStream (Arrow's PyCapsule interface), and moving it out marks it as released,
-    // so that the capsule's destructor leaves it alone.
-    let stream = unsafe { FFI_ArrowArrayStream::from_raw(pointer.as_ptr().cast()) };
-    RecordBatchStreamReader::try_new(stream)
-        .map_err(|e| Error::input("the table", "has a schema that cannot be read", "").because(e).into())
 }
 
 /// Rows of arrays that are taken at a time.
