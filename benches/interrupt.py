@@ -20,7 +20,7 @@ import pyarrow.parquet as pq
 from memory import table
 
 LIMIT = 1.0
-ESTIMATORS = ["consensus", "kmeans", "hdbscan", "gaussian-mixture", "rim", "pretrained", "unimodality-forest", "dbscan", "optics"]
+ESTIMATORS = ["consensus", "kmeans", "hdbscan", "gaussian-mixture", "pretrained", "dbscan"]
 
 
 def runs(place, program):

@@ -10,7 +10,7 @@
 //! with `label`; of several labellings the nearest counts.
 //!
 //! In the place of `--data DIR`, or besides it: `--synthetic`, mixtures with a known number of modes (`--draw N`: others of
-//! the same kind); `--one`, data with a single mode; `--rows A,B,..`, one mixture at several numbers of rows, of which only
+//! the same kind); `--one ROWS`, data with a single mode; `--rows A,B,..`, one mixture at several numbers of rows, of which only
 //! the sample is made; `--coverage N`, N random mixtures, and how often the interval holds the true number. `--ablation` runs
 //! the default estimator with and without each of its steps. Other flags: `--seeds N` (5), `--estimators A,B`, `--only TEXT`
 //! (datasets whose name contains it), `--resolution A,B,..` (10000), `--threads N`.
@@ -42,7 +42,7 @@ struct Args {
     resolutions: Vec<u32>,
     synthetic: bool,
     draw: u64,
-    one: bool,
+    one: usize,
     rows: Vec<u64>,
     coverage: u64,
     ablation: bool,
@@ -68,7 +68,7 @@ fn arguments() -> Args {
         resolutions: vec![10_000],
         synthetic: false,
         draw: 11,
-        one: false,
+        one: 0,
         rows: Vec::new(),
         coverage: 0,
         ablation: false,
@@ -95,7 +95,7 @@ fn arguments() -> Args {
             }
             "--synthetic" => args.synthetic = true,
             "--draw" => args.draw = numbers(&flag, &value())[0],
-            "--one" => args.one = true,
+            "--one" => args.one = numbers(&flag, &value())[0],
             "--rows" => args.rows = numbers(&flag, &value()),
             "--coverage" => args.coverage = numbers(&flag, &value())[0],
             "--ablation" => args.ablation = true,
@@ -115,11 +115,11 @@ fn ablation() -> Vec<(&'static str, Consensus)> {
         ("neighbours of one side", Consensus { mutual: false, ..all }),
         ("no correction for chance", Consensus { chance: false, ..all }),
         ("R in place of trust", Consensus { trust: false, ..all }),
-        ("five halvings of small data", Consensus { halvings: false, ..all }),
         ("one cell of one block", Consensus { medoid: false, ..all }),
         ("no finer view", Consensus { finer: false, ..all }),
         ("no look at pairs", Consensus { pairs: false, ..all }),
         ("no modes within modes", Consensus { within: false, ..all }),
+        ("no communities", Consensus { communities: false, ..all }),
     ]
 }
 
@@ -141,10 +141,10 @@ fn runs(args: &Args, sample: &Sample, resolution: u32, seed: u64) -> Vec<Run> {
     let progress = Progress::default();
     if args.ablation {
         // Looking is most of the work; variants that look alike share it, and the first pays.
-        let mut looks: BTreeMap<bool, Looked> = BTreeMap::new();
+        let mut looks: BTreeMap<(bool, bool), Looked> = BTreeMap::new();
         let run = |(name, how): (&str, Consensus)| {
             timed(name, || {
-                let looked = match looks.entry(how.mutual) {
+                let looked = match looks.entry((how.mutual, how.communities)) {
                     std::collections::btree_map::Entry::Occupied(there) => there.into_mut(),
                     std::collections::btree_map::Entry::Vacant(free) => {
                         free.insert(how.look(sample, seed, &progress)?)
@@ -186,8 +186,8 @@ fn main() {
     if args.synthetic {
         sets.extend(data::mixtures(args.draw));
     }
-    if args.one {
-        sets.extend(data::one_mode());
+    if args.one > 0 {
+        sets.extend(data::one_mode(args.one));
     }
     sets.extend(data::sizes(&args.rows));
     sets.extend(data::random(args.coverage, args.resolutions[0]));

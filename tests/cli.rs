@@ -137,7 +137,7 @@ fn exit_codes() {
         &["error: ", "--modality-column", "help: "],
     );
     contains(
-        &shell.fails(2, &["plan", "x", "--estimator", "rim", "--modalities", "4"]),
+        &shell.fails(2, &["plan", "x", "--estimator", "hdbscan", "--modalities", "4"]),
         &["--modalities", "--estimator"],
     );
     contains(
@@ -149,8 +149,8 @@ fn exit_codes() {
         &["--estimator all", "--modalities"],
     );
     contains(
-        &shell.fails(2, &["modalities", "x", "--estimator", "tomato", "--criterion", "gap"]),
-        &["--criterion", "tomato"],
+        &shell.fails(2, &["modalities", "x", "--estimator", "hdbscan", "--criterion", "gap"]),
+        &["--criterion", "hdbscan"],
     );
     contains(&shell.fails(2, &["plan", "x", "--config", "none.toml"]), &["none.toml"]);
     contains(&shell.fails(2, &["synth", "-o", "x", "--skew", "-1"]), &["--skew"]);
@@ -165,13 +165,15 @@ fn estimators_are_compared_on_one_sample() {
     shell.ok(&["synth", "-o", "data.parquet", "--rows", "120", "--dims", "5", "--modalities", "3"]);
     let args = ["modalities", "data.parquet", "--features", "embedding", "--estimator", "all"];
     let text = shell.ok(&args);
-    contains(&text, &["120 rows", "like consensus", "consensus", "rim", "hdbscan", "kmeans", "optics"]);
+    contains(
+        &text,
+        &["120 rows", "like consensus", "consensus", "pretrained", "hdbscan", "kmeans", "dbscan"],
+    );
     let compared: Value = serde_json::from_str(&shell.ok(&[&args[..], &["--json"]].concat())).unwrap();
     let estimators = compared["estimators"].as_array().unwrap();
-    assert_eq!(estimators.len(), 11);
+    assert_eq!(estimators.len(), 6);
     for e in estimators {
-        let linfa = ["linfa-kmeans", "gaussian-mixture", "dbscan", "optics"]
-            .contains(&e["estimator"].as_str().unwrap());
+        let linfa = ["gaussian-mixture", "dbscan"].contains(&e["estimator"].as_str().unwrap());
         if linfa && cfg!(not(feature = "linfa")) {
             assert!(e["failed"].as_str().unwrap().contains("this build has no"), "{e}");
             continue;
@@ -187,13 +189,13 @@ fn estimators_are_compared_on_one_sample() {
         "--features",
         "embedding",
         "--estimator",
-        "tomato",
+        "hdbscan",
         "--json",
     ]);
     let alone: Value = serde_json::from_str(&alone).unwrap();
-    let tomato = estimators.iter().find(|e| e["estimator"] == "tomato").unwrap();
+    let hdbscan = estimators.iter().find(|e| e["estimator"] == "hdbscan").unwrap();
     for key in ["modalities", "interval", "confidence", "clear"] {
-        assert_eq!(alone[key], tomato[key], "{key}");
+        assert_eq!(alone[key], hdbscan[key], "{key}");
     }
 }
 

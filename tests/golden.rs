@@ -7,9 +7,11 @@
 use std::path::{Path, PathBuf};
 
 use batchwright::batches::accumulation::Updates;
-use batchwright::config::{Config, Run};
+use batchwright::config::{Check, Config, Run};
 use batchwright::kit::progress::Progress;
+use batchwright::modalities::EstimatorSpec;
 use batchwright::pipeline;
+use batchwright::pipeline::check::{self, Answer};
 use batchwright::plan::Plan;
 
 use crate::determinism::digests;
@@ -38,6 +40,53 @@ fn golden_plan_of_format_1_0_is_read() {
     plan.check_contradictions().unwrap();
     assert_eq!(plan.foreign_files().unwrap(), [""; 0]);
     worked_example(&plan);
+}
+
+/// Plans of estimators that are retired open, are checked and take rows; only a fit is refused, with what to use instead.
+#[test]
+fn golden_plans_of_retired_estimators_are_read_and_updated() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = |name: &str| {
+        let path = dir.path().join(name);
+        std::fs::copy(root().join("worked-example.parquet"), &path).unwrap();
+        path.to_str().unwrap().to_string()
+    };
+    let (first, more) = (file("worked-example.parquet"), file("worked-example-2.parquet"));
+    for spec in EstimatorSpec::RETIRED {
+        let old = dir.path().join(spec.name());
+        std::fs::create_dir(&old).unwrap();
+        for name in digests(&root().join("plans/v1")).keys() {
+            let to = old.join(name);
+            std::fs::create_dir_all(to.parent().unwrap()).unwrap();
+            std::fs::copy(root().join("plans/v1").join(name), to).unwrap();
+        }
+        let mut manifest = Plan::open(&old).unwrap().manifest().clone();
+        manifest.config["modalities"]["estimator"] = spec.name().into();
+        manifest.estimator.name = spec.name().into();
+        manifest.estimator.params = [("rep".to_string(), 0.75.into())].into();
+        manifest.plan = manifest.id();
+        std::fs::write(old.join("plan.json"), manifest.to_json()).unwrap();
+
+        let plan = Plan::open(&old).unwrap();
+        assert_eq!(plan.manifest().format, "1.0");
+        worked_example(&plan);
+        let run = Run { out: dir.path().join(format!("{}-new", spec.name())), ..Run::default() };
+        let (limits, progress) = (Check { quick: true, ..Check::default() }, Progress::default());
+        let data = [first.clone()];
+        let outcome = check::check(&old, &data, &limits, &run, &progress).unwrap();
+        assert!(outcome.findings.iter().all(|f| f.answer != Answer::Drifted), "{:?}", outcome.findings);
+        let update = |data: &[String], refit| {
+            pipeline::update(&old, data, &limits, refit, false, false, &run, &progress)
+        };
+        let refused = update(&data, true).unwrap_err();
+        let instead = spec.instead().unwrap().name();
+        assert!(refused.exit_code() == 2 && refused.to_string().contains(spec.name()), "{refused}");
+        assert!(refused.help().contains(instead), "{}", refused.help());
+        let updated = update(&[first.clone(), more.clone()], false).unwrap();
+        assert!(["appended", "read anew"].contains(&updated.how.as_str()), "{}", updated.how);
+        let new = Plan::open(&run.out).unwrap();
+        assert_eq!((new.manifest().estimator.name.as_str(), new.manifest().rows), (spec.name(), 2000));
+    }
 }
 
 #[test]

@@ -102,7 +102,9 @@ const CASES: &[Case] = &[
     case("plan good.parquet -o p --label embedding", 2, &["source.label", "embedding"]),
     case("plan good.parquet -o p --stratify-by colour", 2, &["strata.by", "`colour`"]),
     case("plan good.parquet -o p --estimator column", 2, &["--modality-column"]),
-    case("plan good.parquet -o p --estimator guess", 2, &["guess", "rim"]),
+    case("plan good.parquet -o p --estimator guess", 2, &["guess", "consensus"]),
+    case("plan good.parquet -o p --estimator rim", 2, &["`rim`", "retired", "--estimator consensus"]),
+    case("modalities good.parquet --estimator optics", 2, &["`optics`", "retired", "--estimator hdbscan"]),
     case("plan good.parquet -o p --modalities 1000", 3, &["1000", "distinct", "help:"]),
     // Sizes and shares.
     case("plan good.parquet -o p --batch-size 50 --multiple 8", 2, &["batch_size", "50", "48", "56"]),

@@ -261,10 +261,12 @@ pub fn random(cases: u64, resolution: u32) -> Vec<Data> {
 
 /// The generators with a single mode.
 const ONE: [&str; 8] = ["gaussian", "cube", "ball", "sphere", "t3", "exponential", "anisotropic", "vmf"];
+/// The same, whose columns are heavy-tailed one by one (one mode with arms along the axes), near copies, and no continuum.
+const ARMS: [&str; 3] = ["laplace", "t3 columns", "log-normal"];
+const ODD: [&str; 3] = ["near copies", "binary", "one-hot"];
 
-/// 12 000 rows of one mode.
-fn single(kind: &str, dims: usize) -> Loaded {
-    let n = 12_000;
+/// `n` rows of one mode.
+fn single(kind: &str, dims: usize, n: usize) -> Loaded {
     let scaled = |v: Vec<f64>, radius: f64| {
         let norm = v.iter().map(|x| x * x).sum::<f64>().sqrt();
         v.into_iter().map(|x| x / norm * radius).collect::<Vec<_>>()
@@ -288,6 +290,24 @@ fn single(kind: &str, dims: usize) -> Loaded {
                 v[0] += 2.0 * (dims as f64).sqrt();
                 scaled(v, 1.0)
             }
+            "laplace" => {
+                let signed = |u: f64| -(1.0 - 2.0 * (u - 0.5).abs()).ln() * (u - 0.5).signum();
+                uniform().into_iter().map(signed).collect()
+            }
+            "t3 columns" => {
+                let chi = |j| (0..3).map(|s| gauss([13, 20 + s], i, j).powi(2)).sum::<f64>() / 3.0;
+                normal(1).into_iter().enumerate().map(|(j, x)| x / chi(j).sqrt()).collect()
+            }
+            "log-normal" => normal(1).into_iter().map(f64::exp).collect(),
+            // Ten of each row.
+            "near copies" => {
+                (0..dims).map(|j| gauss([13, 1], i / 10, j) + 0.01 * gauss([13, 2], i, j)).collect()
+            }
+            "binary" => uniform().into_iter().map(|u| f64::from(u8::from(u < 0.5))).collect(),
+            "one-hot" => {
+                let hot = (unit([13, 9], i, 0) * dims as f64) as usize;
+                (0..dims).map(|j| f64::from(u8::from(j == hot))).collect()
+            }
             other => panic!("no generator `{other}`"),
         }
     };
@@ -295,8 +315,13 @@ fn single(kind: &str, dims: usize) -> Loaded {
     (Matrix::from_vec(n, dims, data), vec![vec![0; n]])
 }
 
-pub fn one_mode() -> Vec<Data> {
+/// Data with a single mode, of so many rows each.
+pub fn one_mode(rows: usize) -> Vec<Data> {
     let dims = [2, 16, 64, 384, 768];
     let cases = ONE.into_iter().flat_map(|kind| dims.map(|d| (kind, d)));
-    cases.map(|(kind, d)| made(format!("{kind} d={d}"), move || Opened::whole(single(kind, d)))).collect()
+    let arms = ARMS.into_iter().flat_map(|kind| [8, 16, 64].map(|d| (kind, d)));
+    let odd = ODD.into_iter().flat_map(|kind| [16, 64].map(|d| (kind, d)));
+    let few = made("gaussian d=16 rows=64".into(), || Opened::whole(single("gaussian", 16, 64)));
+    let make = |(kind, d)| made(format!("{kind} d={d}"), move || Opened::whole(single(kind, d, rows)));
+    cases.chain(arms).chain(odd).map(make).chain([few]).collect()
 }

@@ -112,6 +112,10 @@ class Plan:
         """False: the data has no clear number of modalities."""
 
     @property
+    def names(self) -> list[str]:
+        """What sets each modality apart in the data's own columns, by its number; empty texts where nothing does."""
+
+    @property
     def strata(self) -> int: ...
     @property
     def batch_size(self) -> int:

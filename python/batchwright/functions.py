@@ -40,14 +40,12 @@ def plan(
     categories: Literal["one-hot", "hash"] | None = None,
     encode: str | None = None,
     max_seq_length: int | None = None,
-    estimator: Literal[
-        "consensus", "rim", "pretrained", "hdbscan", "tomato", "kmeans", "unimodality-forest", "linfa-kmeans", "gaussian-mixture",
-        "dbscan", "optics", "column",
-    ] | None = None,
+    estimator: Literal["consensus", "pretrained", "hdbscan", "kmeans", "gaussian-mixture", "dbscan", "column"] | None = None,
     modalities: int | None = None,
     criterion: Literal["silhouette", "gap", "bic"] | None = None,
     modality_column: str | None = None,
     resolution: int | None = None,
+    names: bool | None = None,
     stratify_by: str | None = None,
     fine_strata: int | Literal["auto"] | None = None,
     batch_size: int | Literal["auto"] | None = None,
@@ -108,6 +106,8 @@ def plan(
         criterion: What chooses the number of k-means cells; chooses the estimator kmeans [default: silhouette].
         modality_column: Take the values of this column as the modalities; chooses the estimator column.
         resolution: Rows of a sample block: with more rows, finer modes can be told apart [default: 10000].
+        names: Name modalities by the values and words of the data that set each apart; false: leave the names empty [default:
+            true].
         stratify_by: What batches are stratified by: modalities, the values of a column, or both [default: modality].
         fine_strata: Number of strata that the modalities are split into, in all; 0: the modalities themselves; auto: 300, with
             chunk up to 4096 [default: auto].
@@ -178,13 +178,13 @@ def modalities(
     encode: str | None = None,
     max_seq_length: int | None = None,
     estimator: Literal[
-        "consensus", "rim", "pretrained", "hdbscan", "tomato", "kmeans", "unimodality-forest", "linfa-kmeans", "gaussian-mixture",
-        "dbscan", "optics", "column", "all",
+        "consensus", "pretrained", "hdbscan", "kmeans", "gaussian-mixture", "dbscan", "column", "all",
     ] | None = None,
     modalities: int | None = None,
     criterion: Literal["silhouette", "gap", "bic"] | None = None,
     modality_column: str | None = None,
     resolution: int | None = None,
+    names: bool | None = None,
     seed: int | None = None,
     encoder: Path | None = None,
     threads: int | None = None,
@@ -213,6 +213,8 @@ def modalities(
         criterion: What chooses the number of k-means cells; chooses the estimator kmeans [default: silhouette].
         modality_column: Take the values of this column as the modalities; chooses the estimator column.
         resolution: Rows of a sample block: with more rows, finer modes can be told apart [default: 10000].
+        names: Name modalities by the values and words of the data that set each apart; false: leave the names empty [default:
+            true].
         seed: Seed of all random decisions: the same data, settings and seed give the same answer [default: 0].
         encoder: Pre-trained network for encode: a Hugging Face folder (config.json, model.safetensors, tokenizer.json), or an
             .onnx file.
@@ -242,14 +244,12 @@ def estimate(
     categories: Literal["one-hot", "hash"] | None = None,
     encode: str | None = None,
     max_seq_length: int | None = None,
-    estimator: Literal[
-        "consensus", "rim", "pretrained", "hdbscan", "tomato", "kmeans", "unimodality-forest", "linfa-kmeans", "gaussian-mixture",
-        "dbscan", "optics", "column",
-    ] | None = None,
+    estimator: Literal["consensus", "pretrained", "hdbscan", "kmeans", "gaussian-mixture", "dbscan", "column"] | None = None,
     modalities: int | None = None,
     criterion: Literal["silhouette", "gap", "bic"] | None = None,
     modality_column: str | None = None,
     resolution: int | None = None,
+    names: bool | None = None,
     stratify_by: str | None = None,
     fine_strata: int | Literal["auto"] | None = None,
     batch_size: int | Literal["auto"] | None = None,
@@ -305,6 +305,8 @@ def estimate(
         criterion: What chooses the number of k-means cells; chooses the estimator kmeans [default: silhouette].
         modality_column: Take the values of this column as the modalities; chooses the estimator column.
         resolution: Rows of a sample block: with more rows, finer modes can be told apart [default: 10000].
+        names: Name modalities by the values and words of the data that set each apart; false: leave the names empty [default:
+            true].
         stratify_by: What batches are stratified by: modalities, the values of a column, or both [default: modality].
         fine_strata: Number of strata that the modalities are split into, in all; 0: the modalities themselves; auto: 300, with
             chunk up to 4096 [default: auto].

@@ -244,6 +244,12 @@ impl Plan {
         Ok(self.core()?.clear()?)
     }
 
+    /// What sets each modality apart in the data's own columns, by its number; empty texts where nothing does.
+    #[getter]
+    fn names(&self) -> Result<Vec<String>> {
+        Ok(self.core()?.modalities()?.into_iter().map(|m| m.name).collect())
+    }
+
     #[getter]
     fn strata(&self) -> Result<u32> {
         Ok(self.manifest()?.strata)

@@ -87,6 +87,17 @@ def test_properties_are_those_of_plan_json(digits):
     assert bw.Plan.open(digits, verify=True).plan_id == m["plan"]
 
 
+def test_names_come_from_values_and_texts(make):
+    packages = make("packages-2k.parquet", "--features", "embedding")
+    with pa.memory_map(str(packages / "modalities.arrow")) as file:
+        written = pa.ipc.open_file(file).read_all()["name"].to_pylist()
+    names = bw.Plan.open(packages).names
+    assert names == written and len(names) > 1
+    assert any(name and "=" not in name.split(", ")[-1] for name in names), names
+    silent = make("packages-2k.parquet", "--features", "embedding", "--names=false")
+    assert set(bw.Plan.open(silent).names) == {""}
+
+
 def test_written_epochs_equal_pyarrows_reading(digits):
     plan = bw.Plan.open(digits)
     for size in plan.candidates:

@@ -54,7 +54,9 @@ fn keyword(arg: &Arg) -> Option<Keyword> {
         name: arg.get_long()?.replace('-', "_"),
         key: arg.get_id().to_string(),
         list: matches!(arg.get_action(), ArgAction::Append),
-        choices: arg.get_possible_values().iter().map(|v| v.get_name().to_string()).collect(),
+        choices: (arg.get_possible_values().iter().filter(|v| !v.is_hide_set()))
+            .map(|v| v.get_name().to_string())
+            .collect(),
         value,
         help: arg.get_help().map_or_else(String::new, ToString::to_string),
         heading: arg.get_help_heading().unwrap_or_default().to_string(),

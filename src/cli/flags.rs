@@ -7,7 +7,7 @@
 use std::ffi::OsString;
 
 use clap::Args;
-use clap::builder::{OsStringValueParser, PossibleValuesParser, TypedValueParser};
+use clap::builder::{OsStringValueParser, PossibleValue, PossibleValuesParser, TypedValueParser};
 use serde::Serialize;
 use serde_json::Value;
 
@@ -137,10 +137,9 @@ pub struct EncodeFlags {
 pub struct ModalityFlags {
     /// How modalities are counted
     ///
-    /// consensus: modes that halves of a sample agree on, at the level and in the labelling that blocks agree on; rim: the same
-    /// without the consensus; pretrained: at the level that a network judges best; hdbscan, tomato, unimodality-forest, kmeans,
-    /// and from linfa linfa-kmeans, gaussian-mixture, dbscan and optics: the method of that name (docs/estimators.md); column:
-    /// the values of --modality-column, without counting. The command `modalities` also takes all, which compares them.
+    /// consensus: modes, or communities of neighbouring rows, that halves of a sample agree on, at the level and in the labelling
+    /// that blocks agree on; pretrained: modes at the level that a network judges best; hdbscan, kmeans, gaussian-mixture and
+    /// dbscan: the method of that name (docs/estimators.md); column: the values of --modality-column, without counting. The command `modalities` also takes all, which compares them.
     #[arg(id = "modalities.estimator", long = "estimator", hide_possible_values = true,
           value_name = "NAME", value_parser = estimators())]
     pub estimator: Option<String>,
@@ -158,6 +157,10 @@ pub struct ModalityFlags {
     /// Rows of a sample block: with more rows, finer modes can be told apart
     #[arg(id = "modalities.resolution", long = "resolution", value_name = "ROWS")]
     pub resolution: Option<u32>,
+    /// Name modalities by the values and words of the data that set each apart; false: leave the names empty [default: true]
+    #[arg(id = "modalities.names", long = "names", value_name = "BOOL", num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", hide_possible_values = true)]
+    pub names: Option<bool>,
 }
 
 #[derive(Args, Debug, Serialize)]
@@ -348,8 +351,11 @@ fn names<S: serde::Serializer>(given: &Option<Vec<String>>, to: S) -> Result<S::
 /// Of `--estimator`: every one that counts, for comparing them.
 pub const ALL: &str = "all";
 
+/// Retired names are taken too: the check of the settings says what to use instead.
 fn estimators() -> PossibleValuesParser {
-    PossibleValuesParser::new(EstimatorSpec::ALL.map(EstimatorSpec::name).into_iter().chain([ALL]))
+    let retired = EstimatorSpec::RETIRED.map(|spec| PossibleValue::new(spec.name()).hide(true));
+    let names = EstimatorSpec::ALL.map(EstimatorSpec::name).into_iter().chain([ALL]);
+    PossibleValuesParser::new(names.map(PossibleValue::new).chain(retired))
 }
 
 fn vectors() -> PossibleValuesParser {

@@ -10,6 +10,7 @@ use crate::format::Manifest;
 use crate::format::evidence::Criterion;
 use crate::format::modalities::Modality;
 use crate::kit::error::Result;
+use crate::modalities::EstimatorSpec;
 use crate::plan::Plan;
 use crate::report::{data, words};
 
@@ -46,7 +47,7 @@ pub fn run(flags: Flags) -> Result<Text> {
     Ok(Text::paragraphs([
         answer(m, &modalities, look),
         style::facts(&facts(&flags.plan, &plan, &modalities)?, look),
-        sizes(&modalities, limit(MODALITIES), look),
+        sizes(&modalities, m.estimator.name == EstimatorSpec::Column.name(), limit(MODALITIES), look),
         batches(&plan, look)?,
         files(m, limit(FILES), look),
     ]))
@@ -147,8 +148,20 @@ fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String
     Ok(lines)
 }
 
-/// What the level was chosen by, over the neighbourhoods that were tried.
+/// What the level was chosen by, over the neighbourhoods or the resolutions that were tried.
 fn evidence(curve: &[Criterion], estimator: &str) -> Option<String> {
+    let by_gamma = |c: &Criterion| {
+        let gamma = c.criterion.strip_prefix("gamma=")?.strip_suffix(" score")?.parse::<f64>().ok()?;
+        Some((gamma, c.value))
+    };
+    if let Some(points) = curve.iter().map(by_gamma).collect::<Option<Vec<_>>>().filter(|p| !p.is_empty()) {
+        let values: Vec<f64> = points.iter().map(|p| p.1).collect();
+        let (from, to) = (points[0].0, points[points.len() - 1].0);
+        return Some(format!(
+            "{} score of {estimator} over gamma {from} to {to}",
+            style::sparkline(&values, 24)
+        ));
+    }
     let first = curve.iter().find(|c| c.criterion != "M")?;
     let mut points: Vec<(u32, f64)> =
         curve.iter().filter(|c| c.criterion == first.criterion).map(|c| (c.k, c.value)).collect();
@@ -162,8 +175,9 @@ fn evidence(curve: &[Criterion], estimator: &str) -> Option<String> {
     ))
 }
 
-/// The largest modalities. What fits: the bar from 56 columns on, the details from 100; names get the rest.
-fn sizes(modalities: &[Modality], limit: usize, look: Look) -> Text {
+/// The largest modalities; `by_column`: their kinds are values of a column, and so names. What fits: the bar from 56 columns on,
+/// the details from 100; names get the rest.
+fn sizes(modalities: &[Modality], by_column: bool, limit: usize, look: Look) -> Text {
     const BAR: usize = 12;
     let mut order: Vec<usize> = (0..modalities.len()).collect();
     order.sort_by_key(|&i| (std::cmp::Reverse(modalities[i].rows), i));
@@ -196,7 +210,7 @@ fn sizes(modalities: &[Modality], limit: usize, look: Look) -> Text {
         .collect();
     let names: Vec<&str> = (order.iter().take(limit))
         .map(|&i| &modalities[i])
-        .map(|m| if m.name.is_empty() && m.kind != "mode" { m.kind.as_str() } else { m.name.as_str() })
+        .map(|m| if m.name.is_empty() && by_column { m.kind.as_str() } else { m.name.as_str() })
         .collect();
     if names.iter().any(|name| !name.is_empty()) {
         let used = style::table_width(&head, &rows) + 2;
@@ -314,7 +328,7 @@ mod tests {
         for width in [40, 45, 60, 75, 80, 100, 160] {
             let mut look = Look::plain();
             look.width = width;
-            let text = sizes(&modalities, 20, look);
+            let text = sizes(&modalities, false, 20, look);
             assert!(widest(&text) <= width, "{} > {width}\n{text}", widest(&text));
             assert_eq!(text.lines().count(), 22, "{text}");
             assert!(text.contains("and 5 more"), "{text}");
@@ -328,6 +342,27 @@ mod tests {
                 assert!(widest(&text) <= width, "{} > {width}\n{text}", widest(&text));
             }
         }
+    }
+
+    #[test]
+    fn only_values_of_a_column_stand_for_a_name() {
+        let of = |kind: &str| Modality { kind: kind.into(), rows: 9, share: 0.5, ..Modality::default() };
+        for kind in ["mode", "community", "noise"] {
+            assert!(!sizes(&[of(kind)], false, 20, Look::plain()).contains(kind));
+            assert!(sizes(&[of(kind)], true, 20, Look::plain()).contains(kind));
+        }
+    }
+
+    #[test]
+    fn evidence_is_told_over_neighbours_or_resolutions() {
+        let of = |k, criterion: &str| Criterion { k, criterion: criterion.into(), value: f64::from(k) };
+        let told = |curve: &[Criterion]| evidence(curve, "consensus").unwrap();
+        assert!(
+            told(&[of(8, "score"), of(8, "M"), of(16, "score")])
+                .ends_with("score of consensus over k 8 to 16")
+        );
+        let gammas = [of(32, "gamma=0.707 score"), of(32, "gamma=8 score")];
+        assert!(told(&gammas).ends_with("score of consensus over gamma 0.707 to 8"));
     }
 
     #[test]

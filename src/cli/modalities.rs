@@ -43,8 +43,10 @@ const SHOWN: usize = 20;
 
 fn describe(c: &Counted, look: Look) -> Text {
     let line = |name: &str, text: String| (name.to_string(), text);
+    let details = |key: &str| c.details.get(key);
+    let estimator = (c.estimator.as_str(), &details as _);
     let count =
-        super::plan::modality_count(c.modalities, c.confidence, c.interval, c.clear, &c.estimator, c.counted);
+        super::plan::modality_count(c.modalities, c.confidence, c.interval, c.clear, estimator, c.counted);
     let mut lines = style::listed("modalities", count);
     lines.extend([line(
         "sample",
@@ -178,6 +180,49 @@ mod tests {
     }
 
     #[test]
+    fn communities_are_told_as_a_resolution() {
+        let details = |modes: u32, clear: bool| {
+            let details = serde_json::json!({
+                "gamma": 2.0, "rho": 0.65, "chance": 0.2, "score": 1.44, "modes": modes, "modes_score": 1.22,
+                "modes_clear": clear,
+            });
+            serde_json::from_value(details).unwrap()
+        };
+        let text = |modes, clear| {
+            let counted = Counted {
+                modalities: 46,
+                confidence: 0.65,
+                interval: (44, 82),
+                clear: true,
+                estimator: "consensus".into(),
+                counted: true,
+                details: details(modes, clear),
+                sizes: vec![10; 46],
+                ..Counted::default()
+            };
+            describe(&counted, Look::plain()).to_string()
+        };
+        let told = "46 communities (44 to 82): halves of the sample find them again by 65.0 %, a cloud without groups by 20.0 %.";
+        let flat = |text: String| text.split_whitespace().collect::<Vec<_>>().join(" ");
+        for (modes, clear) in [(1, true), (3, false)] {
+            let text = flat(text(modes, clear));
+            assert!(text.contains(told), "{text}");
+            assert!(
+                text.contains(
+                    "There are no valleys of density between them: the number is a resolution, not a count."
+                ),
+                "{text}"
+            );
+        }
+        let text = flat(text(12, true));
+        assert!(
+            text.contains("They tell more than the 12 modes of the density (score 1.44 against 1.22)"),
+            "{text}"
+        );
+        assert!(!text.contains("valleys"));
+    }
+
+    #[test]
     fn a_comparison_shows_answers_and_failures() {
         let answer = Answer {
             modalities: 12,
@@ -188,9 +233,9 @@ mod tests {
             agreement: Some(0.875),
         };
         let estimators = vec![
-            Compared { estimator: "rim".into(), answer: Some(answer), failed: None, seconds: 1.5 },
+            Compared { estimator: "hdbscan".into(), answer: Some(answer), failed: None, seconds: 1.5 },
             Compared {
-                estimator: "optics".into(),
+                estimator: "dbscan".into(),
                 answer: None,
                 failed: Some("too bad".into()),
                 seconds: 0.1,
@@ -203,7 +248,7 @@ mod tests {
             "900 rows",
             "9 to 12      50.0 %   25.0 %            0.88  1.50 s  yes",
             "failed",
-            "optics: too bad",
+            "dbscan: too bad",
         ] {
             assert!(text.contains(expected), "no `{expected}` in\n{text}");
         }

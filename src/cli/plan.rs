@@ -106,13 +106,14 @@ fn forecast(e: &Estimate) -> Lines {
     lines
 }
 
-/// "50 (confidence 93.0 %, likely 48 to 53, counted by consensus)", and a second line where that is no clear number.
-pub fn modality_count(
+/// "50 (confidence 93.0 %, likely 48 to 53, counted by consensus)", and a second line where that is no clear number. Of communities
+/// their own two lines. `details`: what the estimator says.
+pub fn modality_count<'a>(
     m: u32,
     confidence: f64,
     (low, high): (u32, u32),
     clear: bool,
-    estimator: &str,
+    (estimator, details): (&str, words::Param<'a, '_>),
     counted: bool,
 ) -> Vec<String> {
     if !counted {
@@ -123,7 +124,10 @@ pub fn modality_count(
     }
     let likely = if low < high { format!("likely {low} to {high}, ") } else { String::new() };
     let sure = format!("confidence {}, {likely}counted by {estimator}", style::percent(confidence));
-    let mut lines = vec![format!("{m} ({sure})")];
+    let mut lines = match words::communities(m, (low, high), details) {
+        Some(sentences) => sentences.into(),
+        None => vec![format!("{m} ({sure})")],
+    };
     if !clear {
         lines.push("no clear number: the fine strata carry the stratification".into());
     }
@@ -181,7 +185,10 @@ fn facts(s: &Summary, width: usize) -> Lines {
         ),
     ];
     lines.extend(s.columns.iter().cloned());
-    let count = modality_count(s.modalities, s.confidence, s.interval, s.clear, &s.estimator, s.counted);
+    let count = {
+        let details = |key: &str| s.details.get(key);
+        modality_count(s.modalities, s.confidence, s.interval, s.clear, (&s.estimator, &details), s.counted)
+    };
     lines.extend(style::listed("modalities", count));
     lines.extend(style::listed("  largest", named(&s.largest, room)));
     // With few modalities the rarest are among the largest already.

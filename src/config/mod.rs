@@ -305,6 +305,7 @@ impl Config {
         use modalities::EstimatorSpec::Column;
         let m = &self.modalities;
         let contradiction = |flag: &str, reason: &str, help: &str| Err(Error::config(flag, reason, help));
+        m.estimator.check()?;
         match (m.estimator, m.count, &m.column) {
             (Column, _, None) => {
                 return contradiction(
@@ -459,6 +460,7 @@ impl Settings {
         tree["batches"]["no_duplicates"] = Value::Array(Vec::new());
         tree["locality"] = serde_json::to_value(locality::Params::default()).expect("plain values");
         tree["modalities"]["criterion"] = Value::Null;
+        tree["modalities"]["names"] = true.into();
         for key in ["as", "encode", "encoder", "max_seq_length"] {
             tree["features"][key] = Value::Null;
         }
@@ -669,12 +671,13 @@ mod tests {
         assert!(s.config.modalities.counted());
         for bad in [
             &[("modalities.estimator", "column".into())][..],
-            &[("modalities.estimator", "rim".into()), ("modalities.count", 5.into())],
-            &[("modalities.estimator", "rim".into()), ("modalities.criterion", "gap".into())],
+            &[("modalities.estimator", "hdbscan".into()), ("modalities.count", 5.into())],
+            &[("modalities.estimator", "hdbscan".into()), ("modalities.criterion", "gap".into())],
             &[("modalities.criterion", "gap".into()), ("modalities.count", 5.into())],
             &[("modalities.criterion", "guess".into())],
-            &[("modalities.estimator", "rim".into()), ("modalities.column", "k".into())],
+            &[("modalities.estimator", "hdbscan".into()), ("modalities.column", "k".into())],
             &[("modalities.count", 0.into())],
+            &[("modalities.estimator", "rim".into())],
         ] {
             let e = Settings::new(&[flags(bad)]).unwrap_err();
             assert_eq!(e.exit_code(), 2, "{bad:?}: {e}");

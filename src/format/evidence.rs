@@ -11,7 +11,7 @@ use super::columns::{Column, Contract, Shape, Type};
 use super::{Kind, Metadata, Table, TableReader};
 
 const COLUMNS: &[Column] = &[
-    Column::new("k", Type::U32, "number of modalities that the value belongs to", "", ">= 0"),
+    Column::new("k", Type::U32, "neighbours, or number of modalities, that the value belongs to", "", ">= 0"),
     Column::new("criterion", Type::Text, "what was measured, and with which settings", "", ""),
     Column::new("value", Type::F64, "the measured value", "of the criterion", "finite or NaN"),
 ];
@@ -20,7 +20,7 @@ const COLUMNS: &[Column] = &[
 #[derive(Clone, Debug, PartialEq)]
 pub struct Criterion {
     pub k: u32,
-    /// For example "p=32 k=64 tau=1.4 R".
+    /// For example "p=32 tau=1.4 R", "gamma=0.707 rho".
     pub criterion: String,
     pub value: f64,
 }

@@ -21,7 +21,7 @@ pub const CONTRACT: Contract = Contract {
         Column::new(
             "kind",
             Type::Text,
-            "`mode`, `noise`, or the value of the column that names modalities",
+            "`mode`, `community` (since 1.1), `noise`, or the value of the column that names modalities",
             "",
             "",
         ),
@@ -51,11 +51,11 @@ pub const CONTRACT: Contract = Contract {
         Column::new(
             "prominence",
             Type::F32,
-            "evidence that it is a mode of its own; NaN where the estimator has none",
-            "nats (rim)",
+            "evidence that it is a mode of its own; NaN where the estimator has none, and of communities",
+            "nats (consensus)",
             ">= 0 or NaN",
         ),
-        Column::new("name", Type::Text, "what sets it apart in the user's own columns; may be empty", "", ""),
+        Column::new("name", Type::Text, "what sets it apart in the user's own columns: up to three of `column=value` and words of its texts; may be empty", "", ""),
         Column::new(
             "distance_cells",
             Type::U64List,

@@ -48,6 +48,11 @@ pub enum Stream {
     Category,
     /// Draws of estimators: rows looked at, reference data, halves.
     Estimator,
+    /// Data with one mode that communities are compared with, and its halves.
+    Surrogate,
+    SurrogateHalf,
+    /// The order in which rows are first moved between communities.
+    Visit,
 }
 
 impl Stream {

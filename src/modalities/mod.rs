@@ -1,7 +1,7 @@
 //! Counts the modalities of a sample and assigns every row to one.
 //!
-//! A modality is a density mode that two disjoint halves of a sample find independently, at a stated resolution (the
-//! sample size). An estimator labels the sample's rows ([`ModalityEstimator`]); each modality is then described by small
+//! A modality is a mode of the density, or a community of neighbouring rows, that two disjoint halves of a sample find
+//! independently, at a stated resolution (the sample size). An estimator labels the sample's rows ([`ModalityEstimator`]); each modality is then described by small
 //! k-means cells, its *prototypes*; a row belongs to the modality and the stratum of its nearest prototype ([`Model`]).
 
 pub mod sample;
@@ -28,15 +28,22 @@ use crate::kit::progress::Progress;
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
     pub estimator: EstimatorSpec,
-    /// Fixes M (`kmeans`, `linfa-kmeans`, `gaussian-mixture`).
+    /// Fixes M (`kmeans`, `gaussian-mixture`).
     pub count: Option<u32>,
-    /// What chooses M for `kmeans` and `linfa-kmeans`; the silhouette if left out.
+    /// What chooses M for `kmeans`; the silhouette if left out.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub criterion: Option<CriterionSpec>,
     /// The column whose values are the modalities (`column` only).
     pub column: Option<String>,
     /// Rows of a sample block; what counts as a mode is relative to it.
     pub resolution: u32,
+    /// Names for modalities, of the values and words of the data that set each apart.
+    #[serde(skip_serializing_if = "is_true")]
+    pub names: bool,
+}
+
+fn is_true(x: &bool) -> bool {
+    *x
 }
 
 impl Default for Params {
@@ -47,6 +54,7 @@ impl Default for Params {
             criterion: None,
             column: None,
             resolution: 10_000,
+            names: true,
         }
     }
 }
@@ -59,8 +67,9 @@ impl Params {
 
     /// Contradictions that need no data to be seen.
     pub fn check(&self) -> Result<()> {
-        let Params { estimator, count, criterion, column, resolution } = self;
+        let Params { estimator, count, criterion, column, resolution, names: _ } = self;
         let config = |key: &str, reason: String, help: &str| Err(Error::config(key, reason, help));
+        estimator.check()?;
         match count {
             Some(0) => {
                 return config(
@@ -73,7 +82,7 @@ impl Params {
                 return config(
                     "modalities.count",
                     format!("{m} is fixed, but {} takes no fixed count", estimator.name()),
-                    "use `--estimator kmeans`, `linfa-kmeans` or `gaussian-mixture`, or leave the count out",
+                    "use `--estimator kmeans` or `gaussian-mixture`, or leave the count out",
                 );
             }
             _ => {}
@@ -83,7 +92,7 @@ impl Params {
                 return config(
                     "modalities.criterion",
                     format!("chooses the number of k-means cells, but the estimator is {}", estimator.name()),
-                    "use `--estimator kmeans` or `linfa-kmeans`, or leave the criterion out",
+                    "use `--estimator kmeans`, or leave the criterion out",
                 );
             }
             Some(_) if count.is_some() => {
@@ -125,31 +134,32 @@ impl Params {
 #[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum EstimatorSpec {
-    /// Modes that halves of the sample reproduce, at the level that blocks and levels agree on.
+    /// Modes or communities that halves of the sample reproduce, at the level that blocks and levels agree on.
     #[default]
     Consensus,
-    /// Reproducible-information modes: the best single level.
-    Rim,
     /// Modes at the level that a network trained on synthetic data judges best.
     Pretrained,
     /// Clusters of any density that outlive all others, if halves of the sample agree on them.
     Hdbscan,
-    /// Density modes that rise five standard errors.
-    Tomato,
     /// k-means with a given M, or the one that a criterion prefers.
     Kmeans,
-    /// k-means cells joined where the density between two of them has one mode.
-    UnimodalityForest,
-    /// k-means of the crate `linfa-clustering`.
-    LinfaKmeans,
     /// Gaussians with full covariances, of the crate `linfa-clustering`: a given M, or the one of the best BIC.
     GaussianMixture,
     /// DBSCAN of the crate `linfa-clustering`.
     Dbscan,
-    /// OPTICS of the crate `linfa-clustering`.
-    Optics,
     /// The values of an existing column.
     Column,
+    /// The others are retired: plans that were made with them are read.
+    #[schemars(skip)]
+    Rim,
+    #[schemars(skip)]
+    Tomato,
+    #[schemars(skip)]
+    UnimodalityForest,
+    #[schemars(skip)]
+    LinfaKmeans,
+    #[schemars(skip)]
+    Optics,
 }
 
 /// What chooses the number of k-means cells.
@@ -182,10 +192,10 @@ pub struct Sample {
 pub struct Fit {
     /// Modality of every sample row (index into `Sample::rows`); modality 0 has the most, ties: the lowest row.
     pub labels: Vec<u32>,
-    /// One entry per modality: how clearly it is a mode of its own (nats of density for `consensus`, `rim` and `tomato`, of
+    /// One entry per modality: how clearly it is a mode of its own (nats of density for modes of `consensus`, of
     /// distance for `hdbscan`; NaN where the method has none).
     pub prominence: Vec<f32>,
-    /// One entry per modality: "mode", "noise", or the column's value.
+    /// One entry per modality: "mode", "community", "noise", or the column's value.
     pub kind: Vec<String>,
     /// The space that prototypes live in; None: the feature space itself.
     pub projection: Option<Projection>,
@@ -315,7 +325,7 @@ mod tests {
         }
         for bad in [
             Params { count: Some(3), ..gap.clone() },
-            Params { estimator: EstimatorSpec::Tomato, ..gap },
+            Params { estimator: EstimatorSpec::Hdbscan, ..gap },
             Params { count: Some(0), ..kmeans.clone() },
             Params { count: Some(3), ..Default::default() },
             Params { column: None, ..column },

@@ -39,7 +39,7 @@ pub fn compare(inputs: &[String], config: &Config, run: &Run, progress: &Progres
             config.modalities.estimator = spec;
             config.modalities.criterion = criterion.filter(|_| spec.takes_criterion());
             let begun = Instant::now();
-            let (answer, failed) = match fit::count(&prepared, &config, progress) {
+            let (answer, failed) = match fit::count(&prepared, &config, None, progress) {
                 Err(Error::Interrupted) => return Err(Error::Interrupted),
                 Err(e) => (None, Some(e.to_string())),
                 Ok(fit) => {

@@ -11,8 +11,9 @@ use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
 use crate::modalities::estimators::column::Column;
+use crate::modalities::estimators::consensus::{Consensus, Kind};
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
-use crate::modalities::{self, Assigned, Fit, Model, pca, prototypes};
+use crate::modalities::{self, Assigned, EstimatorSpec, Fit, ModalityEstimator, Model, pca, prototypes};
 use crate::parts::{Part, Read, parts_of};
 use crate::plan::Plan;
 use crate::statistics::quantiles::SampleQuantiles;
@@ -41,13 +42,24 @@ pub fn clear(fit: &Fit, config: &Config) -> bool {
     !config.modalities.counted() || modalities::clear(&fit.shares())
 }
 
-/// Runs the estimator of the config.
-pub fn count(prepared: &Prepared, config: &Config, progress: &Progress) -> Result<Fit> {
+/// What an older plan has, so that data between the two kinds keeps its own.
+pub fn kind(plan: &Plan) -> Option<Kind> {
+    let estimator = &plan.manifest().estimator;
+    let communities = estimator.params.contains_key("gamma");
+    let found = EstimatorSpec::named(&estimator.name) == Some(EstimatorSpec::Consensus);
+    found.then_some(if communities { Kind::Community } else { Kind::Mode })
+}
+
+/// Runs the estimator of the config. `before`: what the data was found to have.
+pub fn count(prepared: &Prepared, config: &Config, before: Option<Kind>, progress: &Progress) -> Result<Fit> {
     let column = prepared.modality.as_ref().map(|values| Column {
         values: values.ids.keys().cloned().collect(),
         ids: sample_ids(&prepared.table, values),
     });
-    let estimator = config.modalities.estimator.build(&config.modalities, column)?;
+    let estimator: Box<dyn ModalityEstimator> = match config.modalities.estimator {
+        EstimatorSpec::Consensus => Box::new(Consensus { before, ..Consensus::default() }),
+        other => other.build(&config.modalities, column)?,
+    };
     estimator.fit(&prepared.sample, config.seed, progress)
 }
 
@@ -83,18 +95,19 @@ pub fn kept(prepared: &Prepared, config: &Config, plan: &Plan, progress: &Progre
     Ok(fitted)
 }
 
-/// Counts, then describes every modality by its prototypes and groups those to strata. `rename` may give the modalities
+/// Counts ([`count`]), then describes every modality by its prototypes and groups those to strata. `rename` may give the modalities
 /// other numbers in between.
 pub fn fit(
     prepared: &Prepared,
     config: &Config,
+    before: Option<Kind>,
     rename: impl FnOnce(&mut Fit) -> Result<()>,
     progress: &Progress,
 ) -> Result<Fitted> {
     let sample = &prepared.sample;
     // Counting leaves a thread idle now and then.
     let (fit, axes) =
-        rayon::join(|| count(prepared, config, progress), || map_axes(prepared, config, progress));
+        rayon::join(|| count(prepared, config, before, progress), || map_axes(prepared, config, progress));
     let (mut fit, axes) = (fit?, axes?);
     rename(&mut fit)?;
     let by = strata_by(prepared, config);

@@ -119,7 +119,7 @@ fn whole(
     let clock = clock.lap("sample");
     let mut was: Vec<Option<u32>> = Vec::new();
     let fitted = match model {
-        Model::Fit => fit::fit(&prepared, config, |_| Ok(()), progress)?,
+        Model::Fit => fit::fit(&prepared, config, None, |_| Ok(()), progress)?,
         Model::Keep(older) => {
             was = (0..older.plan.manifest().modalities).map(Some).collect();
             fit::kept(&prepared, config, older.plan, progress)?
@@ -129,7 +129,7 @@ fn whole(
                 was = update::rename(fit, older.plan, older.matched, roles, dataset, &prepared)?;
                 Ok(())
             };
-            fit::fit(&prepared, config, rename, progress)?
+            fit::fit(&prepared, config, fit::kind(older.plan), rename, progress)?
         }
     };
     estimate::refuse_fitted(dataset, roles, config, run, engine.threads(), fitted.fit.kind.len())?;
@@ -219,7 +219,7 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
         let encoder = run.open_encoder(config)?;
         let roles = Roles::choose(config, &dataset, encoder.as_ref())?;
         let prepared = prepare::prepare(&dataset, &roles, config, None, engine)?;
-        let fit = fit::count(&prepared, config, progress)?;
+        let fit = fit::count(&prepared, config, None, progress)?;
         let mut sizes = vec![0; fit.kind.len()];
         fit.labels.iter().for_each(|&m| sizes[m as usize] += 1);
         Ok(Counted {

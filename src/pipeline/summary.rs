@@ -24,6 +24,8 @@ pub struct Summary {
     /// False: the data has no clear number of modalities.
     pub clear: bool,
     pub estimator: String,
+    /// Settings and choices of the fit, as in plan.json.
+    pub details: std::collections::BTreeMap<String, serde_json::Value>,
     /// False: the number, or the column that holds the modalities, was given.
     pub counted: bool,
     /// (name, rows, share), up to five.

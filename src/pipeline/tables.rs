@@ -16,8 +16,9 @@ use crate::kit::rng::Stream;
 use crate::source::Dataset;
 use crate::statistics::cells::{Cells, distance};
 use crate::statistics::moments::FullMoments;
-use crate::statistics::profile::ProfileRow;
+use crate::statistics::profile::{self, ProfileRow};
 use crate::statistics::quantiles::SampleQuantiles;
+use crate::statistics::terms;
 
 /// The value of the column that stratifies in every stratum, if one does: ids of the fit are the value's number, or
 /// modality x values + the value's number.
@@ -87,6 +88,20 @@ pub fn sources(
     dataset.row_groups().iter().enumerate().map(source).collect()
 }
 
+/// What sets each modality apart: values of columns first, then words of its texts.
+pub fn names(prepared: &Prepared, fitted: &Fitted, census: &Census, profile: &[ProfileRow]) -> Vec<String> {
+    let table = prepared.table.as_ref().filter(|_| census.modalities.len() > 1);
+    let mut terms = table.map(|table| terms::terms(table, &fitted.sample.modality)).unwrap_or_default();
+    let mut name = |m: &u32| {
+        let values = profile::name(profile, *m);
+        let free = terms::TERMS - values.len();
+        let words = terms.remove(m).unwrap_or_default().into_iter().take(free);
+        values.into_iter().chain(words).collect::<Vec<_>>().join(", ")
+    };
+    census.modalities.iter().map(&mut name).collect()
+}
+
+/// `names`: empty if modalities have none.
 pub fn modalities(
     fitted: &Fitted,
     pass: &Passed,
@@ -132,7 +147,7 @@ pub fn modalities(
                 rms_radius: (pass.tally.squares[&old] / assigned).sqrt() as f32,
                 distance_quantiles,
                 prominence: fitted.fit.prominence[m],
-                name: names[new].clone(),
+                name: names.get(new).cloned().unwrap_or_default(),
                 distance_cells: distance_cells.rows,
             }
         })

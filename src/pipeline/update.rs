@@ -125,6 +125,10 @@ pub fn update(
         } else {
             how
         };
+        if how == "refitted" {
+            // The plan's estimator may be retired.
+            config.modalities.estimator.check()?;
+        }
         let mut updated = Updated {
             how: how.into(),
             why,
@@ -537,7 +541,6 @@ fn merge(
         x.share = x.rows as f64 / planned;
         x.distance_quantiles = settled.ranked_quantiles[m];
         x.distance_cells.clone_from(&settled.ranked_cells[m].rows);
-        x.name = name(&profile, id);
     }
     let mut prototypes = plan.prototypes()?;
     if let Some(p) = &mut prototypes {
@@ -755,24 +758,4 @@ fn merge_profile(plan: &Plan, new: &[profile::ProfileRow], rows: &[u64]) -> Resu
         row.lift = overall.get(&label(row)).map_or(row.lift, |all| row.share / all);
     }
     Ok(out)
-}
-
-/// The name of a modality, from the profile as it is on disk: ascending by modality.
-fn name(rows: &[ProfileRow], modality: u32) -> String {
-    let first = rows.partition_point(|r| r.modality < Some(modality));
-    let rows: Vec<profile::ProfileRow> = (rows[first..].iter())
-        .take_while(|r| r.modality == Some(modality))
-        .map(|r| profile::ProfileRow {
-            modality: r.modality,
-            column: r.column.clone(),
-            value: r.value.clone(),
-            statistic: r.value == "nulls"
-                || ["mean=", "length=", "quantile "].iter().any(|s| r.value.starts_with(s)),
-            count: r.count,
-            share: r.share,
-            lift: r.lift,
-            cells: Default::default(),
-        })
-        .collect();
-    profile::name(&rows, modality)
 }

@@ -31,7 +31,6 @@ use crate::parts::Local;
 use crate::plan::epochs;
 use crate::plan::locality::Reading;
 use crate::source::Dataset;
-use crate::statistics::profile;
 
 /// What the files of a plan hold, apart from what has one entry a row: from a whole run ([`contents`]) or merged from an old
 /// plan and new rows ([`super::update`]).
@@ -108,7 +107,8 @@ pub fn contents(
         None if pass.gain.labelled() => (explained(&score_groups).clamp(0.0, LARGEST_SHARE), "label"),
         None => (UNKNOWN_SHARE, "default"),
     };
-    let names: Vec<String> = census.modalities.iter().map(|&m| profile::name(&profile, m)).collect();
+    let names =
+        if config.modalities.names { tables::names(prepared, fitted, census, &profile) } else { Vec::new() };
     let features = prepared.features.rows().map(|rows| rows.into_iter().map(tables::feature).collect());
     let has_prototypes = fitted.model.prototypes.rows() > 0;
     let prints: Vec<&str> = prepared.fingerprints.iter().map(|f| f.0.as_str()).collect();
@@ -395,6 +395,7 @@ pub fn write(
         interval: manifest.estimator.interval,
         clear,
         estimator: manifest.estimator.name,
+        details: manifest.estimator.params,
         counted: config.modalities.counted(),
         largest: by_size.iter().take(5).cloned().collect(),
         rarest: by_size.iter().rev().take(3).cloned().collect(),

@@ -47,7 +47,7 @@
 
   // ---------------------------------------------------------------- modalities: names, colours, the one in focus
 
-  const label = (m) => "#" + M.number[m] + (M.name[m] ? " " + M.name[m] : M.kind[m] && !["mode", "noise"].includes(M.kind[m]) ? " " + M.kind[m] : "");
+  const label = (m) => "#" + M.number[m] + (M.name[m] ? " " + M.name[m] : D.estimator.name === "column" ? " " + M.kind[m] : "");
   const coloured = (m) => m >= 0 && (M.number.length <= COLOURED ? true : m < LARGEST && M.share[m] >= 0.03);
   const colour = (m) => (M.number.length === 1 ? "var(--accent)" : coloured(m) ? "var(--m" + m + ")" : "var(--none)");
   const swatch = (m) => h("span", { class: "swatch", style: "background:" + colour(m), "aria-hidden": "true" });
@@ -274,14 +274,19 @@
   // ---------------------------------------------------------------- evidence
 
   const evidence = () => {
-    const neighbours = ["consensus", "rim"].includes(D.estimator.name);
-    const kLabel = neighbours ? "neighbours k" : "k, number of modalities";
-    const names = { score: ["Score of the best setting", "I kappa\u00b3, nats"], rep: ["Share that halves reproduce", "rho"], M: ["Modes it counts", "modes"] };
+    const neighbours = ["consensus", "rim"].includes(D.estimator.name), params = D.estimator.params || {};
+    // Communities are looked for at many resolutions, modes at many numbers of neighbours.
+    const communities = D.estimator.name === "consensus" && known(params.gamma);
+    const gammaOf = (criterion) => (/^gamma=[\d.]+ /.test(criterion) ? parseFloat(criterion.slice(6)) : NaN);
+    const taken = communities ? Math.round(params.gamma * 1000) / 1000 : params.k;
+    const kLabel = communities ? "resolution gamma" : neighbours ? "neighbours k" : "k, number of modalities";
+    const names = communities ? { score: ["Score by resolution", "I kappa\u00b2, nats"], M: ["Communities by resolution", "communities"] } : { score: ["Score of the best setting", "I kappa\u00b3, nats"], rep: ["Share that halves reproduce", "rho"], M: ["Modes it counts", "modes"] };
     const series = new Map();
-    for (const [k, criterion, value] of D.curve) {
+    const put = (criterion, k, value) => {
       if (!series.has(criterion)) series.set(criterion, []);
       if (known(value)) series.get(criterion).push([k, value]);
-    }
+    };
+    for (const [k, criterion, value] of D.curve) put(communities ? "score" : criterion, communities ? gammaOf(criterion) : k, value);
     // One dot per setting, where the estimator tells the information that halves share.
     const cells = new Map();
     for (const [k, criterion, value] of D.evidence) {
@@ -289,32 +294,34 @@
       if (!cells.has(setting)) cells.set(setting, {});
       cells.get(setting)[criterion.slice(cut + 1)] = value;
     }
-    const params = D.estimator.params || {};
+    const choice = communities ? `gamma=${taken} k=${params.k}` : `p=${params.p} tau=${params.tau} k=${params.k}`;
     const dots = [...cells].filter(([, c]) => known(c.M) && c.M >= 1 && known(c.I) && c.H > 0)
-      .map(([setting, c]) => ({ setting, M: c.M, rho: Math.max(0, c.I / c.H), I: c.I, H: c.H,
-        chosen: setting === `p=${params.p} tau=${params.tau} k=${params.k}` }));
+      .map(([setting, c]) => ({ setting, M: c.M, rho: Math.max(0, c.I / c.H), I: c.I, H: c.H, chosen: setting === choice }));
+    if (communities) dots.filter((d) => known(gammaOf(d.setting))).forEach((d) => put("M", gammaOf(d.setting), d.M));
     if (!series.size && !dots.length) return;
-    const e = section("evidence", "Evidence", neighbours
+    const e = section("evidence", "Evidence", communities
+      ? "Modes are peaks of a nearest-neighbour density, communities are groups in the graph of nearest neighbours; both were looked for on halves of the sample. What both halves find is evidence; what one finds alone is not."
+      : neighbours
       ? "Modes are peaks of a nearest-neighbour density, looked for at many settings on halves of the sample. What both halves find is evidence; what one finds alone is not."
       : "What the estimator " + D.estimator.name + " measured.");
     if (dots.length) {
       figure(e, {
         id: "chart-evidence", title: "Every setting that was looked at",
-        note: "The further up, the more of what one half says the other confirms; the further right, the more modes the setting shows.",
+        note: "The further up, the more of what one half says the other confirms; the further right, the more modalities the setting shows.",
         key: [["", "a setting", "background:var(--chance);border-radius:50%"], ...(dots.some((d) => d.chosen) ? [["", "the setting taken", "background:var(--accent);border-radius:50%"]] : [])],
         draw: (width) => {
           const most = extent(dots.map((d) => d.M))[1];
-          const p = frame(width, 300, { from: 0.9, to: Math.max(most, 4) * 1.1, log: true, label: "modes in the setting", format: count },
+          const p = frame(width, 300, { from: 0.9, to: Math.max(most, 4) * 1.1, log: true, label: "modes or communities in the setting", format: count },
             { from: 0, to: 1, label: "share of information that halves reproduce (rho = I / H)", format: rounded });
           const marks = [...dots].sort((a, b) => a.chosen - b.chosen).map((d) => {
             const x = p.sx(d.M), y = p.sy(Math.min(1, d.rho));
             p.svg.append(s("circle", { cx: x.toFixed(1), cy: y.toFixed(1), r: d.chosen ? 6 : 3, class: d.chosen ? "planned" : "random", "fill-opacity": d.chosen ? 1 : 0.55 }));
-            return { x, y, tip: [d.setting + (d.chosen ? " (taken)" : ""), `${sig(d.M)} modes, rho ${percent(d.rho)}`, `I ${sig(d.I)} of H ${sig(d.H)} nats`] };
+            return { x, y, tip: [d.setting + (d.chosen ? " (taken)" : ""), `${sig(d.M)} ${known(gammaOf(d.setting)) ? "communities" : "modes"}, rho ${percent(d.rho)}`, `I ${sig(d.I)} of H ${sig(d.H)} nats`] };
           });
           interact(p.svg, marks, { near: 24 });
           return p.svg;
         },
-        head: ["setting", "modes", "rho", "I, nats", "H, nats"],
+        head: ["setting", "modes or communities", "rho", "I, nats", "H, nats"],
         rows: () => dots.map((d) => [d.setting, d.M, percent(d.rho), d.I, d.H]),
         tableOptions: { numeric: [2], chosen: (i) => dots[i].chosen },
       });
@@ -332,18 +339,18 @@
           describe: `${unit} over ${kLabel}: ${sig(range[0])} to ${sig(range[1])}.`,
           draw: (width) => {
             const [k0, k1] = extent(points.map((q) => q[0]));
-            const p = frame(width, 190, { from: k0 * 0.95, to: k1 * 1.05, log: k0 > 0, label: kLabel + (k0 > 0 ? " (log scale)" : ""), format: count },
+            const p = frame(width, 190, { from: k0 * 0.95, to: k1 * 1.05, log: k0 > 0, label: kLabel + (k0 > 0 ? " (log scale)" : ""), format: communities ? rounded : count },
               { from: logY ? range[0] * 0.8 : Math.min(0, range[0]), to: range[1] * 1.1 || 1, log: logY, label: unit }, { top: 24 });
-            const marks = points.map(([k, v]) => ({ x: p.sx(k), y: p.sy(v), tip: [`k = ${count(k)}`, `${criterion} ${sig(v, 4)}`] }));
+            const marks = points.map(([k, v]) => ({ x: p.sx(k), y: p.sy(v), tip: [communities ? `gamma ${sig(k)}` : `k = ${count(k)}`, `${criterion} ${sig(v, 4)}`] }));
             p.svg.append(s("path", { class: "line", d: path(marks.map((m) => [m.x, m.y])) }), marks.map((m) => s("circle", { class: "planned", cx: m.x, cy: m.y, r: 2.5 })));
-            if (neighbours && points.some(([k]) => k === params.k)) p.svg.append(s("line", { class: "mark", x1: p.sx(params.k), x2: p.sx(params.k), y1: p.top, y2: p.base }));
+            if (neighbours && points.some(([k]) => k === taken)) p.svg.append(s("line", { class: "mark", x1: p.sx(taken), x2: p.sx(taken), y1: p.top, y2: p.base }));
             interact(p.svg, marks, { onlyX: true, near: 60 });
             return p.svg;
           },
           head: [kLabel, unit], rows: () => points,
         });
       });
-      if (neighbours) e.append(h("p", { class: "note", text: "For every number of neighbours the best eligible setting; the dashed line marks the one taken." }));
+      if (neighbours) e.append(h("p", { class: "note", text: communities ? "Every eligible resolution; the dashed line marks the one taken: the coarsest of those with a score within 10 % of the best." : "For every number of neighbours the best eligible setting; the dashed line marks the one taken." }));
     }
   };
 

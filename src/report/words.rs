@@ -32,7 +32,8 @@ pub fn answer(m: &Manifest, shares: &[f64]) -> Answer {
     let given = !m.config["modalities"]["count"].is_null();
     let counted = !given && EstimatorSpec::named(&m.estimator.name).is_none_or(EstimatorSpec::counts);
     let is_clear = !counted || clear(shares);
-    let number = plural(m.modalities.into(), "modality");
+    let of_communities = communities(m.modalities, m.estimator.interval, &|key| m.estimator.params.get(key));
+    let number = plural(m.modalities.into(), if of_communities.is_some() { "community" } else { "modality" });
     let (low, high) = m.estimator.interval;
     Answer {
         clear: is_clear,
@@ -48,14 +49,43 @@ pub fn answer(m: &Manifest, shares: &[f64]) -> Answer {
             (true, false) if m.modalities == 1 => "the sample shows one connected cloud of rows".into(),
             (true, false) => format!("{number} found, but one of them holds nearly all rows"),
         },
-        why: why(m, shares, is_clear, counted),
+        why: of_communities.into_iter().flatten().chain(why(m, shares, is_clear, counted)).collect(),
         plan: does(m, is_clear),
     }
+}
+
+/// A setting or choice of a fit by its name.
+pub type Param<'a, 'b> = &'b dyn Fn(&str) -> Option<&'a Value>;
+
+/// What is said of communities, one sentence an entry; None: these are modes, or a number that was given. `param`: of the
+/// estimator.
+pub fn communities<'a>(m: u32, (low, high): (u32, u32), param: Param<'a, '_>) -> Option<[String; 2]> {
+    let number = |key: &str| param(key)?.as_f64();
+    number("gamma")?;
+    let (rho, chance) = (number("rho")?, number("chance")?);
+    let range = if low < high { format!(" ({low} to {high})") } else { String::new() };
+    let found = format!(
+        "{}{range}: halves of the sample find them again by {}, a cloud without groups by {}.",
+        plural(m.into(), "community"),
+        percent(rho),
+        percent(chance)
+    );
+    let clear = param("modes_clear").and_then(Value::as_bool).unwrap_or(false);
+    let why = match (number("modes"), number("modes_score"), number("score")) {
+        (Some(modes), Some(theirs), Some(score)) if clear && modes > 1.0 => {
+            format!(
+                "They tell more than the {modes} modes of the density (score {score:.2} against {theirs:.2})"
+            )
+        }
+        _ => "There are no valleys of density between them".into(),
+    };
+    Some([found, format!("{why}: the number is a resolution, not a count.")])
 }
 
 fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> {
     let params = &m.estimator.params;
     let number = |key: &str| params.get(key).and_then(Value::as_f64);
+    let groups = if number("gamma").is_some() { "communities" } else { "modes" };
     let mut why = Vec::new();
     if !counted {
         why.push(match m.estimator.name.as_str() {
@@ -73,6 +103,8 @@ fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> 
     let halved = ["consensus", "rim", "hdbscan"].contains(&m.estimator.name.as_str());
     let largest = shares.iter().copied().fold(0.0, f64::max);
     match (clear, m.modalities) {
+        // Said already.
+        (true, _) if groups == "communities" => {}
         (true, _) => {
             if let Some(rho) = number("rho").or(number("rep")) {
                 why.push(format!(
@@ -87,7 +119,7 @@ fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> 
              data with a single mode would show."
                 .into(),
         ),
-        (false, _) => why.push(format!("One mode holds {} of the rows.", percent(largest))),
+        (false, _) => why.push(format!("One of them holds {} of the rows.", percent(largest))),
     }
     if let Some(blocks) = params.get("blocks").and_then(Value::as_array).filter(|_| clear || m.modalities > 1)
     {
@@ -109,12 +141,15 @@ fn why(m: &Manifest, shares: &[f64], clear: bool, counted: bool) -> Vec<String> 
     if let Some(levels) = number("levels").filter(|n| *n >= 1.0 && clear) {
         why.push(match levels as u64 {
             1 => "One setting explains it best; no other comes within 10 % of it.".into(),
+            n if groups == "communities" => {
+                format!("{n} resolutions are within 10 % of the best; the coarsest, which claims least, is taken.")
+            }
             n => format!("{n} settings are within 10 % of the best; the labelling that agrees most with the others is taken."),
         });
     }
     let resolution = m.config["modalities"]["resolution"].as_u64().unwrap_or(0).min(m.rows);
     why.push(if clear {
-        format!("The count is relative to blocks of {} rows: more rows tell finer modes apart.", count(resolution))
+        format!("The count is relative to blocks of {} rows: more rows tell finer {groups} apart.", count(resolution))
     } else {
         format!(
             "This is about blocks of {} rows, and no fault of the data: embeddings of text often have no clear modes.",

@@ -6,6 +6,7 @@
 //! - [`moments`]: mean, variance and range of every feature in every modality (`statistics.arrow`)
 //! - [`quantiles`]: of every feature over the sample (`statistics.arrow`)
 //! - [`profile`]: what each modality holds in the user's own columns (`profile.arrow`), and names for modalities
+//! - [`terms`]: words of text columns that set a modality apart, from the fit sample: names for modalities
 //! - [`gain`]: how much variance stratified batches are expected to take out of early gradients (`gain` in `plan.json`)
 //! - [`reference`]: mean embedding of the data, to compare other data with (`reference.arrow`)
 //! - [`reach`]: how far rows are from their nearest prototype (`prototypes.arrow`): what is unlike anything in the plan
@@ -16,6 +17,7 @@ pub mod cells;
 pub mod moments;
 pub mod quantiles;
 pub mod profile;
+pub mod terms;
 pub mod gain;
 pub mod reference;
 pub mod reach;

@@ -405,16 +405,15 @@ pub fn listed(modality: Option<u32>) -> usize {
 
 /// What sets a modality apart, told by the rows of all (ascending by modality): of the values that at least 10 % of its rows hold and that are at least 1.5 times as
 /// frequent in it as in all rows, the one or two of the highest lift (ties: the more frequent, then as listed), as
-/// "column=value, column=value". Empty if there is none.
-pub fn name(rows: &[ProfileRow], modality: u32) -> String {
+/// "column=value".
+pub fn name(rows: &[ProfileRow], modality: u32) -> Vec<String> {
     // Among the rows of thousands of modalities.
     let own = &rows[rows.partition_point(|r| r.modality < Some(modality))..];
     let mut telling: Vec<&ProfileRow> = (own.iter().take_while(|r| r.modality == Some(modality)))
         .filter(|r| !r.statistic && r.share >= 0.1 && r.lift >= 1.5)
         .collect();
     telling.sort_by(|a, b| b.lift.total_cmp(&a.lift).then(b.count.cmp(&a.count)));
-    let names: Vec<String> = telling.iter().take(2).map(|r| format!("{}={}", r.column, r.value)).collect();
-    names.join(", ")
+    telling.iter().take(2).map(|r| format!("{}={}", r.column, r.value)).collect()
 }
 
 #[cfg(test)]
@@ -513,9 +512,9 @@ mod tests {
         let profile = Profile::new(data.table.as_ref().unwrap(), &data.modality).unwrap();
         let rows = data.run(&profile, 700, 1);
         // Class 4 and the flag are modality 1's alone.
-        assert_eq!(name(&rows, 1), "class=4, flag=true");
-        assert_eq!(name(&rows, 2), "class=6, flag=false");
-        assert_eq!(name(&rows, 99), "");
+        assert_eq!(name(&rows, 1), ["class=4", "flag=true"]);
+        assert_eq!(name(&rows, 2), ["class=6", "flag=false"]);
+        assert_eq!(name(&rows, 99), [""; 0]);
     }
 
     #[test]

@@ -1,9 +1,8 @@
-//! Consensus modes: the density modes that disjoint halves of the sample find independently, at the level on which all
-//! blocks and the neighbouring levels agree best.
+//! Consensus: the density modes, or the communities, that disjoint halves of the sample find independently, at the level on
+//! which all blocks and the neighbouring levels agree best.
 //!
-//! The grid of cells (components p, neighbours k, prominence tau) and what halves tell about each other in every cell are
-//! those of [`rim`](super::rim), see [`grid`](super::grid); k starts at 8 and tau goes up to 5.6, and hills meet where
-//! rows are each other's neighbours ([`Joined::Both`]). What differs most is how the grid is read:
+//! Halves of every block are compared in a [`grid`](super::grid) of cells (components p, neighbours k, prominence tau); hills
+//! meet where rows are each other's neighbours ([`Joined::Both`]). How the grid is read:
 //!
 //! 1. **Is there more than one mode?** The information I of H nats that halves share is evidence only if it is more than
 //!    halves of data with *one* mode share, and that is not nothing: cut a line, a disc or a ball into connected pieces at
@@ -27,8 +26,11 @@
 //! 6. **Modes within modes.** The principal components of the whole need not show what parts a small mode from its
 //!    neighbour; those of the two alone do. So each mode's own rows are looked at once more, in their first four principal
 //!    components, and split if halves agree on how to nearly perfectly (kappa >= 0.9); and so on with the parts.
+//! 7. **Modes or communities?** Where no valley of density parts the rows, halves may find the same groups in the graph of their
+//!    neighbours ([`communities`]). Those are the answer if they tell more: if their I kappa^2 exceeds that of the best level of
+//!    modes by 5 %, each with its own chance. Steps 5 and 6 are for modes.
 //!
-//! docs/modalities.md measures it beside rim and beside peers, on datasets it was built on and on held-out ones, and what
+//! docs/modalities.md measures it beside peers, on datasets it was built on and on held-out ones, and what
 //! each of these steps is worth.
 
 use std::collections::BTreeMap;
@@ -36,14 +38,15 @@ use std::collections::BTreeMap;
 use rayon::prelude::*;
 use serde_json::json;
 
+use super::communities::{self, Ladder};
 use super::grid::{
-    Cell, Components, FEWEST, Grid, Labelled, Seen, StandIn, distinct, evidence, least, object, one_mode,
+    Cell, Components, FEWEST, Grid, Labelled, Member, Seen, StandIn, distinct, ensemble, evidence, least,
+    not_empty, object, one_mode, range,
 };
-use super::information::Information;
+use super::information::{agreement, compared};
 use super::modes::Joined;
 use crate::format::evidence::Criterion;
-use crate::format::projection::Projection;
-use crate::kit::error::{Error, Result};
+use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
 use crate::kit::rng::mix64;
@@ -68,8 +71,6 @@ const TRUST: i32 = 3;
 /// Levels within this share of the best score are as good; so many of them, at most, label the sample.
 const DELTA: f64 = 0.1;
 const LEVELS: usize = 15;
-/// Rows on which labellings are compared, about.
-const COMPARED: usize = 5000;
 /// See step 4.
 const FINER: f64 = 1.2;
 /// A dataset of fewer rows is halved so often, not once a block.
@@ -81,6 +82,10 @@ const HALVINGS: usize = 3;
 const WITHIN: usize = 4;
 const WITHIN_ROWS: usize = 10_000;
 const CLEAR: f64 = 0.9;
+/// Communities are the answer if their score is so many times that of modes; modes where communities were, likewise.
+const TELLING: f64 = 1.05;
+/// A mode with this share of the rows is no clear number of modes.
+const NEARLY_ALL: f64 = 0.9;
 /// Modes of fewer rows are looked into several at a time.
 const SMALL_MODE: usize = 2000;
 
@@ -92,13 +97,10 @@ const SMALL_MODE: usize = 2000;
 pub struct Consensus {
     /// Hills meet only where rows are each other's neighbours. Off: where one is the other's.
     pub mutual: bool,
-    /// Step 1, and kappa in step 2. Off: modes that rise four standard errors are the only evidence, as in `rim`, and kappa
-    /// is rho.
+    /// Step 1, and kappa in step 2. Off: modes that rise four standard errors are the only evidence, and kappa is rho.
     pub chance: bool,
     /// Step 2. Off: the level with the largest R = 2I - H.
     pub trust: bool,
-    /// Small datasets are halved fifteen times. Off: five times.
-    pub halvings: bool,
     /// Step 3. Off: the best level, as the block with the median number of modes shows it.
     pub medoid: bool,
     /// Step 4.
@@ -107,6 +109,17 @@ pub struct Consensus {
     pub pairs: bool,
     /// Step 6.
     pub within: bool,
+    /// Step 7.
+    pub communities: bool,
+    /// What the data was found to have before; None: nothing.
+    pub before: Option<Kind>,
+}
+
+/// What the modalities of an answer are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    Mode,
+    Community,
 }
 
 impl Default for Consensus {
@@ -115,11 +128,12 @@ impl Default for Consensus {
             mutual: true,
             chance: true,
             trust: true,
-            halvings: true,
             medoid: true,
             finer: true,
             pairs: true,
             within: true,
+            communities: true,
+            before: None,
         }
     }
 }
@@ -134,13 +148,15 @@ impl ModalityEstimator for Consensus {
     }
 }
 
-/// What the blocks of a sample show. Depends on [`Consensus::mutual`] alone, so that an ablation looks once and reads often.
+/// What the blocks of a sample show. Depends on [`Consensus::mutual`] and [`Consensus::communities`] alone, so that an ablation
+/// looks once and reads often.
 pub struct Looked<'a> {
     sample: &'a Sample,
     seed: u64,
     blocks: Vec<Vec<u32>>,
     /// None: too few rows.
     view: Option<View>,
+    ladder: Option<Ladder>,
     /// The whole sample as one block, for every choice of spaces that was asked for.
     finer: Vec<View>,
 }
@@ -164,88 +180,66 @@ impl View {
         seed: u64,
         progress: &Progress,
     ) -> Result<View> {
-        let mut lists = BTreeMap::new();
-        let one = blocks.iter().all(|block| *block == blocks[0]);
-        let (table, components) = grid.look_and_tell(sample, &blocks, seed, progress, |p, found| {
-            if one {
-                lists.insert(p, found);
-            }
-        })?;
-        let cells = grid.summary(&table);
-        Ok(View { blocks, grid, components, table, cells, lists })
+        Ok(View::and_communities(sample, blocks, grid, 0, seed, progress)?.0)
     }
 
-    /// The view of its first blocks alone.
-    fn first(&self, blocks: usize) -> View {
-        let table: Vec<_> = self.table.iter().take(blocks).cloned().collect();
-        let cells = self.grid.summary(&table);
-        View {
-            blocks: self.blocks.iter().take(blocks).cloned().collect(),
-            grid: self.grid.clone(),
-            components: self.components.iter().take(blocks).cloned().collect(),
-            table,
-            cells,
-            lists: self.lists.clone(),
-        }
+    /// The same, and the blocks in which communities of `k` neighbours can be looked for; 0: none.
+    fn and_communities(
+        sample: &Sample,
+        blocks: Vec<Vec<u32>>,
+        mut grid: Grid,
+        k: usize,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<(View, Vec<communities::Block>)> {
+        let (mut lists, mut kept) = (BTreeMap::new(), Vec::new());
+        let one = blocks.iter().all(|block| *block == blocks[0]);
+        let wanted = communities::components(sample.points.cols());
+        grid.longest = if k > 0 { communities::longest(k) } else { 0 };
+        let (table, components) = grid.look(sample, &blocks, seed, progress, |first, p, space, halves| {
+            if k > 0 && p == wanted {
+                kept.push(communities::Block::new(first, &space, halves, k, progress)?);
+            }
+            if one {
+                lists.insert(p, space.neighbours.index);
+            }
+            Ok(())
+        })?;
+        let cells = grid.summary(&table);
+        Ok((View { blocks, grid, components, table, cells, lists }, kept))
     }
 
     fn stand_in(&self, sample: &Sample, block: usize, p: usize) -> StandIn {
         let (rows, components) = (&self.blocks[block], self.components[block].as_ref());
         self.grid.stand_in(sample, rows, components, p, self.lists.get(&p).map(Vec::as_slice))
     }
-
-    /// The sample as every block labels it at the best levels. O(blocks rows n sum p).
-    fn ensemble<'a>(
-        &self,
-        sample: &Sample,
-        levels: &[&'a Cell],
-        progress: &Progress,
-    ) -> Result<Vec<Member<'a>>> {
-        let different = |b: &usize| *b == 0 || self.blocks[*b] != self.blocks[*b - 1];
-        let blocks: Vec<usize> = (0..self.blocks.len()).filter(different).collect();
-        let spaces: Vec<usize> =
-            self.grid.components.iter().copied().filter(|&p| levels.iter().any(|c| c.p == p)).collect();
-        let stage = progress.stage("compare labellings", "spaces", (blocks.len() * spaces.len()) as u64);
-        let mut members = Vec::new();
-        for block in blocks {
-            for &p in &spaces {
-                let stand_in = self.stand_in(sample, block, p);
-                for &cell in levels.iter().filter(|c| c.p == p) {
-                    progress.check()?;
-                    let found = stand_in.label(cell, least(cell.k));
-                    let projection = stand_in.space.projection.clone();
-                    members.push(Member { block, cell, projection, found });
-                }
-                stage.advance(1)?;
-            }
-        }
-        Ok(members)
-    }
 }
 
 impl Consensus {
     /// Looks at the blocks: most of the work of a fit.
     pub fn look<'a>(&self, sample: &'a Sample, seed: u64, progress: &Progress) -> Result<Looked<'a>> {
-        if sample.rows.is_empty() {
-            return Err(Error::Modalities {
-                reason: "there are no rows to count modalities on".into(),
-                help: "check `--where` and `--invalid`: they left no row".into(),
-            });
-        }
+        not_empty(sample)?;
         let mut blocks: Vec<Vec<u32>> =
             sample.blocks.iter().map(|block| distinct(&sample.points, block)).collect();
         let rows = blocks.iter().map(Vec::len).min().unwrap_or(0);
-        let view = if rows < FEWEST {
-            None
-        } else {
+        let (mut view, mut ladder) = (None, None);
+        if rows >= FEWEST {
             if rows < SMALL && blocks.iter().all(|block| *block == blocks[0]) {
                 // One small block: what its halves share depends on the halving, so there are more of them.
                 blocks.resize(SMALL_HALVINGS, blocks[0].clone());
             }
             let grid = self.grid(rows, sample.points.cols(), LONGEST * rows as f64);
-            Some(View::new(sample, blocks.clone(), grid, seed, progress)?)
-        };
-        Ok(Looked { sample, seed, blocks, view, finer: Vec::new() })
+            let k = if self.communities { communities::neighbours(rows) } else { 0 };
+            let (seen, kept) = View::and_communities(sample, blocks.clone(), grid, k, seed, progress)?;
+            if k > 0 {
+                let p = communities::components(sample.points.cols());
+                let last =
+                    seen.cells.iter().rfind(|c| c.p == p).expect("the grid has the space of communities");
+                ladder = Some(Ladder::new(kept, last.dimension, seed, progress)?);
+            }
+            view = Some(seen);
+        }
+        Ok(Looked { sample, seed, blocks, view, ladder, finer: Vec::new() })
     }
 
     fn grid(&self, rows: usize, dims: usize, longest: f64) -> Grid {
@@ -253,40 +247,88 @@ impl Consensus {
         Grid::new(rows, dims, (FIRST, longest.max(16.0)), &TAUS, joined)
     }
 
-    /// Counts the modes in what was looked at.
+    /// Counts the modes or the communities in what was looked at.
     pub fn read(&self, looked: &mut Looked, progress: &Progress) -> Result<Fit> {
-        let Looked { sample, seed, blocks, view, finer } = looked;
+        let Looked { sample, seed, blocks, view, ladder, finer } = looked;
         let Some(view) = view else {
             return one_mode(sample, blocks, Vec::new(), *seed, progress);
         };
-        let few;
-        let view = if self.halvings {
-            &*view
-        } else {
-            few = view.first(sample.blocks.len());
-            &few
+        let ladder = ladder.as_ref().filter(|_| self.communities);
+        let whole = self.finer(view, sample, finer, *seed, progress)?;
+        let mut fit = match ladder.filter(|ladder| self.prefers(ladder, self.levels(whole.unwrap_or(view)))) {
+            Some(ladder) => {
+                let found = ladder.fit(sample, &view.blocks, &view.components, progress)?;
+                let mut fit = found.expect("what is preferred has a level");
+                fit.evidence = evidence(&whole.unwrap_or(view).cells);
+                if let Some(modes) = self.levels(whole.unwrap_or(view)).first() {
+                    fit.details.insert("modes".into(), modes.modes.into());
+                    fit.details.insert("modes_score".into(), self.telling(modes).into());
+                    fit.details.insert("modes_clear".into(), (modes.halves.largest < NEARLY_ALL).into());
+                }
+                fit
+            }
+            None => {
+                let mut fit = self.answer(whole.unwrap_or(view), whole.is_some(), sample, *seed, progress)?;
+                if let Some((level, m)) = ladder.and_then(Ladder::best) {
+                    fit.details.insert("communities".into(), m.into());
+                    fit.details.insert("communities_score".into(), level.score().into());
+                }
+                fit
+            }
         };
+        fit.evidence.extend(ladder.map(Ladder::evidence).unwrap_or_default());
+        Ok(fit)
+    }
+
+    /// Step 4: the whole sample as one block, if its answer stands. Kept in `views` for the next reading.
+    fn finer<'a>(
+        &self,
+        view: &View,
+        sample: &Sample,
+        views: &'a mut Vec<View>,
+        seed: u64,
+        progress: &Progress,
+    ) -> Result<Option<&'a View>> {
         let seen = self.best(view);
         let rows = view.blocks.iter().map(Vec::len).min().expect("a sample has blocks");
-        if self.finer
-            && sample.rows.len() > rows
-            && let Some(hint) = self.hidden(view, FINER * seen)
-        {
-            let spaces: Vec<usize> = self.levels(view).iter().chain([&hint]).map(|c| c.p).collect();
-            let all: Vec<u32> = (0..sample.rows.len() as u32).collect();
-            let union = distinct(&sample.points, &all);
-            let mut grid = self.grid(union.len(), sample.points.cols(), LONGEST_FINER);
-            grid.components.retain(|p| spaces.contains(p));
-            if !finer.iter().any(|view| view.grid.components == grid.components) {
-                finer.push(View::new(sample, vec![union; HALVINGS], grid.clone(), *seed, progress)?);
-            }
-            let finer = finer.iter().find(|view| view.grid.components == grid.components);
-            let finer = finer.expect("it was made if it was not there");
-            if self.best(finer) > FINER * seen {
-                return self.answer(finer, true, sample, *seed, progress);
-            }
+        if !self.finer || sample.rows.len() <= rows {
+            return Ok(None);
         }
-        self.answer(view, false, sample, *seed, progress)
+        let Some(hint) = self.hidden(view, FINER * seen) else { return Ok(None) };
+        let spaces: Vec<usize> = self.levels(view).iter().chain([&hint]).map(|c| c.p).collect();
+        let all: Vec<u32> = (0..sample.rows.len() as u32).collect();
+        let union = distinct(&sample.points, &all);
+        let mut grid = self.grid(union.len(), sample.points.cols(), LONGEST_FINER);
+        grid.components.retain(|p| spaces.contains(p));
+        let place = match views.iter().position(|view| view.grid.components == grid.components) {
+            Some(place) => place,
+            None => {
+                views.push(View::new(sample, vec![union; HALVINGS], grid, seed, progress)?);
+                views.len() - 1
+            }
+        };
+        let finer = &views[place];
+        Ok((self.best(finer) > FINER * seen).then_some(finer))
+    }
+
+    /// Step 7: whether communities are the answer, given the levels of modes.
+    fn prefers(&self, ladder: &Ladder, modes: Vec<&Cell>) -> bool {
+        let Some((level, _)) = ladder.best() else { return false };
+        let Some(mode) = modes.first() else { return true };
+        let theirs = self.telling(mode);
+        if theirs == 0.0 {
+            // Let in by its steepness alone.
+            return level.halves.share() > mode.halves.share();
+        }
+        match self.before {
+            Some(Kind::Community) => TELLING * level.score() >= theirs,
+            Some(Kind::Mode) | None => level.score() > TELLING * theirs,
+        }
+    }
+
+    /// The score by which a level of modes is compared with communities.
+    fn telling(&self, c: &Cell) -> f64 {
+        c.halves.mutual * self.kappa(c).powi(communities::TRUST)
     }
 
     /// Whether halves agree on more than pieces of one-mode data would, and on more than they disagree about.
@@ -346,7 +388,8 @@ impl Consensus {
             return one_mode(sample, &view.blocks, evidence(&view.cells), seed, progress);
         };
         let good = &levels[..if self.medoid { levels.len().min(LEVELS) } else { 1 }];
-        let mut ensemble = view.ensemble(sample, good, progress)?;
+        let stand_in = |block, p| view.stand_in(sample, block, p);
+        let mut ensemble = ensemble(&view.grid, &view.blocks, good, stand_in, progress)?;
         let chosen =
             if self.medoid { medoid(sample, &ensemble, |c| self.score(c)) } else { middle(best, &ensemble) };
         let Member { block, cell, projection, mut found } = ensemble.swap_remove(chosen);
@@ -377,7 +420,7 @@ impl Consensus {
             confidence: cell.halves.share(),
             interval: interval(view, &levels, modes as u32, (modes - apart) as u32),
             details: object(details),
-            curve: self.curve(&view.cells),
+            curve: self.curve(view),
             evidence: evidence(&view.cells),
         })
     }
@@ -498,10 +541,7 @@ impl Consensus {
     }
 
     /// For every k the best level: its score and its M.
-    fn curve(&self, cells: &[Cell]) -> Vec<Criterion> {
-        let mut ladder: Vec<usize> = cells.iter().map(|c| c.k).collect();
-        ladder.sort_unstable();
-        ladder.dedup();
+    fn curve(&self, View { grid, cells, .. }: &View) -> Vec<Criterion> {
         let best = |k: usize| {
             let there = cells.iter().filter(move |c| c.k == k && self.eligible(c));
             there.reduce(|best, c| if self.score(c) > self.score(best) { c } else { best })
@@ -513,7 +553,7 @@ impl Consensus {
                 value,
             })
         };
-        ladder.into_iter().filter_map(best).flat_map(numbers).collect()
+        grid.ladder.iter().copied().filter_map(best).flat_map(numbers).collect()
     }
 }
 
@@ -529,42 +569,19 @@ fn part(sample: &Sample, z: &Matrix, rows: &[usize]) -> Sample {
     }
 }
 
-/// 5-95 % of M over the blocks and the levels that are nearly as good, by nearest rank outwards. `split` modes were found
-/// within modes.
+/// 5-95 % of M over the blocks and the levels that are nearly as good. `split` modes were found within modes.
 fn interval(view: &View, levels: &[&Cell], answer: u32, split: u32) -> (u32, u32) {
     let counts = levels.iter().flat_map(|c| view.table.iter().map(|block| block[c.index].modes as u32));
-    let mut counts: Vec<u32> = counts.map(|m| m + split).collect();
-    counts.sort_unstable();
-    let last = (counts.len() - 1) as f64;
-    // The answer itself may be the odd one out: one block's count at one level.
-    let (low, high) = (counts[(0.05 * last).floor() as usize], counts[(0.95 * last).ceil() as usize]);
-    (low.min(answer), high.max(answer))
-}
-
-/// One labelling of the whole sample.
-struct Member<'a> {
-    block: usize,
-    cell: &'a Cell,
-    projection: Option<Projection>,
-    found: Labelled,
+    range(counts.map(|m| m + split).collect(), answer)
 }
 
 /// The member with the largest product of its level's score and the mean share of information it has in common with the
-/// others, on some rows chosen by key; of equals the first. O(members^2 COMPARED).
+/// others, on some rows chosen by key; of equals the first.
 fn medoid(sample: &Sample, ensemble: &[Member], score: impl Fn(&Cell) -> f64) -> usize {
-    let every = (sample.rows.len() / COMPARED).max(1) as u64;
-    let rows: Vec<usize> =
-        (0..sample.rows.len()).filter(|&i| mix64(sample.rows[i]).is_multiple_of(every)).collect();
+    let rows = compared(sample);
     let labels: Vec<Vec<u32>> =
         ensemble.iter().map(|m| rows.iter().map(|&i| m.found.labels[i]).collect()).collect();
-    let pairs: Vec<(usize, usize)> = (0..ensemble.len()).flat_map(|i| (0..i).map(move |j| (i, j))).collect();
-    let shares: Vec<f64> =
-        pairs.par_iter().map(|&(i, j)| Information::between(&labels[i], &labels[j]).share()).collect();
-    let mut agreement = vec![0.0; ensemble.len()];
-    for (&(i, j), share) in pairs.iter().zip(shares) {
-        agreement[i] += share;
-        agreement[j] += share;
-    }
+    let agreement = agreement(&labels);
     let worth = |i: usize| agreement[i] * score(ensemble[i].cell);
     (0..ensemble.len()).fold(0, |best, i| if worth(i) > worth(best) { i } else { best })
 }
@@ -581,7 +598,7 @@ fn chance(c: &Cell) -> f64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::kit::matrix::Matrix;
     use crate::kit::rng::{key, normal, uniform};
@@ -595,6 +612,11 @@ mod tests {
     fn whole(points: Matrix) -> Sample {
         let n = points.rows() as u32;
         Sample { rows: (0..u64::from(n)).collect(), blocks: vec![(0..n).collect(); 5], points }
+    }
+
+    /// What is looked at for communities.
+    pub fn ladder(sample: &Sample) -> Ladder {
+        Consensus::default().look(sample, 1, &Progress::default()).unwrap().ladder.unwrap()
     }
 
     #[test]
@@ -611,7 +633,7 @@ mod tests {
 
     #[test]
     fn touching_modes_are_counted_where_a_mode_alone_would_not_be_steep() {
-        // Four Gaussians in three dimensions, a hundred rows each: rim finds one mode.
+        // Four Gaussians in three dimensions, a hundred rows each.
         let at = [[0.0, 0.0, 0.0], [5.0, 0.0, 0.0], [2.5, 4.3, 0.0], [2.5, 1.4, 4.1]];
         let number = |i: usize, j: usize| at[i % 4][j] + normal(key(3, &[i as u64, j as u64]));
         let data = (0..400).flat_map(|i| (0..3).map(move |j| number(i, j) as f32)).collect();
@@ -712,6 +734,76 @@ mod tests {
         assert_eq!(found.labels, (0..1000).map(|i| u32::from(i < 400)).collect::<Vec<_>>());
     }
 
+    /// Rows of twelve groups on a sphere, 3 000 / rank^0.7 of each, which no valley of a nearest-neighbour density parts.
+    fn sphere(per: f64) -> (Matrix, Vec<u32>) {
+        let truth: Vec<u32> = (0..12u32)
+            .flat_map(|g| std::iter::repeat_n(g, (per / f64::from(g + 1).powf(0.7)) as usize))
+            .collect();
+        let row = |(i, &g): (usize, &u32)| {
+            let number = |j| normal(key(11, &[g.into(), j])) / 9.0 + normal(key(12, &[i as u64, j])) / 9.0;
+            let row: Vec<f64> = (0..96).map(number).collect();
+            let length = row.iter().map(|x| x * x).sum::<f64>().sqrt();
+            row.into_iter().map(move |x| (x / length) as f32).collect::<Vec<_>>()
+        };
+        let data = truth.iter().enumerate().flat_map(|(i, g)| row((i, g))).collect();
+        (Matrix::from_vec(truth.len(), 96, data), truth)
+    }
+
+    #[test]
+    fn communities_are_the_answer_where_they_tell_more() {
+        // Two clouds that touch in 32 dimensions.
+        let number = |i: usize, j: usize| {
+            normal(key(8, &[i as u64, j as u64])) + if i % 2 == 1 { 3.4 / 32f64.sqrt() } else { 0.0 }
+        };
+        let data = (0..2048).flat_map(|i| (0..32).map(move |j| number(i, j) as f32)).collect();
+        let sample = whole(Matrix::from_vec(2048, 32, data));
+        let found = fit(&sample);
+        assert_eq!(found.kind, ["community"; 2], "{:?}", found.details);
+        assert!(found.prominence.iter().all(|x| x.is_nan()) && found.details["rho"] == found.confidence);
+        assert!(found.interval.0 <= 2 && found.interval.1 >= 2 && !found.curve.is_empty());
+        let gamma = |c: &Criterion| c.criterion.starts_with("gamma=");
+        assert!(found.evidence.iter().any(gamma) && found.evidence.iter().any(|c| !gamma(c)));
+        let modes = Consensus { communities: false, ..Consensus::default() };
+        let modes = modes.fit(&sample, 1, &Progress::default()).unwrap();
+        assert!(modes.kind.iter().all(|kind| kind == "mode") && !modes.evidence.iter().any(gamma));
+    }
+
+    #[test]
+    fn rows_outside_the_blocks_join_the_communities_of_their_neighbours() {
+        let (points, truth) = sphere(1500.0);
+        let n = points.rows() as u32;
+        let blocks = (0..5).map(|b| (0..n).filter(|i| i % 7 < 2 || i % 5 == b).collect()).collect();
+        let found = fit(&Sample { rows: (0..u64::from(n)).collect(), points, blocks });
+        assert!((10..=14).contains(&found.kind.len()), "{:?}", found.details);
+        assert!(agreement(&found.labels, &truth) > 0.97, "{:?}", found.details);
+    }
+
+    #[test]
+    fn a_kind_stays_until_the_other_tells_clearly_more() {
+        let (sample, _) = mixture(900, 16, 3, 1.2);
+        let looked = Consensus::default().look(&sample, 1, &Progress::default()).unwrap();
+        let (ladder, view) = (looked.ladder.unwrap(), looked.view.unwrap());
+        let prefers = |before, score: f64| {
+            let how = Consensus { before, ..Consensus::default() };
+            let mut mode = *how.levels(&view)[0];
+            // The share stays.
+            let times = score * ladder.best().unwrap().0.score() / how.telling(&mode);
+            mode.halves.mutual *= times;
+            mode.halves.entropy *= times;
+            how.prefers(&ladder, vec![&mode])
+        };
+        for (before, score, communities) in [
+            (None, 0.94, true),
+            (None, 0.97, false),
+            (Some(Kind::Mode), 0.97, false),
+            (Some(Kind::Community), 0.97, true),
+            (Some(Kind::Community), 1.04, true),
+            (Some(Kind::Community), 1.06, false),
+        ] {
+            assert_eq!(prefers(before, score), communities, "{before:?} {score}");
+        }
+    }
+
     #[test]
     fn degenerate_samples_are_one_modality() {
         let same = fit(&whole(Matrix::from_vec(200, 3, vec![7.0; 600])));
@@ -728,7 +820,7 @@ mod tests {
         let run = |threads| {
             let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().unwrap();
             let fit = pool.install(|| fit(&sample));
-            (fit.labels, fit.evidence, fit.details, fit.projection, fit.interval)
+            (fit.kind, fit.labels, fit.evidence, fit.details, fit.projection, fit.interval)
         };
         assert_eq!(run(1), run(3));
     }

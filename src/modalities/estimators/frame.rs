@@ -7,13 +7,13 @@
 
 use serde_json::json;
 
-use super::grid::{FEWEST, distinct, gather, object, one_mode};
+use super::grid::{FEWEST, distinct, gather, not_empty, object, one_mode};
 use super::information::Information;
 use super::neighbours::Halves;
 use crate::format::evidence::Criterion;
 use crate::format::projection::Projection;
 use crate::kernels::knn::nearest_of;
-use crate::kit::error::{Error, Result};
+use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
 use crate::kit::rng::Stream;
@@ -72,12 +72,7 @@ pub struct View {
 impl Frame {
     /// None: too few distinct rows to show any modes.
     pub fn view(&self, sample: &Sample, seed: u64, progress: &Progress) -> Result<Option<View>> {
-        if sample.rows.is_empty() {
-            return Err(Error::Modalities {
-                reason: "there are no rows to count modalities on".into(),
-                help: "check `--where` and `--invalid`: they left no row".into(),
-            });
-        }
+        not_empty(sample)?;
         let block = distinct(&sample.points, sample.blocks.first().map_or(&[], Vec::as_slice));
         // A given number needs as many rows, not evidence.
         if block.len() < if self.fixed { 1 } else { FEWEST } {
@@ -168,7 +163,10 @@ impl Frame {
         let points = view.halves(sample, seed);
         if points.iter().any(|half| half.rows() < FEWEST / 4) {
             // Nothing was reproduced: a share of 0.
-            return Ok(Halved { counts: [1, 1], information: Information { mutual: 0.0, entropy: 1.0 } });
+            return Ok(Halved {
+                counts: [1, 1],
+                information: Information { mutual: 0.0, entropy: 1.0, largest: 1.0 },
+            });
         }
         let (a, b) = (method(&points[0])?, method(&points[1])?);
         Ok(Halved { counts: [a.1, b.1], information: agreement(&points, [&a.0, &b.0]) })

@@ -40,6 +40,8 @@ pub struct Grid {
     pub ladder: Vec<usize>,
     pub taus: &'static [f64],
     pub joined: Joined,
+    /// Lists are at least so long.
+    pub longest: usize,
 }
 
 /// One block's view of a cell.
@@ -101,7 +103,7 @@ impl Grid {
         if ladder.is_empty() {
             ladder.push((rows / 8).max(4));
         }
-        Grid { dims, components, ladder, taus, joined }
+        Grid { dims, components, ladder, taus, joined, longest: 0 }
     }
 
     /// The neighbours that a block's and a half's modes look at.
@@ -109,29 +111,19 @@ impl Grid {
         let longest = self.ladder[self.ladder.len() - 1];
         let half = self.ladder.iter().map(|&k| half_k(k).max(half_graph(k))).max().unwrap_or(0);
         // A quarter more than needed, and 32: then nearly every row's list holds enough rows of its own half.
-        (longest + longest / 4 + 32, half)
+        ((longest + longest / 4 + 32).max(self.longest), half)
     }
 
-    /// What every block sees in every cell. Equal blocks (small datasets) differ in their halves only and share the rest.
+    /// What every block sees in every cell, and its components. Equal blocks (small datasets) differ in their halves only and
+    /// share the rest. `told` gets every block (the number of the first of equal ones) in every space (p), whose neighbour
+    /// lists are most of the work, and its halves.
     pub fn look(
         &self,
         sample: &Sample,
         blocks: &[Vec<u32>],
         seed: u64,
         progress: &Progress,
-    ) -> Result<Vec<Vec<Seen>>> {
-        Ok(self.look_and_tell(sample, blocks, seed, progress, |_, _| {})?.0)
-    }
-
-    /// [`Grid::look`], and the components of every block; `lists` is told the neighbour lists of every block in every space
-    /// (p), most of the work.
-    pub fn look_and_tell(
-        &self,
-        sample: &Sample,
-        blocks: &[Vec<u32>],
-        seed: u64,
-        progress: &Progress,
-        mut lists: impl FnMut(usize, Vec<u32>) + Send,
+        mut told: impl FnMut(usize, usize, Space, &[Halves]) -> Result<()> + Send,
     ) -> Result<(Vec<Vec<Seen>>, Components)> {
         let groups: Vec<&[Vec<u32>]> = blocks.chunk_by(|a, b| a == b).collect();
         let stage =
@@ -167,7 +159,7 @@ impl Grid {
                             dimension,
                         }));
                     }
-                    lists(p, space.neighbours.index);
+                    told(first, p, space, &splits)?;
                     stage.advance(1)?;
                 }
                 Ok(seen)
@@ -327,6 +319,43 @@ impl StandIn {
     }
 }
 
+/// One labelling of the whole sample.
+pub struct Member<'a> {
+    pub block: usize,
+    pub cell: &'a Cell,
+    pub projection: Option<Projection>,
+    pub found: Labelled,
+}
+
+/// The sample as every different block labels it at these levels; `stand_in`: a block in its first p components.
+/// O(blocks rows n sum p).
+pub fn ensemble<'a>(
+    grid: &Grid,
+    blocks: &[Vec<u32>],
+    levels: &[&'a Cell],
+    stand_in: impl Fn(usize, usize) -> StandIn,
+    progress: &Progress,
+) -> Result<Vec<Member<'a>>> {
+    let different = |b: &usize| *b == 0 || blocks[*b] != blocks[*b - 1];
+    let blocks: Vec<usize> = (0..blocks.len()).filter(different).collect();
+    let spaces: Vec<usize> =
+        grid.components.iter().copied().filter(|&p| levels.iter().any(|c| c.p == p)).collect();
+    let stage = progress.stage("compare labellings", "spaces", (blocks.len() * spaces.len()) as u64);
+    let mut members = Vec::new();
+    for block in blocks {
+        for &p in &spaces {
+            let stand_in = stand_in(block, p);
+            for &cell in levels.iter().filter(|c| c.p == p) {
+                progress.check()?;
+                let found = stand_in.label(cell, least(cell.k));
+                members.push(Member { block, cell, projection: stand_in.space.projection.clone(), found });
+            }
+            stage.advance(1)?;
+        }
+    }
+    Ok(members)
+}
+
 /// Modes of the sample.
 pub struct Labelled {
     /// Of every row.
@@ -350,8 +379,27 @@ fn half_graph(k: usize) -> usize {
     if matches!(k, 8 | 16) { 12 } else { half_k(k).min(GRAPH) }
 }
 
+pub fn not_empty(sample: &Sample) -> Result<()> {
+    if sample.rows.is_empty() {
+        return Err(Error::Modalities {
+            reason: "there are no rows to count modalities on".into(),
+            help: "check `--where` and `--invalid`: they left no row".into(),
+        });
+    }
+    Ok(())
+}
+
 pub fn gather(sample: &Sample, rows: &[u32]) -> Matrix {
     sample.points.gather(rows.iter().map(|&i| i as usize))
+}
+
+/// 5-95 % of what was counted, by nearest rank outwards. The answer itself may be the odd one out: one block's count at one
+/// level.
+pub fn range(mut counts: Vec<u32>, answer: u32) -> (u32, u32) {
+    counts.sort_unstable();
+    let last = (counts.len() - 1) as f64;
+    let (low, high) = (counts[(0.05 * last).floor() as usize], counts[(0.95 * last).ceil() as usize]);
+    (low.min(answer), high.max(answer))
 }
 
 /// No reproducible modes: all rows are one modality, in the usual number of components of the first block.
@@ -406,5 +454,36 @@ pub fn object(value: serde_json::Value) -> serde_json::Map<String, serde_json::V
     match value {
         serde_json::Value::Object(map) => map,
         _ => unreachable!("details are written as an object"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn copies_are_dropped_and_the_lowest_row_stays() {
+        let points = Matrix::from_vec(5, 1, vec![2.0, 1.0, 2.0, 0.0, -0.0]);
+        assert_eq!(distinct(&points, &[0, 1, 2, 3, 4]), [0, 1, 3, 4]);
+        assert_eq!(distinct(&points, &[1, 2]), [1, 2]);
+    }
+
+    #[test]
+    fn ladder_and_components() {
+        let grid = |rows: usize, dims| {
+            Grid::new(rows, dims, (16, (0.026 * rows as f64).max(16.0)), &[1.0], Joined::Both)
+        };
+        let ks = |rows| grid(rows, 2).ladder;
+        assert_eq!(ks(10_000), [16, 32, 64, 128, 256]);
+        assert_eq!((ks(600), ks(64), ks(63), ks(16)), (vec![16], vec![16], vec![7], vec![4]));
+        assert_eq!(grid(100, 2).components, [2]);
+        assert_eq!(grid(100, 64).components, [8, 16, 32, 64]);
+        assert_eq!(grid(100, 384).components, [8, 16, 32, 64, 128]);
+    }
+
+    #[test]
+    fn the_interval_holds_the_answer() {
+        assert_eq!(range((1..=101).collect(), 50), (6, 96));
+        assert_eq!(range(vec![4, 3, 5], 9), (3, 9));
     }
 }

@@ -1,5 +1,13 @@
 //! How much two labellings of the same rows know of each other.
 
+use rayon::prelude::*;
+
+use crate::kit::rng::mix64;
+use crate::modalities::Sample;
+
+/// Rows on which labellings of a sample are compared, about.
+const COMPARED: usize = 5000;
+
 /// In nats.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Information {
@@ -8,6 +16,8 @@ pub struct Information {
     pub mutual: f64,
     /// Mean of the two entropies.
     pub entropy: f64,
+    /// Mean share of the most frequent labels.
+    pub largest: f64,
 }
 
 impl Information {
@@ -32,6 +42,7 @@ impl Information {
         Information {
             mutual: (mutual - chance).max(0.0),
             entropy: (entropy(&rows_a, n) + entropy(&rows_b, n)) / 2.0,
+            largest: (largest(&rows_a, n) + largest(&rows_b, n)) / 2.0,
         }
     }
 
@@ -41,6 +52,7 @@ impl Information {
         (!of.is_empty()).then(|| Information {
             mutual: of.iter().map(|x| x.mutual).sum::<f64>() / n,
             entropy: of.iter().map(|x| x.entropy).sum::<f64>() / n,
+            largest: of.iter().map(|x| x.largest).sum::<f64>() / n,
         })
     }
 
@@ -63,15 +75,37 @@ fn counts(labels: &[u32]) -> Vec<u32> {
     rows
 }
 
+fn largest(rows: &[u32], n: f64) -> f64 {
+    f64::from(rows.iter().copied().max().unwrap_or(0)) / n
+}
+
 fn entropy(rows: &[u32], n: f64) -> f64 {
     let terms = rows.iter().filter(|&&c| c > 0).map(|&c| f64::from(c) / n);
     terms.map(|p| -p * libm::log(p)).sum()
 }
 
+/// The places of some rows of the sample, by key, on which labellings are compared.
+pub fn compared(sample: &Sample) -> Vec<usize> {
+    let every = (sample.rows.len() / COMPARED).max(1) as u64;
+    (0..sample.rows.len()).filter(|&i| mix64(sample.rows[i]).is_multiple_of(every)).collect()
+}
+
+/// Of every labelling the sum of the shares of information that it has in common with the others. O(labellings^2 rows).
+pub fn agreement(labels: &[Vec<u32>]) -> Vec<f64> {
+    let pairs: Vec<(usize, usize)> = (0..labels.len()).flat_map(|i| (0..i).map(move |j| (i, j))).collect();
+    let share = |&(i, j): &(usize, usize)| Information::between(&labels[i], &labels[j]).share();
+    let shares: Vec<f64> = pairs.par_iter().map(share).collect();
+    let mut agreement = vec![0.0; labels.len()];
+    for (&(i, j), share) in pairs.iter().zip(shares) {
+        agreement[i] += share;
+        agreement[j] += share;
+    }
+    agreement
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kit::rng::mix64;
 
     fn naive(a: &[u32], b: &[u32]) -> (f64, f64) {
         let n = a.len() as f64;
@@ -102,6 +136,8 @@ mod tests {
         let (mutual, entropy) = naive(&a, &b);
         assert!((got.mutual - (mutual - 2.0 * 4.0 / 1000.0)).abs() < 1e-12);
         assert!((got.entropy - entropy).abs() < 1e-12);
+        let most = |of: &[u32]| (0..10).map(|x| of.iter().filter(|&&y| y == x).count()).max().unwrap() as f64;
+        assert!((got.largest - (most(&a) + most(&b)) / 1000.0).abs() < 1e-12);
     }
 
     #[test]

@@ -24,7 +24,7 @@ const MOST: usize = 256;
 /// `count` cells of the whole sample in its usual number of components; the best of four keyed starts. Without a count
 /// the criterion chooses it on rows of the first block (4000; for the gap 2000).
 ///
-/// The confidence is the share I / H of information that k-means on two halves of the sample agree on, as for `rim`; the
+/// The confidence is the share I / H of information that k-means on two halves of the sample agree on; the
 /// interval is (M, M) if M was given, else the least and the largest k that the criterion prefers on the rows and on
 /// their halves. O(steps n M p), and the sweep.
 #[derive(Clone, Copy, Debug)]

@@ -1,19 +1,16 @@
 //! The only file that sees the types of `linfa` 0.8 and `linfa-clustering`: matrices in, labels out.
 //!
 //! What it takes care of, beside the types:
-//! - k-means starts by k-means++ only: linfa's parallel start gives other centres on another number of threads. One run, at
-//!   most 50 steps; a run's inertia and labels are computed here (linfa reports those before its last step).
 //! - A mixture's likelihood and labels are computed here, with the largest exponent taken out: linfa sums exponentials as
 //!   they are, and fails where all of a row's underflow.
 //! - DBSCAN's neighbours are searched for linearly: in 32 dimensions linfa's trees visit every row as well, and take longer.
-//!   OPTICS needs them sorted, which linfa does in its k-d tree only.
 //!
 //! linfa's matrix products come from `matrixmultiply`, which chooses its code by the processor: fits of mixtures are the
 //! same on any number of threads, but may differ in their last digits between kinds of processors.
 
 use ::linfa::traits::{Fit, Transformer};
 use ::linfa::{DatasetBase, ParamGuard};
-use linfa_clustering::{Dbscan, GaussianMixtureModel, KMeans, KMeansInit, Optics};
+use linfa_clustering::{Dbscan, GaussianMixtureModel};
 use linfa_nn::CommonNearestNeighbour;
 use linfa_nn::distance::L2Dist;
 use ndarray::Array2;
@@ -21,13 +18,8 @@ use rand_xoshiro::Xoshiro256Plus;
 use rand_xoshiro::rand_core::SeedableRng;
 
 use super::frame::NOISE;
-use crate::kernels::distance::squared;
-use crate::kernels::knn::nearest_of;
 use crate::kit::matrix::Matrix;
-use crate::modalities::lloyd::Clusters;
 
-/// Lloyd steps of a run.
-const STEPS: u64 = 50;
 /// Steps of expectation maximisation.
 const EM_STEPS: u64 = 200;
 
@@ -38,32 +30,6 @@ fn array(points: &Matrix, scale: f64) -> Array2<f64> {
 
 fn generator(seed: u64) -> Xoshiro256Plus {
     Xoshiro256Plus::seed_from_u64(seed)
-}
-
-/// Up to `k` cells; None where linfa fails. O(n k^2 p) for the start and O(n k p) a step.
-pub fn kmeans(points: &Matrix, k: usize, seed: u64) -> Option<Clusters> {
-    let params = KMeans::params_with_rng(k, generator(seed))
-        .init_method(KMeansInit::KMeansPlusPlus)
-        .n_runs(1)
-        .max_n_iterations(STEPS);
-    let model = params.fit(&DatasetBase::from(array(points, 1.0))).ok()?;
-    let centers = model.centroids().iter().map(|&x| x as f32).collect();
-    let mut centers = Matrix::from_vec(k, points.cols(), centers);
-    if centers.as_slice().iter().any(|x| !x.is_finite()) {
-        return None;
-    }
-    let mut labels = nearest_of(points, &centers);
-    // Centres of no row, and copies of others.
-    let mut used: Vec<u32> = labels.clone();
-    used.sort_unstable();
-    used.dedup();
-    for label in &mut labels {
-        *label = used.binary_search(label).expect("a label in use") as u32;
-    }
-    centers = centers.gather(used.into_iter().map(|c| c as usize).collect::<Vec<_>>().into_iter());
-    let inertia =
-        labels.iter().zip(points.iter_rows()).map(|(&c, x)| squared(x, centers.row(c as usize))).sum();
-    Some(Clusters { centers, labels, inertia })
 }
 
 /// A mixture of Gaussians with full covariances.
@@ -144,50 +110,10 @@ pub fn dbscan(points: &Matrix, eps: f64, least: usize) -> Vec<u32> {
     labels.iter().map(|label| label.map_or(NOISE, |l| l as u32)).collect()
 }
 
-/// The rows in the order of OPTICS, with the reachability distance of each; `least` > 1 (the row itself counts). Every
-/// row reaches every other, so each reachability but those of rows alone is defined. O(n^2 (p + log n)).
-pub fn optics(points: &Matrix, least: usize) -> Vec<(u32, f64)> {
-    let x = array(points, 1.0);
-    let diagonal: f64 = x
-        .columns()
-        .into_iter()
-        .map(|c| c.iter().fold((f64::MAX, f64::MIN), |(low, high), &v| (low.min(v), high.max(v))))
-        .map(|(low, high)| (high - low) * (high - low))
-        .sum();
-    let tolerance = (2.0 * diagonal.sqrt()).max(f64::MIN_POSITIVE.sqrt());
-    // The core distance is read off the neighbours' list, which only the k-d tree sorts.
-    let params = Optics::params_with(least, L2Dist, CommonNearestNeighbour::KdTree).tolerance(tolerance);
-    let found = params.check().expect("the tolerance is positive and least above 1").transform(x.view());
-    let reach = |d: &Option<f64>| d.unwrap_or(f64::INFINITY);
-    found.iter().map(|row| (row.index() as u32, reach(row.reachability_distance()))).collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::modalities::estimators::tests::{agreement, mixture as blobs};
-    use crate::modalities::lloyd;
-
-    #[test]
-    fn our_lloyd_and_linfa_agree_on_separated_modes() {
-        for (n, dims, k) in [(300, 2, 3), (400, 8, 5), (500, 20, 7)] {
-            let (sample, truth) = blobs(n, dims, k, 9.0);
-            let best = |runs: Vec<Clusters>| {
-                runs.into_iter().reduce(|a, b| if b.inertia < a.inertia { b } else { a }).unwrap()
-            };
-            let ours = best((0..8).map(|s| lloyd::kmeans(&sample.points, k, 100, s)).collect());
-            let theirs = best((0..8).map(|s| kmeans(&sample.points, k, s).unwrap()).collect());
-            assert_eq!(agreement(&ours.labels, &theirs.labels), 1.0);
-            assert_eq!(agreement(&ours.labels, &truth), 1.0);
-            // linfa counts a centre as one more row of its cell, so its centres are a little off.
-            assert!(
-                (theirs.inertia / ours.inertia - 1.0).abs() < 0.01,
-                "{} {}",
-                theirs.inertia,
-                ours.inertia
-            );
-        }
-    }
 
     #[test]
     fn the_likelihood_is_that_of_the_density() {
@@ -213,14 +139,5 @@ mod tests {
         assert!(kept.len() > 190);
         let of = |labels: &[u32]| kept.iter().map(|&i| labels[i]).collect::<Vec<_>>();
         assert_eq!(agreement(&of(&labels), &of(&truth)), 1.0);
-        // In the order of OPTICS the rows of a mode stand together, and the step to the other is the longest.
-        let order = optics(&sample.points, 5);
-        let mut rows: Vec<u32> = order.iter().map(|x| x.0).collect();
-        let steps = rows.windows(2).filter(|w| truth[w[0] as usize] != truth[w[1] as usize]).count();
-        assert_eq!(steps, 1);
-        let longest = (1..200).max_by(|&a, &b| order[a].1.total_cmp(&order[b].1)).unwrap();
-        assert_ne!(truth[rows[longest] as usize], truth[rows[longest - 1] as usize]);
-        rows.sort_unstable();
-        assert!(rows.into_iter().eq(0..200));
     }
 }

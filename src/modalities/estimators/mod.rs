@@ -1,50 +1,48 @@
 //! The modality estimators, one file each; docs/estimators.md says when to prefer which. The default is told in
-//! [`consensus`], the parts of estimators of density modes in [`grid`], [`neighbours`], [`modes`] and [`information`], what
-//! clusterings of one block share in [`frame`].
+//! [`consensus`] and [`communities`], the parts of estimators of density modes in [`grid`], [`neighbours`], [`modes`] and
+//! [`information`], what clusterings of one block share in [`frame`].
 
 pub mod neighbours;
 pub mod modes;
 pub mod information;
 pub mod grid;
+pub mod louvain;
+pub mod communities;
 pub mod frame;
 pub mod consensus;
-pub mod rim;
 pub mod pretrained;
 pub mod hdbscan;
-pub mod tomato;
 pub mod sweep;
 pub mod kmeans;
-pub mod dip;
-pub mod unimodality_forest;
 #[cfg(feature = "linfa")]
 mod linfa;
-#[cfg(feature = "linfa")]
-pub mod linfa_kmeans;
 #[cfg(feature = "linfa")]
 pub mod gaussian_mixture;
 #[cfg(feature = "linfa")]
 pub mod dbscan;
-#[cfg(feature = "linfa")]
-pub mod optics;
 pub mod column;
 
 use crate::kit::error::{Error, Result};
 use crate::modalities::{EstimatorSpec, ModalityEstimator, Params};
 
 impl EstimatorSpec {
-    pub const ALL: [EstimatorSpec; 12] = [
+    /// Those that make plans.
+    pub const ALL: [EstimatorSpec; 7] = [
         EstimatorSpec::Consensus,
-        EstimatorSpec::Rim,
         EstimatorSpec::Pretrained,
         EstimatorSpec::Hdbscan,
-        EstimatorSpec::Tomato,
         EstimatorSpec::Kmeans,
-        EstimatorSpec::UnimodalityForest,
-        EstimatorSpec::LinfaKmeans,
         EstimatorSpec::GaussianMixture,
         EstimatorSpec::Dbscan,
-        EstimatorSpec::Optics,
         EstimatorSpec::Column,
+    ];
+    /// Those that made plans once.
+    pub const RETIRED: [EstimatorSpec; 5] = [
+        EstimatorSpec::Rim,
+        EstimatorSpec::Tomato,
+        EstimatorSpec::UnimodalityForest,
+        EstimatorSpec::LinfaKmeans,
+        EstimatorSpec::Optics,
     ];
 
     /// As in the config and in plan.json.
@@ -67,7 +65,29 @@ impl EstimatorSpec {
 
     /// The estimator with this name.
     pub fn named(name: &str) -> Option<EstimatorSpec> {
-        Self::ALL.into_iter().find(|spec| spec.name() == name)
+        Self::ALL.into_iter().chain(Self::RETIRED).find(|spec| spec.name() == name)
+    }
+
+    /// Which to use in the place of one that is retired.
+    pub fn instead(self) -> Option<EstimatorSpec> {
+        match self {
+            EstimatorSpec::Rim | EstimatorSpec::Tomato | EstimatorSpec::UnimodalityForest => {
+                Some(EstimatorSpec::Consensus)
+            }
+            EstimatorSpec::LinfaKmeans => Some(EstimatorSpec::Kmeans),
+            EstimatorSpec::Optics => Some(EstimatorSpec::Hdbscan),
+            _ => None,
+        }
+    }
+
+    /// Refuses one that is retired.
+    pub fn check(self) -> Result<()> {
+        let Some(instead) = self.instead() else { return Ok(()) };
+        Err(Error::config(
+            "modalities.estimator",
+            format!("`{}` is retired: plans made with it are read, new ones are not made", self.name()),
+            format!("use `--estimator {}`", instead.name()),
+        ))
     }
 
     /// Whether it finds M if none is given.
@@ -77,19 +97,17 @@ impl EstimatorSpec {
 
     /// Whether M can be given.
     pub fn takes_count(self) -> bool {
-        use EstimatorSpec::{GaussianMixture, Kmeans, LinfaKmeans};
-        matches!(self, Kmeans | LinfaKmeans | GaussianMixture)
+        matches!(self, EstimatorSpec::Kmeans | EstimatorSpec::GaussianMixture)
     }
 
     /// Whether [`Params::criterion`] chooses M.
     pub fn takes_criterion(self) -> bool {
-        matches!(self, EstimatorSpec::Kmeans | EstimatorSpec::LinfaKmeans)
+        self == EstimatorSpec::Kmeans
     }
 
     /// Whether it needs the feature `linfa`.
     pub fn is_linfa(self) -> bool {
-        use EstimatorSpec::{Dbscan, GaussianMixture, LinfaKmeans, Optics};
-        matches!(self, LinfaKmeans | GaussianMixture | Dbscan | Optics)
+        matches!(self, EstimatorSpec::GaussianMixture | EstimatorSpec::Dbscan)
     }
 
     /// The estimator as `params` want it. `values`: the sample rows' values of `params.column`, for `column` alone.
@@ -102,20 +120,13 @@ impl EstimatorSpec {
         let (count, criterion) = (params.count, params.criterion.unwrap_or_default());
         Ok(match self {
             EstimatorSpec::Consensus => Box::new(consensus::Consensus::default()),
-            EstimatorSpec::Rim => Box::new(rim::Rim),
             EstimatorSpec::Pretrained => Box::new(pretrained::Pretrained::default()),
             EstimatorSpec::Hdbscan => Box::new(hdbscan::Hdbscan),
-            EstimatorSpec::Tomato => Box::new(tomato::Tomato),
             EstimatorSpec::Kmeans => Box::new(kmeans::Kmeans { count, criterion }),
-            EstimatorSpec::UnimodalityForest => Box::new(unimodality_forest::UnimodalityForest),
-            #[cfg(feature = "linfa")]
-            EstimatorSpec::LinfaKmeans => Box::new(linfa_kmeans::LinfaKmeans { count, criterion }),
             #[cfg(feature = "linfa")]
             EstimatorSpec::GaussianMixture => Box::new(gaussian_mixture::GaussianMixture { count }),
             #[cfg(feature = "linfa")]
             EstimatorSpec::Dbscan => Box::new(dbscan::Dbscan),
-            #[cfg(feature = "linfa")]
-            EstimatorSpec::Optics => Box::new(optics::Optics),
             #[cfg(not(feature = "linfa"))]
             linfa if linfa.is_linfa() => {
                 return Err(Error::config(
@@ -128,8 +139,7 @@ impl EstimatorSpec {
                 reason: "the estimator `column` was given no values".into(),
                 help: "name the column with `--stratify-by`, or choose another estimator".into(),
             })?),
-            #[cfg(not(feature = "linfa"))]
-            _ => unreachable!("every estimator without linfa has its arm"),
+            _ => unreachable!("retired estimators are refused, every other has its arm"),
         })
     }
 }
@@ -249,6 +259,18 @@ pub(crate) mod tests {
                 assert_eq!((fit.kind.len() as u32, fit.interval), (count, (count, count)), "{spec:?}");
                 assert!(count == 1 || agreement(&fit.labels, &truth) > 0.99, "{spec:?}");
             }
+        }
+    }
+
+    #[test]
+    fn retired_estimators_are_named_and_refused() {
+        for spec in EstimatorSpec::RETIRED {
+            assert_eq!(serde_json::to_value(spec).unwrap(), spec.name());
+            assert_eq!(EstimatorSpec::named(spec.name()), Some(spec));
+            let error = spec.build(&Params { estimator: spec, ..Default::default() }, None).err().unwrap();
+            let instead = spec.instead().unwrap();
+            assert!(EstimatorSpec::ALL.contains(&instead) && instead.instead().is_none());
+            assert!(error.to_string().contains(spec.name()) && error.help().contains(instead.name()));
         }
     }
 

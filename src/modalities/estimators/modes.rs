@@ -251,7 +251,7 @@ fn find(parent: &mut [u32], mut t: u32) -> u32 {
 
 /// dhat and f = -dhat ln r_k. The intrinsic dimension dhat is the inverse of the median over rows of the mean of ln(r_k / r_j),
 /// j < k (Levina & Bickel 2005; k - 2 for the bias, MacKay & Ghahramani 2005).
-fn log_density(neighbours: &Neighbours, k: usize) -> (f64, Vec<f64>) {
+pub fn log_density(neighbours: &Neighbours, k: usize) -> (f64, Vec<f64>) {
     let n = neighbours.rows();
     if k == 0 {
         return (1.0, vec![0.0; n]);

@@ -72,47 +72,45 @@ impl Neighbours {
         &self.log[row * self.k..][..self.k]
     }
 
-    /// The neighbours within each half: up to `k` (fewer in a half of `k` rows or fewer). O(n k) but for rows whose
-    /// list is too short, O(n d) each.
+    /// The neighbours within each half, up to `k`, and the nearest row of the other one.
     pub fn within(&self, halves: &Halves, points: &Matrix, k: usize) -> HalfNeighbours {
-        let [a, b] = [false, true].map(|half| self.of_half(halves, points, half, k));
-        HalfNeighbours { halves: [a.0, b.0], across: [a.1, b.1] }
+        let own = |h: usize| self.of_half(halves, points, (h, h), k);
+        let across = |h: usize| self.of_half(halves, points, (h, 1 - h), 1).index;
+        HalfNeighbours { halves: [own(0), own(1)], across: [across(0), across(1)] }
     }
 
-    fn of_half(&self, halves: &Halves, points: &Matrix, half: bool, k: usize) -> (Neighbours, Vec<u32>) {
-        let rows = &halves.rows[usize::from(half)];
-        let k = k.min(rows.len().saturating_sub(1));
-        let place = |j: u32| halves.place[j as usize];
+    /// For every row of the half `of` the `k` nearest others of the half `among` (fewer where it has no more), by their places
+    /// there. O(n k) but for rows whose list is too short, O(n d) each.
+    pub fn of_half(
+        &self,
+        halves: &Halves,
+        points: &Matrix,
+        (of, among): (usize, usize),
+        k: usize,
+    ) -> Neighbours {
+        let (rows, others) = (&halves.rows[of], &halves.rows[among]);
+        let k = k.min(others.len().saturating_sub(usize::from(of == among)));
         let (mut index, mut log) = (vec![0u32; rows.len() * k], vec![0.0; rows.len() * k]);
-        let mut across = vec![0u32; rows.len()];
-        // Chunks of no numbers are no chunks: without neighbours, only `across` is looked for.
-        let lists = |i: u32| self.of(i as usize).iter().zip(self.logs(i as usize));
-        let own = index.par_chunks_mut(k.max(1)).zip(log.par_chunks_mut(k.max(1))).zip(rows);
-        own.with_min_len(64).for_each_init(Vec::new, |kept: &mut Vec<(u32, f64)>, ((index, log), &i)| {
+        // Chunks of no numbers are no chunks.
+        let lists = index.par_chunks_mut(k.max(1)).zip(log.par_chunks_mut(k.max(1))).zip(rows);
+        lists.with_min_len(64).for_each_init(Vec::new, |kept: &mut Vec<(u32, f64)>, ((index, log), &i)| {
             // Which rows are in the half is up to chance, so they are taken without a branch, some at a time.
             kept.resize(self.k + 1, (0, 0.0));
             let mut found = 0;
-            for (n, (&j, &log)) in lists(i).enumerate() {
+            for (n, (&j, &log)) in self.of(i as usize).iter().zip(self.logs(i as usize)).enumerate() {
                 kept[found] = (j, log);
-                found += usize::from(halves.half[j as usize] == half);
+                found += usize::from(usize::from(halves.half[j as usize]) == among);
                 if n % 16 == 15 && found >= k {
                     break;
                 }
             }
-            let alone = (found < k).then(|| nearest(points, i as usize, rows, k));
-            let own = alone.as_ref().unwrap_or(kept);
-            for ((index, log), &(j, l)) in index.iter_mut().zip(log).zip(own) {
-                (*index, *log) = (place(j), l);
+            let alone = (found < k).then(|| nearest(points, i as usize, others, k));
+            let listed = alone.as_ref().unwrap_or(kept);
+            for ((index, log), &(j, l)) in index.iter_mut().zip(log).zip(listed) {
+                (*index, *log) = (halves.place[j as usize], l);
             }
         });
-        across.par_iter_mut().zip(rows).with_min_len(64).for_each(|(to, &i)| {
-            let other = lists(i).map(|(&j, _)| j).find(|&j| halves.half[j as usize] != half);
-            let other = other.or_else(|| {
-                nearest(points, i as usize, &halves.rows[usize::from(!half)], 1).first().map(|&(j, _)| j)
-            });
-            *to = other.map_or(0, place);
-        });
-        (Neighbours { k, index, log }, across)
+        Neighbours { k, index, log }
     }
 }
 

@@ -20,13 +20,13 @@ pub mod network;
 use rayon::prelude::*;
 use serde_json::json;
 
-use super::grid::{Cell, FEWEST, Grid, Labelled, distinct, evidence, gather, least, object, one_mode};
-use super::information::Information;
+use super::grid::{
+    Cell, FEWEST, Labelled, Member, distinct, ensemble, evidence, not_empty, object, one_mode,
+};
+use super::information::{Information, compared};
 use crate::format::evidence::Criterion;
-use crate::format::projection::Projection;
-use crate::kit::error::{Error, Result};
+use crate::kit::error::Result;
 use crate::kit::progress::Progress;
-use crate::kit::rng::mix64;
 use crate::modalities::{Fit, ModalityEstimator, Sample, renumber};
 use network::{Judgement, Network};
 use table::Table;
@@ -39,8 +39,6 @@ const LEVELS: usize = 12;
 /// Along a curve (intrinsic dimension below this) every fluctuation is a mode that halves find again: only cells whose
 /// halves share more than those of a curve without modes do are answers there.
 const CURVE: f64 = 1.5;
-/// Rows on which labellings are compared, about.
-const COMPARED: usize = 5000;
 
 /// O(b n^2 sum p) for b blocks of n rows, whatever the dataset's size; the network itself takes milliseconds.
 #[derive(Clone, Debug)]
@@ -61,12 +59,7 @@ impl ModalityEstimator for Pretrained {
     }
 
     fn fit(&self, sample: &Sample, seed: u64, progress: &Progress) -> Result<Fit> {
-        if sample.rows.is_empty() {
-            return Err(Error::Modalities {
-                reason: "there are no rows to count modalities on".into(),
-                help: "check `--where` and `--invalid`: they left no row".into(),
-            });
-        }
+        not_empty(sample)?;
         let blocks: Vec<Vec<u32>> =
             sample.blocks.iter().map(|block| distinct(&sample.points, block)).collect();
         if blocks.iter().map(Vec::len).min().unwrap_or(0) < FEWEST {
@@ -98,7 +91,10 @@ impl View {
             fit.details.insert("reason".into(), "one mode is likelier than several".into());
             return Ok(fit);
         }
-        let mut ensemble = self.ensemble(sample, grid, &levels, seed, progress)?;
+        let stand_in = |block: usize, p| {
+            grid.stand_in(sample, &self.blocks[block], self.table.components[block].as_ref(), p, None)
+        };
+        let mut ensemble = ensemble(grid, &self.blocks, &levels, stand_in, progress)?;
         let Member { block, cell, projection, found } =
             ensemble.swap_remove(self.expected_best(sample, &ensemble));
         let Labelled { mut labels, prominence, .. } = found;
@@ -118,7 +114,7 @@ impl View {
             confidence: self.judged.agreement[cell.index],
             interval: self.interval(modes as u32),
             details: object(details),
-            curve: curve(cells, &self.judged),
+            curve: curve(&grid.ladder, cells, &self.judged),
             evidence: self.evidence(),
         })
     }
@@ -138,44 +134,10 @@ impl View {
         levels
     }
 
-    /// The sample as every different block labels it at these levels. O(blocks rows n sum p).
-    fn ensemble<'a>(
-        &self,
-        sample: &Sample,
-        grid: &Grid,
-        levels: &[&'a Cell],
-        seed: u64,
-        progress: &Progress,
-    ) -> Result<Vec<Member<'a>>> {
-        let different = |b: &usize| *b == 0 || self.blocks[*b] != self.blocks[*b - 1];
-        let blocks: Vec<usize> = (0..self.blocks.len()).filter(different).collect();
-        let spaces: Vec<usize> =
-            grid.components.iter().copied().filter(|&p| levels.iter().any(|c| c.p == p)).collect();
-        let stage = progress.stage("compare labellings", "spaces", (blocks.len() * spaces.len()) as u64);
-        let mut members = Vec::new();
-        for block in blocks {
-            let rows = &self.blocks[block];
-            let components = grid.projection(&gather(sample, rows), seed, progress)?;
-            for &p in &spaces {
-                progress.check()?;
-                let stand_in = grid.stand_in(sample, rows, components.as_ref(), p, None);
-                for &cell in levels.iter().filter(|c| c.p == p) {
-                    let found = stand_in.label(cell, least(cell.k));
-                    let projection = stand_in.space.projection.clone();
-                    members.push(Member { block, cell, projection, found });
-                }
-                stage.advance(1)?;
-            }
-        }
-        Ok(members)
-    }
-
     /// The member with the largest expected agreement with the right answer, on some rows chosen by key; of equals the
     /// first. O(members^2 COMPARED).
     fn expected_best(&self, sample: &Sample, ensemble: &[Member]) -> usize {
-        let every = (sample.rows.len() / COMPARED).max(1) as u64;
-        let rows: Vec<usize> =
-            (0..sample.rows.len()).filter(|&i| mix64(sample.rows[i]).is_multiple_of(every)).collect();
+        let rows = compared(sample);
         let labels: Vec<Vec<u32>> =
             ensemble.iter().map(|m| rows.iter().map(|&i| m.found.labels[i]).collect()).collect();
         let expected = |i: usize| {
@@ -228,19 +190,8 @@ fn answer(c: &Cell) -> bool {
     c.modes >= 2 && (c.dimension >= CURVE || c.halves.share() > libm::pow(0.8, c.dimension) + 0.1)
 }
 
-/// One labelling of the whole sample.
-struct Member<'a> {
-    block: usize,
-    cell: &'a Cell,
-    projection: Option<Projection>,
-    found: Labelled,
-}
-
 /// For every k its probability, and the M of its likeliest cell.
-fn curve(cells: &[Cell], judged: &Judgement) -> Vec<Criterion> {
-    let mut ladder: Vec<usize> = cells.iter().map(|c| c.k).collect();
-    ladder.sort_unstable();
-    ladder.dedup();
+fn curve(ladder: &[usize], cells: &[Cell], judged: &Judgement) -> Vec<Criterion> {
     let p = |c: &Cell| judged.best[c.index];
     let of = |k: usize| {
         let there = || cells.iter().filter(move |c| c.k == k && answer(c));
@@ -248,7 +199,7 @@ fn curve(cells: &[Cell], judged: &Judgement) -> Vec<Criterion> {
         let numbers = [("probability", there().map(p).sum()), ("M", best.modes as f64)];
         Some(numbers.map(|(name, value)| Criterion { k: k as u32, criterion: name.into(), value }))
     };
-    ladder.into_iter().filter_map(of).flatten().collect()
+    ladder.iter().copied().filter_map(of).flatten().collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
 use crate::modalities::Sample;
-use crate::modalities::estimators::grid::{Cell, GRAPH, Grid, Seen, Space, gather, least};
+use crate::modalities::estimators::grid::{Cell, Components, GRAPH, Grid, Seen, Space, gather, least};
 use crate::modalities::estimators::information::Information;
 use crate::modalities::estimators::modes::{Field, Joined, median};
 
@@ -48,6 +48,8 @@ const SHAPE: usize = 18;
 #[derive(Clone, Debug)]
 pub struct Table {
     pub grid: Grid,
+    /// Of every block.
+    pub components: Components,
     pub cells: Vec<Cell>,
     /// What every block saw.
     pub seen: Vec<Vec<Seen>>,
@@ -71,7 +73,7 @@ impl Table {
         let mut grid =
             Grid::new(rows, dims, (FIRST, (LONGEST * rows as f64).max(16.0)), &TAUS, Joined::Either);
         grid.components.retain(|&p| p <= WIDEST);
-        let seen = grid.look(sample, blocks, seed, progress)?;
+        let (seen, components) = grid.look(sample, blocks, seed, progress, |_, _, _, _| Ok(()))?;
         let cells = grid.summary(&seen);
         let mut shapes = vec![[0.0; SHAPE]; cells.len()];
         let different: Vec<usize> =
@@ -81,11 +83,10 @@ impl Table {
         let mut spread = Vec::new();
         for &b in &different {
             let points = gather(sample, &blocks[b]);
-            let projection = grid.projection(&points, seed, progress)?;
             let mut found: Vec<Labelling> = Vec::new();
             for &p in &grid.components {
                 progress.check()?;
-                let space = grid.space(&points, projection.as_ref(), p, None);
+                let space = grid.space(&points, components[b].as_ref(), p, None);
                 let at = |&k: &usize| {
                     let field = Field::new(&space.neighbours, k, k.min(GRAPH), Joined::Either);
                     let at = |&tau: &f64| Labelling::new(&space, &field, k, tau);
@@ -118,7 +119,7 @@ impl Table {
             rows as f64 / given.max(rows) as f64,
             cells.iter().filter(|c| c.modes >= 2).map(|c| c.halves.share()).fold(0.0, f64::max),
         ];
-        Ok(Table { grid, cells, seen, numbers, whole: whole.map(|x| x as f32) })
+        Ok(Table { grid, components, cells, seen, numbers, whole: whole.map(|x| x as f32) })
     }
 
     /// The numbers of one cell.
