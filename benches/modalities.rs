@@ -1,7 +1,7 @@
 //! How well the estimators count: all of them on all datasets given, several seeds each.
 //!
 //! ```sh
-//! cargo bench --locked --no-default-features --features cli,linfa --bench modalities -- --data ../shared/data
+//! cargo bench --locked --no-default-features --features cli,linfa --bench modalities -- --data "$BATCHWRIGHT_TEST_DATA"
 //! ```
 //!
 //! Prints one line per dataset, resolution, seed and estimator (tab-separated: M, true M, |log2(M / true)|, NMI, ARI, the

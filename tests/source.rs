@@ -216,8 +216,8 @@ fn pages_and_arrow_read_the_same_vectors() {
 /// Files of pyarrow and others: dictionaries that fall back to plain pages, pages that end inside a row, no page index.
 #[test]
 fn files_of_other_writers() {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let Ok(entries) = fs::read_dir(&directory) else { return };
+    let Some(directory) = std::env::var_os("BATCHWRIGHT_TEST_DATA") else { return };
+    let Ok(entries) = fs::read_dir(directory) else { return };
     for entry in entries {
         let path = entry.unwrap().path();
         if path.extension().is_none_or(|e| e != "parquet") {

@@ -1,7 +1,7 @@
 """A picture of M over the resolution, out of the benchmark's output.
 
     cargo bench --locked --no-default-features --features cli --bench modalities -- \\
-        --data ../shared/data --only emnist --resolution 250,500,1000,2000,4000,8000 --estimators consensus > lines.tsv
+        --data "$BATCHWRIGHT_TEST_DATA" --only emnist --resolution 250,500,1000,2000,4000,8000 --estimators consensus > lines.tsv
     python benches/modalities/picture.py lines.tsv docs/resolution.svg
 
 One line a dataset: the median of M over the seeds, a band from the lowest to the highest, and the number of classes, dashed.

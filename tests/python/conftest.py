@@ -1,7 +1,7 @@
 """What the Python tests share: the program, the folders, and plans made once a session.
 
 BATCHWRIGHT_BIN names the program (default: the release build, else the debug build); BATCHWRIGHT_TEST_DATA a folder of
-larger datasets (default: ../shared/data beside the repository). Tests that need a dataset which is not there are skipped."""
+larger datasets. Tests that need a dataset which is not there are skipped."""
 import os
 import pathlib
 import re
@@ -11,7 +11,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FIXTURES = ROOT / "fixtures"
-DATA = pathlib.Path(os.environ.get("BATCHWRIGHT_TEST_DATA", ROOT.parent / "shared" / "data"))
+DATA = pathlib.Path(os.environ.get("BATCHWRIGHT_TEST_DATA") or FIXTURES / "none")
 
 
 def code_block(mark):
