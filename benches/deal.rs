@@ -2,7 +2,8 @@
 
 use std::hint::black_box;
 
-use batchwright::batches::deal::{Batch, Deal};
+use batchwright::batches::batch::Batch;
+use batchwright::batches::deal::Deal;
 use batchwright::batches::local::{LocalDeal, LocalOrder};
 use batchwright::batches::score::Score;
 use batchwright::batches::strata::dendrogram;

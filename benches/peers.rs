@@ -17,7 +17,8 @@
 use std::hint::black_box;
 use std::time::Instant;
 
-use batchwright::batches::deal::{Batch, Deal};
+use batchwright::batches::batch::Batch;
+use batchwright::batches::deal::Deal;
 use batchwright::kernels::knn::nearest_of;
 use batchwright::kernels::rows::RowIds;
 use batchwright::kernels::{Simd, limit};

@@ -6,18 +6,21 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use arrow_array::builder::{ListBuilder, StringBuilder};
 use arrow_array::types::Float32Type;
 use arrow_array::{ArrayRef, Int64Array, ListArray, RecordBatch, StringArray};
-use batchwright::batches::batch_size::{Candidates, Size};
+use batchwright::batches::allocation::Allocation;
+use batchwright::batches::batch_size::Candidates;
 use batchwright::batches::chunks::Chunk;
-use batchwright::batches::deal::Allocation;
 use batchwright::batches::locality::Order;
+use batchwright::batches::number::Number;
 use batchwright::config::{Check, Config, Run};
 use batchwright::format::batches;
 use batchwright::kit::ids::NONE;
 use batchwright::kit::progress::Progress;
 use batchwright::kit::rng::{key, normal};
 use batchwright::modalities::EstimatorSpec;
+use batchwright::parts::Local;
 use batchwright::pipeline;
 use batchwright::plan::Plan;
 use parquet::arrow::ArrowWriter;
@@ -27,6 +30,13 @@ fn keys(row: u64) -> (Option<i64>, String, String) {
     let user = (!row.is_multiple_of(10)).then(|| (key(5, &[row]) % 600) as i64);
     let text = |word| format!("text-{}", key(word, &[row]) % 900);
     (user, text(6), text(7))
+}
+
+/// Labels of a row: none, or up to three of twenty, the first ones of which are frequent.
+fn tags(row: u64) -> Vec<String> {
+    (0..key(8, &[row]) % 4)
+        .map(|i| format!("tag-{}", key(9, &[row, i]) % (1 + key(10, &[row, i]) % 20)))
+        .collect()
 }
 
 /// Rows `from..to` in five blobs.
@@ -40,6 +50,9 @@ fn write(path: &Path, from: u64, to: u64) {
     let texts = |of: fn((Option<i64>, String, String)) -> String| -> ArrayRef {
         Arc::new(StringArray::from_iter_values(rows().map(|row| of(keys(row)))))
     };
+    let mut labels = ListBuilder::new(StringBuilder::new());
+    rows().for_each(|row| labels.append_value(tags(row).into_iter().map(Some)));
+    let labels = labels.finish();
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("embedding", Arc::new(ListArray::from_iter_primitive::<Float32Type, _, _>(rows().map(point)))),
         (
@@ -47,6 +60,7 @@ fn write(path: &Path, from: u64, to: u64) {
             Arc::new(StringArray::from_iter_values(rows().map(|row| format!("kind-{}", blob(row) % 3)))),
         ),
         ("user", Arc::new(Int64Array::from_iter(rows().map(|row| keys(row).0)))),
+        ("tags", Arc::new(labels)),
         ("query", texts(|k| k.1)),
         ("answer", texts(|k| k.2)),
     ];
@@ -83,7 +97,7 @@ impl World {
         config.features.columns = vec!["embedding".into()];
         config.modalities.estimator = EstimatorSpec::Kmeans;
         config.modalities.count = Some(5);
-        config.batch_size.size = Size::Fixed(96);
+        config.batch_size.size = Number::Fixed(96);
         config.batch_size.candidates = Candidates::List(vec![48, 96, 192]);
         change(&mut config);
         config.check()?;
@@ -133,6 +147,12 @@ fn as_written(world: &World, bare: &Plan, full: &Plan) {
 
 fn set_chunk(rows: u64) -> impl Fn(&mut Config) {
     move |c| c.batches.chunk = Chunk::Rows(rows)
+}
+
+/// Batches of 48 rows, and others from a share of the training on.
+fn change_sizes(c: &mut Config, change: &str) {
+    c.batch_size.schedule =
+        ["0:48", change].map(|text| serde_json::from_value(text.into()).unwrap()).to_vec();
 }
 
 fn labelled(c: &mut Config, by: &str) {
@@ -328,6 +348,155 @@ fn plans_are_brought_up_to_date() {
     }
 }
 
+/// Every row once an epoch, whichever sizes an epoch has; what plan.json tells is what a walk finds.
+#[test]
+fn sizes_that_change_in_training() {
+    let world = World::new();
+    let schedule = |c: &mut Config| {
+        c.batch_size.size = Number::Auto;
+        c.batch_size.candidates = Candidates::Auto;
+        c.batch_size.schedule = serde_json::from_str(r#"[["0", 48], ["0.4", 96], [0.7, 192]]"#).unwrap();
+        c.batches.train_epochs = Some(2);
+    };
+    let plan = world.plan("plan", schedule).unwrap();
+    whole(&plan, false);
+    let m = plan.manifest();
+    assert_eq!((m.sizes(), m.batch_size), (vec![48, 96, 192], 48));
+    let told = m.schedule.clone().unwrap();
+    assert_eq!((told.train_epochs, told.sizes[1].clone()), (2, ("0.4".to_string(), 96)));
+    let walk = |plan: &Plan| -> Vec<u64> {
+        let schedule = plan.size_schedule().unwrap().unwrap();
+        let mut step = 0;
+        let counts = (0..4).map(|epoch| {
+            let (first, mut rows) = (step, Vec::new());
+            for _ in 0..schedule.steps(epoch) {
+                let at = schedule.locate(step).unwrap();
+                assert_eq!(at.epoch, epoch);
+                let size = 48 * at.k;
+                rows.extend(plan.epochs().unwrap().epoch(epoch, size).record(at.batch / at.k).rows);
+                step += 1;
+            }
+            rows.sort_unstable();
+            assert_eq!(
+                rows,
+                (0..plan.manifest().rows).collect::<Vec<u64>>(),
+                "every row once in epoch {epoch}"
+            );
+            step - first
+        });
+        counts.collect()
+    };
+    let steps = walk(&plan);
+    // 63 batches of 48, changes at multiples of 4: from 52 of the first epoch on, and from 28 of the second.
+    assert_eq!(steps, [52 + 6, 14 + 9, 16, 16]);
+    assert_eq!(told.steps, steps[..2]);
+
+    write(&world.dir.path().join("data/b.parquet"), ROWS, ROWS + 600);
+    let (old, run) = (world.dir.path().join("plan"), world.run("new"));
+    pipeline::update(&old, &world.data(), &Check::default(), false, false, false, &run, &Progress::default())
+        .unwrap();
+    let new = Plan::open(world.dir.path().join("new")).unwrap();
+    whole(&new, false);
+    assert_eq!(walk(&new)[..2], new.manifest().schedule.as_ref().unwrap().steps);
+
+    // In the local order too; and a plan that tells another schedule contradicts itself.
+    let local = |c: &mut Config| {
+        (schedule(c), c.locality.kind = Order::Local, c.locality.unit_rows = Number::Fixed(100)).0
+    };
+    let local = world.plan("local", local).unwrap();
+    walk(&local);
+    local.check_contradictions().unwrap();
+}
+
+/// Strata are ten bins of equal numbers of rows; new rows find theirs by the same edges.
+#[test]
+fn bins_of_a_number() {
+    let world = World::new();
+    let plan = world.plan("plan", |c| c.strata.by = "user:q10".into()).unwrap();
+    whole(&plan, false);
+    let strata = plan.strata().unwrap();
+    let names = strata.names().unwrap().clone();
+    let edges = names.edges.clone().unwrap();
+    assert_eq!((edges.len(), names.values.len()), (9, 11), "ten bins, and the rows without a user");
+    let bin = |row: u64| match keys(row).0 {
+        None => "null".to_string(),
+        Some(user) => format!("q{}", edges.iter().filter(|&&edge| edge <= user as f64).count()),
+    };
+    let check = |plan: &Plan| {
+        let strata = plan.strata().unwrap();
+        assert_eq!(strata.names().unwrap().edges, Some(edges.clone()));
+        for (h, name) in strata.values().unwrap().iter().enumerate() {
+            assert!(strata.stratum(h).iter().all(|row| bin(row) == *name), "{name}");
+            if name != "null" {
+                let share = strata.stratum(h).len() as f64 / (0.9 * plan.manifest().rows as f64);
+                assert!((share - 0.1).abs() < 0.01, "{name} has {share}");
+            }
+        }
+    };
+    check(&plan);
+    write(&world.dir.path().join("data/b.parquet"), ROWS, ROWS + 600);
+    let dataset = plan.open_dataset(&world.data(), 1 << 30, &Progress::default()).unwrap();
+    let found = plan
+        .assigner()
+        .unwrap()
+        .assign_dataset(&dataset, &Local::new(2, Progress::default()).unwrap())
+        .unwrap();
+    for row in 0..ROWS + 600 {
+        assert_eq!(names.values[found.stratum[row as usize] as usize], bin(row));
+    }
+    let update = |data: &[String], out: &str| {
+        let (old, run) = (world.dir.path().join("plan"), world.run(out));
+        let limits = Check::default();
+        let told =
+            pipeline::update(&old, data, &limits, false, false, false, &run, &Progress::default()).unwrap();
+        check(&Plan::open(world.dir.path().join(out)).unwrap());
+        told.how
+    };
+    assert_eq!(update(&world.data(), "appended"), "appended");
+    // The rows of a.parquet come later: the same rows, read anew, whose bins are those of the plan.
+    std::fs::remove_file(world.dir.path().join("data/b.parquet")).unwrap();
+    write(&world.dir.path().join("data/a.parquet"), 0, ROWS - 500);
+    assert_eq!(update(&world.data(), "anew"), "read anew");
+
+    let crossed = world.plan("crossed", |c| c.strata.by = "modality,user:q4".into()).unwrap();
+    whole(&crossed, false);
+    assert_eq!(crossed.strata().unwrap().names().unwrap().edges.as_ref().unwrap().len(), 3);
+    let text = world.plan("text", |c| c.strata.by = "query:q4".into()).unwrap_err();
+    assert!(text.to_string().contains("strata.by") && text.to_string().contains("no quantiles"), "{text}");
+}
+
+/// A row's stratum is the rarest of its labels, in the data as in new rows.
+#[test]
+fn the_rarest_label_of_a_list() {
+    let world = World::new();
+    let plan = world.plan("plan", |c| c.strata.by = "tags".into()).unwrap();
+    whole(&plan, false);
+    let names = plan.strata().unwrap().names().unwrap().clone();
+    let rows = names.labels.clone().unwrap();
+    // The sample is all of the data here.
+    for (label, n) in &rows {
+        assert_eq!(*n, (0..ROWS).filter(|&row| tags(row).contains(label)).count() as u64, "{label}");
+    }
+    let rarest =
+        |row: u64| tags(row).into_iter().min_by_key(|tag| (rows[tag], tag.clone())).unwrap_or("null".into());
+    let check = |plan: &Plan| {
+        let strata = plan.strata().unwrap();
+        for (h, name) in strata.values().unwrap().iter().enumerate() {
+            assert!(strata.stratum(h).iter().all(|row| rarest(row) == *name), "{name}");
+        }
+    };
+    check(&plan);
+    write(&world.dir.path().join("data/b.parquet"), ROWS, ROWS + 600);
+    let (old, run) = (world.dir.path().join("plan"), world.run("new"));
+    pipeline::update(&old, &world.data(), &Check::default(), false, false, false, &run, &Progress::default())
+        .unwrap();
+    check(&Plan::open(world.dir.path().join("new")).unwrap());
+    for (by, told) in [("tags:q4", "no quantiles"), ("embedding", "lists of text")] {
+        let e = world.plan("refused", |c| c.strata.by = by.into()).unwrap_err();
+        assert!(format!("{e} {}", e.help()).contains(told), "{e}");
+    }
+}
+
 /// Four rows of each of twelve queries a batch, every row in turn; queries with fewer rows are in none.
 #[test]
 fn rows_of_each_of_some_labels() {
@@ -372,7 +541,7 @@ fn rows_of_each_of_some_labels() {
         .plan("one", |c| {
             by_query(c);
             c.batches.rows_per_label = Some(Chunk::Batch);
-            c.batch_size.size = Size::Fixed(4);
+            c.batch_size.size = Number::Fixed(4);
             c.batch_size.candidates = Candidates::Auto;
         })
         .unwrap();
@@ -405,7 +574,7 @@ fn what_does_not_go_together() {
     let cases: Vec<(Change, [&str; 2])> = vec![
         (Box::new(|c| (set_chunk(7)(c), ()).1), ["batches.chunk", "48"]),
         (
-            Box::new(|c| (set_chunk(8)(c), c.batch_size.size = Size::Auto).1),
+            Box::new(|c| (set_chunk(8)(c), c.batch_size.size = Number::Auto).1),
             ["batches.chunk", "batch_size.size"],
         ),
         (
@@ -448,6 +617,22 @@ fn what_does_not_go_together() {
             ["batches.rows_per_label", "batch_size.world_size"],
         ),
         (Box::new(|c| labelled(c, "kind")), ["batches.rows_per_label", "3 of 3 labels"]),
+        (
+            Box::new(|c| {
+                (labelled(c, "query"), change_sizes(c, "0.5:96"), c.batches.train_epochs = Some(2)).2
+            }),
+            ["batch_size.schedule", "batches.rows_per_label"],
+        ),
+        (Box::new(|c| change_sizes(c, "0.5:96")), ["batch_size.schedule", "batches.train_epochs"]),
+        (Box::new(|c| c.batches.train_epochs = Some(2)), ["batches.train_epochs", "batch_size.schedule"]),
+        (
+            Box::new(|c| (change_sizes(c, "0.5:100"), c.batches.train_epochs = Some(2)).1),
+            ["batch_size.candidates", "100"],
+        ),
+        (
+            Box::new(|c| (change_sizes(c, "0.999:96"), c.batches.train_epochs = Some(2)).1),
+            ["batch_size.schedule", "the size 96 from 0.999 on has no batch"],
+        ),
         (Box::new(|c| c.batches.no_duplicates = vec!["near".into()]), ["batches.no_duplicates", "near"]),
         (Box::new(|c| c.batches.no_duplicates = vec!["nobody".into()]), ["batches.no_duplicates", "nobody"]),
         (

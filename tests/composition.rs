@@ -1,49 +1,26 @@
 //! Batches that are more than stratified equal `oracle/reference_composition.py` bit for bit (`oracle/make_composition_vectors.py`
 //! wrote `oracle/composition.json`), and keep their promises.
 
-use std::sync::LazyLock;
-
-use batchwright::batches::deal::{Batch, Deal, draws, rest_counts};
+use arrow_array::Float64Array;
+use arrow_array::builder::{ListBuilder, StringBuilder};
+use batchwright::batches::allocation::{draws, rest_counts};
+use batchwright::batches::batch::Batch;
+use batchwright::batches::deal::Deal;
 use batchwright::batches::duplicates::{Duplicates, Exchanges, Keys};
 use batchwright::batches::labels;
+use batchwright::batches::sizes::{Change, Sizes, Step};
 use batchwright::batches::strata::tour;
 use batchwright::format::dendrogram::Merge;
 use batchwright::kernels::rows::RowIds;
-use batchwright::kit::rng::{Permutation, key, mix64};
+use batchwright::kit::rng::{Permutation, key};
+use batchwright::source::Naming;
 use proptest::prelude::*;
 use rayon::prelude::*;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-static VECTORS: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("oracle/composition.json")).expect("composition.json is JSON")
-});
+use crate::oracle::{Oracle, digest, get, merges, offsets, read};
 
-/// The vectors of one function; there is at least one.
-fn vectors(name: &str) -> &'static [Value] {
-    let all = VECTORS[name].as_array().expect("a list");
-    assert!(!all.is_empty());
-    all
-}
-
-fn get<T: DeserializeOwned>(vector: &Value, name: &str) -> T {
-    serde_json::from_value(vector[name].clone()).unwrap_or_else(|e| panic!("{name} of {vector}: {e}"))
-}
-
-fn merges(v: &Value) -> Vec<Merge> {
-    let merge = |(left, right, height, size)| Merge { left, right, height, size };
-    get::<Option<Vec<(u32, u32, f64, u32)>>>(v, "merges").unwrap_or_default().into_iter().map(merge).collect()
-}
-
-fn digest(numbers: &[u64]) -> u64 {
-    numbers.iter().fold(0, |d, &x| mix64(d ^ x))
-}
-
-fn offsets(sizes: impl IntoIterator<Item = u64>) -> Vec<u64> {
-    let mut offsets = vec![0];
-    sizes.into_iter().for_each(|n| offsets.push(offsets[offsets.len() - 1] + n));
-    offsets
-}
+static ORACLE: Oracle = Oracle::new(|| read(include_str!("oracle/composition.json")));
 
 /// Compares all batches with those of the vector, one by one and together.
 fn equals(v: &Value, deal: &Deal<'_>, exchanges: &Exchanges, strata: &[Vec<u64>]) {
@@ -81,7 +58,7 @@ fn equals(v: &Value, deal: &Deal<'_>, exchanges: &Exchanges, strata: &[Vec<u64>]
 
 #[test]
 fn chunks_equal_the_reference() {
-    for v in vectors("chunks") {
+    for v in ORACLE.vectors("chunks") {
         let strata: Vec<Vec<u64>> = get(v, "members");
         let members = strata.concat();
         let narrow: Vec<u32> = members.iter().map(|&row| row as u32).collect();
@@ -94,7 +71,7 @@ fn chunks_equal_the_reference() {
                 get(v, "base"),
                 get(v, "seed"),
                 get(v, "epoch"),
-                &merges(v),
+                &merges(get(v, "merges")),
                 get(v, "drop_last"),
                 counts.as_deref(),
             );
@@ -106,7 +83,7 @@ fn chunks_equal_the_reference() {
 #[test]
 fn exchanges_equal_the_reference() {
     let (mut chains, mut several) = (0, 0);
-    for v in vectors("duplicates") {
+    for v in ORACLE.vectors("duplicates") {
         let strata: Vec<Vec<u64>> = get(v, "members");
         let members = strata.concat();
         let offsets = offsets(strata.iter().map(|s| s.len() as u64));
@@ -118,7 +95,7 @@ fn exchanges_equal_the_reference() {
             base,
             get(v, "seed"),
             get(v, "epoch"),
-            &merges(v),
+            &merges(get(v, "merges")),
             get(v, "drop_last"),
             counts.as_deref(),
         )
@@ -141,7 +118,7 @@ fn exchanges_equal_the_reference() {
 
 #[test]
 fn labels_equal_the_reference() {
-    for v in vectors("labels") {
+    for v in ORACLE.vectors("labels") {
         let strata: Vec<Vec<u64>> = get(v, "members");
         let members = strata.concat();
         let sizes: Vec<u64> = strata.iter().map(|s| s.len() as u64).collect();
@@ -155,11 +132,59 @@ fn labels_equal_the_reference() {
             base,
             get(v, "seed"),
             get(v, "epoch"),
-            &merges(v),
+            &merges(get(v, "merges")),
             get(v, "drop_last"),
             Some(&counts),
         );
         equals(v, &deal.in_labels(rows), &Exchanges::default(), &strata);
+    }
+}
+
+#[test]
+fn sizes_equal_the_reference() {
+    for v in ORACLE.vectors("sizes") {
+        let changes: Vec<Change> = get(v, "changes");
+        let candidates: Vec<u64> = get(v, "candidates");
+        let sizes = Sizes::new(&changes, get(v, "epochs"), get(v, "length"), &candidates).unwrap();
+        let mut number = 0;
+        for (epoch, steps) in (0..).zip(get::<Vec<Vec<(u64, u64)>>>(v, "steps")) {
+            assert_eq!(sizes.steps(epoch), steps.len() as u64, "epoch {epoch} of {v}");
+            for (batch, k) in steps {
+                assert_eq!(sizes.locate(number), Some(Step { epoch, batch, k }), "step {number} of {v}");
+                number += 1;
+            }
+        }
+    }
+}
+
+#[test]
+fn bins_equal_the_reference() {
+    for v in ORACLE.vectors("bins") {
+        let cells = Float64Array::from(get::<Vec<Option<f64>>>(v, "values"));
+        let naming = Naming::quantiles(&cells, get(v, "bins"));
+        assert_eq!(naming.edges().unwrap(), get::<Vec<f64>>(v, "edges"), "{v}");
+        let names = naming.names(&cells);
+        for (i, bin) in get::<Vec<Option<u32>>>(v, "of").into_iter().enumerate() {
+            assert_eq!(names.get(i).as_deref(), bin.map(|bin| format!("q{bin}")).as_deref(), "{v}");
+        }
+    }
+}
+
+#[test]
+fn rarest_labels_equal_the_reference() {
+    let lists = |v, name| {
+        let mut lists = ListBuilder::new(StringBuilder::new());
+        for list in get::<Vec<Option<Vec<String>>>>(v, name) {
+            lists.append_option(list.map(|list| list.into_iter().map(Some)));
+        }
+        lists.finish()
+    };
+    for v in ORACLE.vectors("rarest") {
+        let (all, naming) = (lists(v, "lists"), Naming::rarest(&lists(v, "sample")));
+        let names = naming.names(&all);
+        for (i, label) in get::<Vec<Option<String>>>(v, "of").into_iter().enumerate() {
+            assert_eq!(names.get(i).as_deref(), label.as_deref(), "row {i} of {v}");
+        }
     }
 }
 

@@ -1,37 +1,19 @@
 //! The local order equals `oracle/reference_locality.py`: integers bit for bit, floats to 1e-12.
 //! `oracle/make_local_vectors.py` wrote `oracle/local.json`. And it keeps its promises on larger data.
 
-use std::sync::LazyLock;
-
-use batchwright::batches::deal::Batch;
+use batchwright::batches::batch::Batch;
 use batchwright::batches::halving::{Counts, Dealing, Grid, Halver};
 use batchwright::batches::local::{LocalDeal, LocalOrder};
 use batchwright::batches::units::{self, RowStrata, alike, units_of};
-use batchwright::format::dendrogram::Merge;
 use batchwright::format::units::{Evenness, Units};
 use batchwright::kit::ids::NONE;
-use batchwright::kit::rng::{key, mix64, uniform};
+use batchwright::kit::rng::{key, uniform};
 use proptest::prelude::*;
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-static VECTORS: LazyLock<Value> =
-    LazyLock::new(|| serde_json::from_str(include_str!("oracle/local.json")).expect("local.json is JSON"));
+use crate::oracle::{Oracle, digest, get, merges, read};
 
-/// The vectors of one function; there is at least one.
-fn vectors(name: &str) -> &'static [Value] {
-    let all = VECTORS[name].as_array().expect("a list");
-    assert!(!all.is_empty());
-    all
-}
-
-fn get<T: DeserializeOwned>(vector: &Value, name: &str) -> T {
-    serde_json::from_value(vector[name].clone()).unwrap_or_else(|e| panic!("{name} of {vector}: {e}"))
-}
-
-fn digest<'a>(numbers: impl IntoIterator<Item = &'a u64>) -> u64 {
-    numbers.into_iter().fold(0, |d, &x| mix64(d ^ x))
-}
+static ORACLE: Oracle = Oracle::new(|| read(include_str!("oracle/local.json")));
 
 /// Strata of rows; -1: not planned.
 struct Strata(Vec<i64>);
@@ -45,7 +27,7 @@ impl RowStrata for Strata {
 
 #[test]
 fn units_and_their_order() {
-    for v in vectors("units") {
+    for v in ORACLE.vectors("units") {
         let got = units_of(
             &get::<Vec<(u64, u64)>>(v, "groups"),
             get(v, "unit_rows"),
@@ -53,7 +35,7 @@ fn units_and_their_order() {
         );
         assert_eq!(got, (get(v, "first"), get(v, "rows")), "{v}");
     }
-    for v in vectors("orders") {
+    for v in ORACLE.vectors("orders") {
         assert_eq!(
             alike(&get::<Vec<u64>>(v, "counts"), get(v, "groups")),
             get::<Vec<u32>>(v, "order"),
@@ -87,7 +69,7 @@ fn dense(grid: &Grid, counts: &Counts, streams: usize) -> Vec<Vec<u64>> {
 #[test]
 fn halves_parts_and_rounds() {
     let mut halver = Halver::default();
-    for v in vectors("dealings") {
+    for v in ORACLE.vectors("dealings") {
         let table: Vec<Vec<u64>> = get(v, "counts");
         let (grid, counts) = sparse(&table);
         let (k, flip, streams): (u64, u64, usize) = (get(v, "k"), get(v, "key"), table.len());
@@ -123,16 +105,6 @@ fn ordered(v: &Value, strata: &Strata) -> Units {
     units
 }
 
-fn merges(v: &Value) -> Vec<Merge> {
-    let merge = |(left, right, height, size)| Merge {
-        left: left as u32,
-        right: right as u32,
-        height,
-        size: size as u32,
-    };
-    get::<Option<Vec<(f64, f64, f64, f64)>>>(v, "merges").unwrap_or_default().into_iter().map(merge).collect()
-}
-
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-12 * b.abs().max(1.0)
 }
@@ -140,7 +112,7 @@ fn close(a: f64, b: f64) -> bool {
 #[test]
 fn every_batch_of_an_epoch() {
     let mut batch = Batch::default();
-    for v in vectors("epochs") {
+    for v in ORACLE.vectors("epochs") {
         let strata = Strata(get(v, "stratum"));
         let units = ordered(v, &strata);
         let (streams, window): (u64, u64) = (get(v, "streams"), get(v, "window"));
@@ -151,7 +123,7 @@ fn every_batch_of_an_epoch() {
                 get(v, "base"),
                 get(v, "seed"),
                 get(v, "epoch"),
-                &merges(v),
+                &merges(get(v, "merges")),
                 get(v, "drop_last"),
             )
         };

@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use arrow_array::types::Float32Type;
 use arrow_array::{ArrayRef, ListArray, RecordBatch, StringArray};
-use batchwright::batches::batch_size::Size;
-use batchwright::batches::deal::{Allocation, Batch};
-use batchwright::batches::locality::{Number, Order};
+use batchwright::batches::allocation::Allocation;
+use batchwright::batches::batch::Batch;
+use batchwright::batches::locality::Order;
+use batchwright::batches::number::Number;
 use batchwright::config::{Check, Config, Run};
 use batchwright::format::batches;
 use batchwright::kit::ids::NONE;
@@ -205,7 +206,7 @@ fn what_does_not_fit_is_told() {
     told(&|c| c.batches.allocation = Allocation::Equal, &["batches.allocation", "locality.kind"]);
     told(&|c| c.locality.window_memory = 4000, &["locality.window_memory", "4000 bytes", "--read"]);
     told(&|c| c.locality.read = vec!["txt".into()], &["locality.read", "`text`"]);
-    let of_64 = |c: &mut Config| c.batch_size.size = Size::Fixed(64);
+    let of_64 = |c: &mut Config| c.batch_size.size = Number::Fixed(64);
     told(
         &|c| {
             of_64(c);
@@ -280,7 +281,7 @@ fn drift_is_warned_of_with_the_window_that_helps() {
         c.locality.unit_rows = Number::Fixed(60);
         c.locality.window = Number::Fixed(1);
         c.locality.streams = Number::Fixed(4);
-        c.batch_size.size = Size::Fixed(64);
+        c.batch_size.size = Number::Fixed(64);
     };
     let config = |change: &dyn Fn(&mut Config)| {
         let mut config = Config::default();
@@ -322,7 +323,7 @@ fn ranks_fit_or_are_told_which_would() {
     let plan = world
         .plan("plan", |c| {
             c.batch_size.world_size = 2;
-            c.batch_size.size = Size::Fixed(96);
+            c.batch_size.size = Number::Fixed(96);
             c.locality.unit_rows = Number::Fixed(50);
         })
         .unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use batchwright::batches::deal as dealing;
+use batchwright::batches::allocation::Allocation;
 use batchwright::batches::weights::Schedule;
 use batchwright::config::{Config, Run};
 use batchwright::format::{Kind, TableReader, batches, holdout};
@@ -102,7 +102,7 @@ fn epochs_come_again_as_written() {
 #[test]
 fn epochs_come_again_with_skewed_shares_and_holdout() {
     epochs_come_again("digits.parquet", |c| {
-        c.batches.allocation = dealing::Allocation::Equal;
+        c.batches.allocation = Allocation::Equal;
         c.batches.holdout = 0.1;
     });
 }

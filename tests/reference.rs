@@ -1,47 +1,24 @@
 //! The formulas equal `oracle/reference.py`: integers bit for bit, floats to 1e-12. `oracle/make_vectors.py` wrote
 //! `oracle/vectors.json`.
 
-use std::sync::LazyLock;
-
 use batchwright::batches::accumulation::Accumulator;
+use batchwright::batches::allocation::{draws, rest_counts};
+use batchwright::batches::batch::Batch;
 use batchwright::batches::batch_size::{self, choose};
-use batchwright::batches::deal::{Batch, Deal, draws, golden_stride, rest_counts};
+use batchwright::batches::deal::{Deal, golden_stride};
 use batchwright::batches::score::Score;
 use batchwright::batches::strata::{dendrogram, tour};
 use batchwright::batches::weights::Schedule;
 use batchwright::batches::weights::centrality::centralities;
 use batchwright::batches::weights::schedule::{kish, weight};
-use batchwright::format::dendrogram::Merge;
 use batchwright::kernels::rows::RowIds;
 use batchwright::kit::rng::{Permutation, key};
 use batchwright::runtime::{Choosing, LoaderChoice, Policy};
-use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-static VECTORS: LazyLock<Value> = LazyLock::new(|| {
-    serde_json::from_str(include_str!("oracle/vectors.json")).expect("vectors.json is JSON")
-});
+use crate::oracle::{Oracle, get, merges, read};
 
-/// The vectors of one function; there is at least one.
-fn vectors(name: &str) -> &'static [Value] {
-    let all = VECTORS[name].as_array().expect("a list");
-    assert!(!all.is_empty());
-    all
-}
-
-fn get<T: DeserializeOwned>(vector: &Value, name: &str) -> T {
-    serde_json::from_value(vector[name].clone()).unwrap_or_else(|e| panic!("{name} of {vector}: {e}"))
-}
-
-fn merges(value: Option<Vec<(f64, f64, f64, f64)>>) -> Vec<Merge> {
-    let merge = |(left, right, height, size)| Merge {
-        left: left as u32,
-        right: right as u32,
-        height,
-        size: size as u32,
-    };
-    value.unwrap_or_default().into_iter().map(merge).collect()
-}
+static ORACLE: Oracle = Oracle::new(|| read(include_str!("oracle/vectors.json")));
 
 fn close(a: f64, b: f64) -> bool {
     (a - b).abs() <= 1e-12 * b.abs().max(1.0)
@@ -49,11 +26,11 @@ fn close(a: f64, b: f64) -> bool {
 
 #[test]
 fn keys_and_permutations() {
-    for v in vectors("keys") {
+    for v in ORACLE.vectors("keys") {
         let words: Vec<u64> = get(v, "words");
         assert_eq!(key(words[0], &words[1..]), get::<u64>(v, "key"));
     }
-    for v in vectors("permutations") {
+    for v in ORACLE.vectors("permutations") {
         let n: u64 = get(v, "n");
         let permutation = Permutation::new(n, get(v, "key"));
         let step = get::<Option<u64>>(v, "step").unwrap_or((n / 40).max(1));
@@ -65,7 +42,7 @@ fn keys_and_permutations() {
 
 #[test]
 fn batch_sizes() {
-    for v in vectors("batch_sizes") {
+    for v in ORACLE.vectors("batch_sizes") {
         let params = batch_size::Params {
             coverage: get(v, "coverage"),
             multiple: get(v, "multiple"),
@@ -80,7 +57,7 @@ fn batch_sizes() {
 
 #[test]
 fn dendrograms_equal_scipy_and_tours() {
-    for v in vectors("dendrograms") {
+    for v in ORACLE.vectors("dendrograms") {
         let centers: Vec<Vec<f64>> = get(v, "centers");
         let got = dendrogram(&centers, &vec![1; centers.len()], None);
         let want = merges(get(v, "merges"));
@@ -97,7 +74,7 @@ fn dendrograms_equal_scipy_and_tours() {
 
 #[test]
 fn drawn_and_rest_counts() {
-    for v in vectors("draws") {
+    for v in ORACLE.vectors("draws") {
         let tau = get::<Option<f64>>(v, "tau").unwrap_or(1.0);
         let shares: Option<Vec<f64>> = get(v, "shares");
         assert_eq!(
@@ -106,12 +83,12 @@ fn drawn_and_rest_counts() {
             "{v}"
         );
     }
-    for v in vectors("rests") {
+    for v in ORACLE.vectors("rests") {
         let counts: Vec<u64> = get(v, "counts");
         let got = rest_counts(&counts, get(v, "base"), get(v, "seed"), get(v, "epoch"));
         assert_eq!(got, get::<Vec<u64>>(v, "rest"), "{v}");
     }
-    for v in vectors("strides") {
+    for v in ORACLE.vectors("strides") {
         assert_eq!(golden_stride(v[0].as_u64().unwrap()), v[1].as_u64().unwrap());
     }
 }
@@ -119,7 +96,7 @@ fn drawn_and_rest_counts() {
 #[test]
 fn every_batch_of_an_epoch() {
     let mut batch = Batch::default();
-    for v in vectors("deals") {
+    for v in ORACLE.vectors("deals") {
         let strata: Vec<Vec<u64>> = get(v, "members");
         let members = strata.concat();
         let narrow: Vec<u32> = members.iter().map(|&row| row as u32).collect();
@@ -158,12 +135,12 @@ fn every_batch_of_an_epoch() {
 
 #[test]
 fn scores_and_updates() {
-    for v in vectors("scores") {
+    for v in ORACLE.vectors("scores") {
         let want: (f64, f64) = get(v, "want");
         let got = Score::new(&get::<Vec<u64>>(v, "counts"), get(v, "a")).n_eff(&get::<Vec<u64>>(v, "hist"));
         assert!(close(got.0, want.0) && close(got.1, want.1), "{got:?} {want:?}");
     }
-    for v in vectors("accumulators") {
+    for v in ORACLE.vectors("accumulators") {
         let n: u64 = get(v, "batch_size");
         let mut accumulator = Accumulator::new(get(v, "threshold"), n);
         for (n_eff, want) in get::<Vec<f64>>(v, "n_eff").into_iter().zip(get::<Vec<(f64, bool)>>(v, "fed")) {
@@ -174,7 +151,7 @@ fn scores_and_updates() {
 
 #[test]
 fn weights_and_centralities() {
-    for v in vectors("weights") {
+    for v in ORACLE.vectors("weights") {
         let schedule: Schedule = get(v, "schedule");
         let (progress, beta): (Vec<f64>, Vec<f64>) = (get(v, "progress"), get(v, "beta"));
         let (all, shares): (Vec<Vec<f64>>, Vec<f64>) = (get(v, "weight"), get(v, "kish"));
@@ -186,7 +163,7 @@ fn weights_and_centralities() {
             assert!(c.iter().zip(&all[i]).all(|(&c, &want)| close(weight(c, got), want)));
         }
     }
-    for v in vectors("centralities") {
+    for v in ORACLE.vectors("centralities") {
         let want: Vec<f64> = get(v, "want");
         let got = centralities(&get::<Vec<f32>>(v, "distance"));
         assert_eq!(got, want.iter().map(|&c| c as f32).collect::<Vec<f32>>());
@@ -196,8 +173,8 @@ fn weights_and_centralities() {
 /// Choices bit for bit; rewards to 1e-12, since numpy's logarithm may differ from `libm`'s in the last bit.
 #[test]
 fn loader_choices() {
-    let ratchets = vectors("ratchets").iter().map(|v| (v, Policy::Ratchet));
-    let policies = vectors("choices").iter().map(|v| (v, get(v, "reward")));
+    let ratchets = ORACLE.vectors("ratchets").iter().map(|v| (v, Policy::Ratchet));
+    let policies = ORACLE.vectors("choices").iter().map(|v| (v, get(v, "reward")));
     for (v, policy) in policies.chain(ratchets) {
         let candidates: u64 = get(v, "candidates");
         let sizes: Vec<u64> = (0..candidates).map(|k| 32 << k).collect();

@@ -412,7 +412,7 @@ fn rows_are_numbered_by_path_row_group_and_row() {
     // A partition alone is still one.
     let one = open(&directory.path().join("split=test"));
     assert!(one.columns().iter().any(|c| c.name == "kind" && c.kind == Kind::Integer));
-    let values = one.values("split", &Selection::all(one.rows()), &engine()).unwrap();
+    let values = one.values("split", &Naming::Value, &Selection::all(one.rows()), &engine()).unwrap();
     assert_eq!(values, [("test".to_string(), 100, 0)]);
 }
 
@@ -505,7 +505,7 @@ fn tables_have_one_type_whatever_the_files_store() {
     assert_eq!(table.column(4).as_primitive::<Date32Type>().values()[..2], [1, 19_723]);
 
     let all = Selection::all(6);
-    let values = dataset.values("s", &all, &engine()).unwrap();
+    let values = dataset.values("s", &Naming::Value, &all, &engine()).unwrap();
     assert_eq!(values, [("x".to_string(), 2, 0), ("y".to_string(), 2, 2)]);
 
     let error = Columns::new(&dataset, vec![], vec!["S_".into()]).unwrap_err();

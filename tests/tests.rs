@@ -22,6 +22,7 @@ mod locality;
 mod materialize;
 mod misuse;
 mod mutants;
+mod oracle;
 mod output;
 mod places;
 mod reader;

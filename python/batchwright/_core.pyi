@@ -133,6 +133,15 @@ class Plan:
     def no_duplicates(self) -> list[str]:
         """Columns whose equal values come into different batches; empty: rows may meet duplicates. See docs/composition.md."""
 
+    def size_schedule(self, epoch: int) -> list[tuple[int, int]] | None:
+        """When which batch size holds in an epoch of a plan whose size changes in training (--size-schedule): (the first of its batches of the smallest
+        candidate size, batch size), ascending. None: one size holds."""
+
+    def locate_step(self, step: int) -> tuple[int, int, int]:
+        """The batch number `step`, counted over all epochs, of a plan whose batch size changes in training: (epoch, the first of its batches of the
+        smallest candidate size, batch size). The state of a run is the plan and this number, on any number of ranks. Raises ConfigError for other
+        plans. O(epochs)."""
+
     @property
     def epochs(self) -> int:
         """Epochs that were written. Any other is computed: see `epoch`."""

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from batchwright._core import ConfigError, Plan
-from batchwright.steps import Deal, check_source, check_state, divide, need, state
+from batchwright.steps import Deal, check_one_size, check_source, check_state, divide, need, state
 from batchwright.stream import Stream
 
 need("grain", "grain")
@@ -48,12 +48,13 @@ class PlanMapDataset(grain.MapDataset):
         if not 0 <= rank < world_size:
             raise ConfigError(f"rank {rank} of {world_size}: ranks count from 0 to world_size - 1")
         check_source(plan, source)
+        check_one_size(plan, batch_size, "a MapDataset")
         self.plan, self.source, self.rank, self.world_size, self.extra = plan, source, rank, world_size, tuple(extra)
         self._deal = Deal(plan, batch_size, world_size=world_size, drop_last=drop_last)
         self._deal.warn_left_out()
         self.batch_size = self._deal.size // world_size
         """Rows of this process in a batch."""
-        self.steps = self._deal.steps(0, self._deal.size)
+        self.steps = self._deal.steps(0, 0, self._deal.size)
         """Batches of an epoch."""
         self._multiple = self._deal.size // self._deal.unit
         self._length = self._deal.rows_of(rank)

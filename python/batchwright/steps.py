@@ -8,6 +8,7 @@ an epoch is cut alike; if it cannot give every slice a row it is left out, on ev
 
 import importlib
 import warnings
+from bisect import bisect_right
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -47,9 +48,19 @@ def divide(n: int, rank: int, world_size: int, micro_step: int = 0, micro_steps:
     return slice(first + mine * micro_step // micro_steps, first + mine * (micro_step + 1) // micro_steps)
 
 
+def check_one_size(plan: Plan, batch_size: int | None, who: str) -> None:
+    """Refuses plans whose batch size changes, for loaders that have one for good."""
+    if batch_size is None and plan.size_schedule(0) is not None:
+        raise ConfigError(
+            f"the batch size of this plan changes in training (--size-schedule), which {who} cannot follow: pass batch_size for one size, or use "
+            "PlanBatchSampler or a stream in a loop of your own"
+        )
+
+
 class Deal:
     """The batches of a plan that a run uses, counted in units: batches of the smallest candidate size. A batch of k units begins at a
-    unit that k divides, so sizes may change within an epoch and every row is still dealt once."""
+    unit that k divides, so sizes may change within an epoch and every row is still dealt once. Without a `batch_size` the sizes are those
+    of the plan's schedule, if it has one."""
 
     def __init__(
         self,
@@ -63,10 +74,15 @@ class Deal:
     ) -> None:
         if not isinstance(plan, Plan):
             raise ConfigError(f"expected a batchwright.Plan, not {type(plan).__name__}: open one with batchwright.Plan.open(path)")
-        self.plan, self.drop_last = plan, drop_last
+        self.plan, self.drop_last, self.chosen = plan, drop_last, candidates
         self.world_size, self.micro_steps = world_size, micro_steps
         self.unit = plan.candidates[0]
         size = plan.batch_size if batch_size is None else batch_size
+        # (first unit, size) of the runs of equal batches by epoch, where the plan says when which size holds.
+        self._schedule: dict[int, list[tuple[int, int]]] = {}
+        self.scheduled = batch_size is None and plan.size_schedule(0) is not None
+        if candidates and plan.size_schedule(0) is not None:
+            raise ConfigError("the plan says when which batch size holds (--size-schedule), so that no run may choose: leave candidates out")
         if candidates and size not in plan.candidates:
             raise ConfigError(f"batch size {size} is none of the plan's candidates {plan.candidates}")
         if size < 1 or size % self.unit:
@@ -75,6 +91,8 @@ class Deal:
                 "batches are unions of smaller ones"
             )
         self.sizes = plan.candidates if candidates else [size]
+        if self.scheduled:
+            self.sizes = sorted({each for _, each in plan.manifest["schedule"]["sizes"]})
         if plan.no_duplicates and size not in plan.candidates:
             raise ConfigError(
                 f"batch size {size} is none of the plan's candidates {plan.candidates}: duplicates ({', '.join(plan.no_duplicates)}) are "
@@ -99,8 +117,28 @@ class Deal:
         n = min(size, self.rows - unit * self.unit)
         return 0 if n < self.world_size * self.micro_steps or (self.drop_last and n < size) else n
 
-    def next_size(self, unit: int, size: int) -> int:
-        """The size of the batch at `unit` if `size` is wanted: smaller ones lead up to the next place where it fits."""
+    def choose(self, batch_size: int) -> None:
+        """Batches of this size from the next on, see `PlanBatchSampler.choose`."""
+        if batch_size != self.size and not self.chosen:
+            raise ConfigError("the batch size is not for the run to choose: pass candidates=True to choose among the plan's")
+        if batch_size not in self.sizes:
+            raise ConfigError(f"batch size {batch_size} is none of the plan's candidates {self.sizes}")
+        self.size = batch_size
+
+    def sizes_of(self, epoch: int) -> list[tuple[int, int]]:
+        """(first unit, size) of the runs of equal batches that the schedule gives an epoch."""
+        if epoch not in self._schedule:
+            if len(self._schedule) > 8:
+                self._schedule.clear()
+            self._schedule[epoch] = self.plan.size_schedule(epoch) or []
+        return self._schedule[epoch]
+
+    def size_at(self, epoch: int, unit: int, size: int) -> int:
+        """The size of the batch at `unit`: what the schedule says, else `size`, or smaller ones that lead up to the next place where it
+        fits."""
+        if self.scheduled:
+            runs = self.sizes_of(epoch)
+            return runs[bisect_right(runs, unit, key=lambda run: run[0]) - 1][1]
         k, best = size // self.unit, self.unit
         if unit % k == 0:
             return size
@@ -111,16 +149,28 @@ class Deal:
                 best = each
         return best
 
-    def steps(self, unit: int, size: int) -> int:
+    def steps(self, epoch: int, unit: int, size: int) -> int:
         """Batches from `unit` to the end of the epoch."""
-        count = 0
-        while unit % (size // self.unit):
-            n = self.next_size(unit, size)
-            if not self.left(unit, n):
+        count, runs = 0, [(max(first, unit), each) for first, each in self.sizes_of(epoch)] if self.scheduled else []
+        while not self.scheduled and unit % (size // self.unit):
+            each = self.size_at(epoch, unit, size)
+            if not self.left(unit, each):
                 return count
-            unit, count = unit + n // self.unit, count + 1
-        full, rest = divmod(max(0, self.rows - unit * self.unit), size)
-        return count + full + (1 if self.left(unit + full * (size // self.unit), size) and rest else 0)
+            unit, count = unit + each // self.unit, count + 1
+        runs = runs or [(unit, size)]
+        ends = [first for first, _ in runs[1:]] + [-(-self.rows // self.unit)]
+        for (first, each), end in zip(runs, ends, strict=True):
+            k = each // self.unit
+            steps = max(0, -(-(end - first) // k))
+            # Only the last one may be short, and is left out then if it has too few rows.
+            count += steps - bool(steps and not self.left(first + (steps - 1) * k, each))
+        return count
+
+    def last(self, epoch: int) -> tuple[int, int]:
+        """(unit, size) of the last batch of an epoch, if it is handed out or not."""
+        first, size = self.sizes_of(epoch)[-1] if self.scheduled else (0, self.size)
+        k = size // self.unit
+        return first + max(0, -(-(-(-self.rows // self.unit) - first) // k) - 1) * k, size
 
     def rows_of(self, rank: int) -> int:
         """Rows that a rank is given in an epoch, if the size stays."""
@@ -149,16 +199,16 @@ class Deal:
         self._dealt = ((epoch, size, i, end, rows), *self._dealt[:3])
         return rows[:size]
 
-    @property
-    def rows_left_out(self) -> int:
-        """Rows of every epoch that are in no batch, if the size stays."""
-        full, rest = divmod(self.rows, self.size)
-        out = 0 if rest and self.left(full * (self.size // self.unit), self.size) else rest
+    def rows_left_out(self, epoch: int) -> int:
+        """Rows of an epoch that are in no batch, if the size stays."""
+        unit, size = self.last(epoch)
+        out = 0 if self.left(unit, size) else self.rows - unit * self.unit
         return out + self.plan.rows_planned - self.rows
 
     def warn_left_out(self) -> None:
         """Says so if rows are left out that nobody asked to be dropped."""
-        rest = self.rows % self.size
+        unit, size = self.last(0)
+        rest = self.rows - unit * self.unit
         if 0 < rest < self.world_size * self.micro_steps and not self.drop_last:
             warnings.warn(
                 f"the last batch of every epoch has only {rest} rows for {self.world_size} ranks x {self.micro_steps} micro-steps "
@@ -167,7 +217,7 @@ class Deal:
             )
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_epochs": {}, "_dealt": ()}
+        return {**self.__dict__, "_epochs": {}, "_dealt": (), "_schedule": {}}
 
 
 def state(deal: Deal, epoch: int, step: int, unit: int, part: int = 0, parts: int = 1) -> dict[str, Any]:
@@ -266,7 +316,7 @@ class Step:
     def ends_epoch(self) -> bool:
         """Is it the last of the epoch (if the size stays)?"""
         after = self.unit + self.batch_size // self.deal.unit
-        return self.ends_batch and not self.deal.left(after, self.deal.next_size(after, self.batch_size))
+        return self.ends_batch and not self.deal.left(after, self.deal.size_at(self.epoch, after, self.batch_size))
 
     def weights(self, progress: float) -> np.ndarray:
         """Weight of each of this rank's rows at this share of the training, float32. Where the plan normalises by batch their mean is

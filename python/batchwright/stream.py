@@ -110,8 +110,8 @@ class Stream(Iterator[dict[str, Any]]):
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches of an epoch, if the size stays."""
-        return self._deal.steps(0, self._deal.size)
+        """Batches of this epoch, if the size stays."""
+        return self._deal.steps(self._epoch, 0, self._deal.size)
 
     def __len__(self) -> int:
         """Batches that are left, if the size stays. TypeError of a stream without end."""
@@ -119,8 +119,8 @@ class Stream(Iterator[dict[str, Any]]):
             raise TypeError("a stream without `epochs` has no length")
         if self._ended:
             return 0
-        whole = self._begin + self.epochs - self._epoch - 1
-        return self._deal.steps(self._unit, self._deal.size) + max(0, whole) * self.steps_per_epoch if whole >= 0 else 0
+        epochs = range(self._epoch, self._begin + self.epochs)
+        return sum(self._deal.steps(epoch, self._unit if epoch == self._epoch else 0, self._deal.size) for epoch in epochs)
 
     def __iter__(self) -> "Stream":
         return self
@@ -128,21 +128,17 @@ class Stream(Iterator[dict[str, Any]]):
     def choose(self, batch_size: int) -> None:
         """From the next batch on, batches of this size, one of the plan's candidates. Smaller ones may lead up to the next place where the
         new size fits, so that every row is still dealt once. Call it on all ranks after the same batch."""
-        if len(self._deal.sizes) == 1 and batch_size != self._deal.size:
-            raise ConfigError("this stream has one batch size: make it with candidates=True to choose among the plan's")
-        if batch_size not in self._deal.sizes:
-            raise ConfigError(f"batch size {batch_size} is none of the plan's candidates {self._deal.sizes}")
-        self._deal.size = batch_size
+        self._deal.choose(batch_size)
 
     def __next__(self) -> dict[str, Any]:
         if self._ended or self._core is None:
             raise StopIteration
         deal = self._deal
-        size = deal.next_size(self._unit, deal.size)
+        size = deal.size_at(self._epoch, self._unit, deal.size)
         n = deal.left(self._unit, size)
         if not n:
             self._epoch, self._step, self._unit = self._epoch + 1, 0, 0
-            size = deal.next_size(0, deal.size)
+            size = deal.size_at(self._epoch, 0, deal.size)
             n = deal.left(0, size)
         found = self._core.next(size // deal.unit) if n else None
         if found is None:
@@ -190,7 +186,7 @@ class Stream(Iterator[dict[str, Any]]):
             raise ConfigError("the state lies within a batch: save at the end of a step")
         self._deal.size = saved["batch_size"]
         self._epoch, self._step, self._unit = saved["epoch"], saved["step"], saved["unit"]
-        if not self._deal.left(self._unit, self._deal.next_size(self._unit, self._deal.size)):
+        if not self._deal.left(self._unit, self._deal.size_at(self._epoch, self._unit, self._deal.size)):
             self._epoch, self._step, self._unit = self._epoch + 1, 0, 0
 
     def __getstate__(self) -> dict[str, Any]:

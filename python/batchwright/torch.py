@@ -29,7 +29,7 @@ from typing import Any, Literal
 import numpy as np
 
 from batchwright._core import ConfigError, Plan
-from batchwright.steps import Deal, Step, check_state, divide, need, state
+from batchwright.steps import Deal, Step, check_one_size, check_state, divide, need, state
 from batchwright.stream import PLAN_COLUMNS, Stream, arrow
 
 need("torch", "torch")
@@ -124,7 +124,8 @@ class PlanBatchSampler(Sampler[list[int]]):
     @property
     def batch_size(self) -> int | None:
         """Rows of one list. None in the micro view where lists may be shorter or sizes may change, which is how Accelerate is told."""
-        varies = len(self._deal.sizes) > 1 or self._deal.left(self._deal.rows // self._deal.size * self._multiple, self._deal.size)
+        unit, size = self._deal.last(self.epoch)
+        varies = len(self._deal.sizes) > 1 or self._deal.left(unit, size) % size
         if self.view == "micro" and varies:
             return None
         return self._deal.size // (self.world_size * self.micro_steps)
@@ -135,8 +136,8 @@ class PlanBatchSampler(Sampler[list[int]]):
 
     @property
     def rows_left_out(self) -> int:
-        """Rows of every epoch that come in no list: a last batch that was dropped or has fewer rows than ranks and micro-steps."""
-        return self._deal.rows_left_out
+        """Rows of an epoch that come in no list: a last batch that was dropped or has fewer rows than ranks and micro-steps."""
+        return self._deal.rows_left_out(self.epoch)
 
     def set_epoch(self, epoch: int) -> None:
         """Deals this epoch from the next pass on."""
@@ -146,11 +147,7 @@ class PlanBatchSampler(Sampler[list[int]]):
         """From the next batch that is drawn on, steps of this size: one of the plan's candidates. Lists that workers have been sent
         (`prefetch_horizon`) keep their size, and smaller ones may lead up to the next place where the new size fits, so that every
         row is still dealt once. Call it on all ranks after the same step."""
-        if len(self._deal.sizes) == 1 and batch_size != self._deal.size:
-            raise ConfigError("this sampler has one batch size: make it with candidates=True to choose among the plan's")
-        if batch_size not in self._deal.sizes:
-            raise ConfigError(f"batch size {batch_size} is none of the plan's candidates {self._deal.sizes}")
-        self._deal.size = batch_size
+        self._deal.choose(batch_size)
 
     def resume(self, saved: dict[str, Any]) -> None:
         """The next pass goes on from this state (`Step.state()`, or the state_dict of an iterator); sets `epoch`. A state at the end
@@ -159,7 +156,7 @@ class PlanBatchSampler(Sampler[list[int]]):
         self._deal.size = saved["batch_size"]
         self.epoch, self._told = saved["epoch"], False
         self._resume = {**saved, "part": part, "parts": self._parts}
-        if not part and not self._deal.left(saved["unit"], self._deal.next_size(saved["unit"], self._deal.size)):
+        if not part and not self._deal.left(saved["unit"], self._deal.size_at(saved["epoch"], saved["unit"], self._deal.size)):
             self.epoch, self._resume = saved["epoch"] + 1, None
 
     def __iter__(self) -> "_Batches":
@@ -177,10 +174,10 @@ class PlanBatchSampler(Sampler[list[int]]):
     def __len__(self) -> int:
         """Lists of an epoch; while sizes change, those given out and those to come if the size stays."""
         live = self.live
-        if live is None or len(self._deal.sizes) == 1 or live.done:
-            return self._parts * self._deal.steps(0, self._deal.size)
+        if live is None or len(self._deal.sizes) == 1 or self._deal.scheduled or live.done:
+            return self._parts * self._deal.steps(self.epoch, 0, self._deal.size)
         ahead = live.unit + (live.size // self._deal.unit if live.part else 0)
-        return self._parts * (live.step + bool(live.part) + self._deal.steps(ahead, self._deal.size))
+        return self._parts * (live.step + bool(live.part) + self._deal.steps(live.epoch, ahead, self._deal.size))
 
     @property
     def _pass(self) -> "_Batches":
@@ -269,7 +266,7 @@ class _Batches(Iterator[list[int]]):
             self.epoch, *place = self._place()
             self.go_to(*place)
         if not self.part:  # one that was begun before a restart keeps its size
-            self.size = deal.next_size(self.unit, deal.size)
+            self.size = deal.size_at(self.epoch, self.unit, deal.size)
         if not deal.left(self.unit, self.size):
             self.done, sampler._finished = True, self.epoch
             raise StopIteration
@@ -328,6 +325,7 @@ class PlanSampler(DistributedSampler):
         batch_size: int | None = None,
         drop_last: bool = False,
     ) -> None:
+        check_one_size(plan, batch_size, "a sampler of single rows")
         num_replicas, rank = _distributed(num_replicas, rank)
         self.batches = PlanBatchSampler(
             plan, rank=rank, world_size=num_replicas, batch_size=batch_size, drop_last=drop_last, epoch=epoch
@@ -503,7 +501,7 @@ class StreamDataset(IterableDataset):
     def __len__(self) -> int:
         if self.epochs is None:
             raise TypeError("a dataset without `epochs` has no length")
-        return self.epochs * self._deal.steps(0, self._deal.size)
+        return sum(self._deal.steps(epoch, 0, self._deal.size) for epoch in range(self.epoch, self.epoch + self.epochs))
 
     def __iter__(self) -> Iterator[Any]:
         worker = get_worker_info()
@@ -538,11 +536,11 @@ class StreamDataset(IterableDataset):
 
         def steps(epoch: int, step: int, unit: int) -> Iterator[Step]:
             while True:
-                size = deal.next_size(unit, deal.size)
+                size = deal.size_at(epoch, unit, deal.size)
                 n = deal.left(unit, size)
                 if not n:
                     epoch, step, unit = epoch + 1, 0, 0
-                    size = deal.next_size(0, deal.size)
+                    size = deal.size_at(epoch, 0, deal.size)
                     n = deal.left(0, size)
                 yield Step(deal, epoch, step, unit, size, n, self.rank, 0)
                 step, unit = step + 1, unit + size // deal.unit

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use batchwright::Error;
 use batchwright::batches::accumulation::Update;
-use batchwright::batches::deal::Batch as Dealing;
+use batchwright::batches::batch::Batch as Dealing;
 use batchwright::batches::epochs::Record;
 use batchwright::format::batches::{Batch, Batches};
 use batchwright::kit::ids::RowType;

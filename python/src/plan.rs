@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
 
 use batchwright::Error;
+use batchwright::batches::sizes::Sizes;
 use batchwright::kit::ids::{NONE, RowType};
 use batchwright::plan as core;
 use batchwright::plan::Dealer;
@@ -279,6 +280,32 @@ impl Plan {
     #[getter]
     fn no_duplicates(&self) -> Result<Vec<String>> {
         Ok(self.core()?.config()?.batches.no_duplicates)
+    }
+
+    /// When which batch size holds in an epoch of a plan whose size changes in training (--size-schedule): (the first of its batches of the smallest
+    /// candidate size, batch size), ascending. None: one size holds.
+    fn size_schedule(&self, epoch: u32) -> Result<Option<Vec<(u64, u64)>>> {
+        let core = self.core()?;
+        let base = core.manifest().sizes().first().copied().unwrap_or(1);
+        let sizes =
+            |all: Sizes| all.of_epoch(epoch).into_iter().map(|(first, k)| (first, k * base)).collect();
+        Ok(core.size_schedule()?.map(sizes))
+    }
+
+    /// The batch number `step`, counted over all epochs, of a plan whose batch size changes in training: (epoch, the first of its batches of the
+    /// smallest candidate size, batch size). The state of a run is the plan and this number, on any number of ranks. Raises ConfigError for other
+    /// plans. O(epochs).
+    fn locate_step(&self, step: u64) -> Result<(u32, u64, u64)> {
+        let core = self.core()?;
+        let base = core.manifest().sizes().first().copied().unwrap_or(1);
+        let found = core.size_schedule()?.and_then(|sizes| sizes.locate(step)).ok_or_else(|| {
+            Error::config(
+                "step",
+                "this plan has one batch size",
+                "batch i of an epoch is epoch(e)[i]; plan with --size-schedule",
+            )
+        })?;
+        Ok((found.epoch, found.batch, found.k * base))
     }
 
     /// Epochs that were written. Any other is computed: see `epoch`.

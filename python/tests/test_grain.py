@@ -131,3 +131,11 @@ def test_misuse(plan, tmp_path):
         PlanIterator(PlanMapDataset(other, Source()), 1).set_state(it.get_state())
     with pytest.raises(bw.ConfigError, match="batch_size=64"):
         PlanIterator(PlanMapDataset(plan, Source(), batch_size=32), 1).set_state(it.get_state())
+
+
+def test_a_size_schedule_is_refused(tmp_path):
+    flags = "--train-epochs", "2", "--size-schedule", "0:32,0.5:64", "--epochs", "0"
+    plan = bw.Plan.open(harness.make_plan(tmp_path / "plan", *flags))
+    with pytest.raises(bw.ConfigError, match="a MapDataset cannot follow"):
+        PlanMapDataset(plan, Source())
+    assert PlanMapDataset(plan, Source(), batch_size=64).batch_size == 64

@@ -141,6 +141,30 @@ def test_sizes_change(plan, data):
         plan.stream(data, ["number"], epochs=1).choose(32)
 
 
+@pytest.mark.parametrize("locality", [(), ("--locality", "local")], ids=["global", "local"])
+def test_size_schedule(data, tmp_path, locality):
+    """Streams follow the plan's schedule, on two ranks and after a restart on one."""
+    flags = "--features", "embedding", "--train-epochs", "2", "--size-schedule", "0:32,0.3:64,0.6:128", "--epochs", "0", *locality
+    plan = bw.Plan.open(harness.make_plan(tmp_path / "plan", *flags, data=data))
+    steps = plan.manifest["schedule"]["steps"]
+    seen, states = [[], []], []
+    for rank in range(2):
+        stream = plan.stream(data, ["number"], rank=rank, world_size=2, epochs=2)
+        assert len(stream) == sum(steps)
+        for number, batch in enumerate(stream):
+            assert plan.locate_step(number) == (stream.step.epoch, stream.step.unit, stream.step.batch_size)
+            assert (batch["number"] == batch["row"]).all()
+            seen[stream.step.epoch].append(batch["row"])
+            states.append(stream.state_dict())
+    for rows in seen:
+        assert sorted(np.concatenate(rows)) == list(range(plan.rows))
+    at = steps[0] + 2
+    rest = list(plan.stream(data, ["number"], epochs=2, state=states[at]))
+    assert len(rest) == steps[1] - 3
+    done = [rows for rank in range(2) for rows in seen[1][rank * steps[1] : rank * steps[1] + 3]]
+    assert sorted(np.concatenate([*done, *(b["row"] for b in rest)])) == list(range(plan.rows))
+
+
 def test_the_rest(plan, data):
     short = [len(b["row"]) for b in plan.stream(data, ["text"], epochs=1)]
     assert short == [64] * 28 + [5]

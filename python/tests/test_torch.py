@@ -326,6 +326,63 @@ def test_length_is_exact_while_sizes_change(plan):
     assert given + len(list(it)) == expected
 
 
+@pytest.fixture(scope="module")
+def scheduled(tmp_path_factory):
+    """Sizes that change in the middle of both epochs."""
+    flags = "--train-epochs", "2", "--size-schedule", "0:32,0.2:64,0.7:128", "--epochs", "1"
+    return bw.Plan.open(harness.make_plan(tmp_path_factory.mktemp("scheduled") / "plan", *flags))
+
+
+@workers
+@pytest.mark.parametrize("view", ["rank", "micro"])
+def test_size_schedule(scheduled, workers, view):
+    """Every row once an epoch, the sizes of the plan, exact lengths; and a state in the middle goes on with another number of ranks."""
+    told = scheduled.manifest["schedule"]
+    both, states, step_of = [], [], 0
+    for rank in range(2):
+        sampler = PlanBatchSampler(scheduled, rank=rank, world_size=2, view=view)
+        loader, lists = DataLoader(Numbers(), batch_sampler=sampler, **workers), []
+        for epoch in range(3):
+            sampler.set_epoch(epoch)
+            length, epochs_lists = len(sampler), []
+            if view == "rank":
+                for step, batch in follow(loader):
+                    assert step.rows.tolist() == batch.tolist() and scheduled.locate_step(step_of) == (epoch, step.unit, step.batch_size)
+                    epochs_lists.append(batch.tolist())
+                    states.append(step.state())
+                    step_of += 1
+                assert step.ends_epoch
+            else:
+                epochs_lists = drain(loader)
+            assert len(epochs_lists) == length and (epoch > 1 or length == told["steps"][epoch] * (1 if view == "rank" else 2))
+            lists.append(epochs_lists)
+        both.append(lists)
+        step_of = 0
+    for epoch in range(3):
+        ranks = [rows for lists in both for one in lists[epoch] for rows in one]
+        assert sorted(ranks) == sorted(list(range(1797)) * (1 if view == "rank" else 2)), epoch
+    short = 1 if view == "rank" else 2  # lists of the last, short batch
+    assert [{len(one) * 2 for one in both[0][epoch][:-short]} for epoch in range(2)] == [{32, 64}, {64, 128}]
+    if view == "rank":
+        at = told["steps"][0] + 3
+        sampler = PlanBatchSampler(scheduled)
+        sampler.resume(states[at])
+        done = [row for lists in both for one in lists[1][:4] for row in one]
+        assert sampler.epoch == 1 and sorted(done + sum(sampler, [])) == list(range(1797))
+
+
+def test_who_cannot_follow_a_schedule(scheduled):
+    with pytest.raises(bw.ConfigError, match="no run may choose"):
+        PlanBatchSampler(scheduled, candidates=True)
+    with pytest.raises(bw.ConfigError, match="for the run to choose"):
+        PlanBatchSampler(scheduled).choose(64)
+    with pytest.raises(bw.ConfigError, match="single rows cannot follow"):
+        PlanSampler(scheduled, 1, 0)
+    assert [len(x) for x in PlanBatchSampler(scheduled, batch_size=64)][:2] == [64, 64], "one size for all of the run"
+    with pytest.raises(bw.ConfigError, match="--size-schedule"):
+        bw.Plan.open(harness.make_plan(scheduled.path + "-plain")).locate_step(0)
+
+
 @pytest.mark.parametrize(
     "flags", [("--drop-last",), ("--holdout", "0.1"), ("--allocation", "equal"), ("--stratify-by", "label")], ids=lambda f: f[0]
 )

@@ -8,6 +8,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batches::number::{Number, gcd, lcm};
+use crate::batches::sizes::Change;
 use crate::kit::error::{Error, Result};
 
 /// Bounds of an automatic size, before rounding.
@@ -24,7 +26,8 @@ const RANDOM_SUCCESS: f64 = 0.99;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
-    pub size: Size,
+    /// Rows in a batch.
+    pub size: Number,
     /// Rows per modality and batch, > 0: sets the automatic size to this x M instead of the coverage rule.
     pub samples_per_modality: Option<f64>,
     /// In (0, 1]: share of the rows whose modality is to be in every batch.
@@ -36,32 +39,27 @@ pub struct Params {
     /// Micro steps that share a rank's part of a batch.
     pub micro_steps: u64,
     pub candidates: Candidates,
+    /// Sizes that hold from a share of the training on, the first from 0: `[["0", 256], ["0.1", 512]]`. They are candidates.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub schedule: Vec<Change>,
 }
 
 impl Default for Params {
     fn default() -> Self {
         Params {
-            size: Size::Auto,
+            size: Number::Auto,
             samples_per_modality: None,
             coverage: 0.99,
             multiple: None,
             world_size: 1,
             micro_steps: 1,
             candidates: Candidates::Auto,
+            schedule: Vec::new(),
         }
     }
 }
 
-/// Rows in a batch: `"auto"` or a number.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(from = "written::Size", into = "written::Size")]
-pub enum Size {
-    #[default]
-    Auto,
-    Fixed(u64),
-}
-
-/// The sizes a training run may switch between: `"auto"` (B, 2B, 4B) or a list of multiples of its smallest.
+/// The sizes a training run may switch between: `"auto"` (B, 2B, 4B, or those of the schedule) or a list of multiples of its smallest.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(from = "written::Candidates", into = "written::Candidates")]
 pub enum Candidates {
@@ -70,7 +68,7 @@ pub enum Candidates {
     List(Vec<u64>),
 }
 
-/// The same two choices as they stand in a config file.
+/// The same as it stands in a config file.
 mod written {
     use super::{Deserialize, JsonSchema, Serialize};
 
@@ -81,35 +79,10 @@ mod written {
     }
 
     #[derive(Clone, Serialize, Deserialize, JsonSchema)]
-    #[serde(untagged, expecting = "expected \"auto\" or a number of rows")]
-    pub enum Size {
-        Word(Word),
-        Rows(u64),
-    }
-
-    #[derive(Clone, Serialize, Deserialize, JsonSchema)]
     #[serde(untagged, expecting = "expected \"auto\" or a list of batch sizes")]
     pub enum Candidates {
         Word(Word),
         List(Vec<u64>),
-    }
-
-    impl From<Size> for super::Size {
-        fn from(x: Size) -> Self {
-            match x {
-                Size::Word(Word::Auto) => Self::Auto,
-                Size::Rows(rows) => Self::Fixed(rows),
-            }
-        }
-    }
-
-    impl From<super::Size> for Size {
-        fn from(x: super::Size) -> Self {
-            match x {
-                super::Size::Auto => Self::Word(Word::Auto),
-                super::Size::Fixed(rows) => Self::Rows(rows),
-            }
-        }
     }
 
     impl From<Candidates> for super::Candidates {
@@ -162,7 +135,7 @@ impl Params {
                 let reason = format!("{x} is not a number of rows between 0 and {LIMIT}");
                 return refuse("samples_per_modality", reason, "measured values are 1 to 8.5");
             }
-            if let Size::Fixed(size) = self.size {
+            if let Number::Fixed(size) = self.size {
                 let reason = format!("contradicts batch_size.size = {size}");
                 return refuse("samples_per_modality", reason, "give one of the two");
             }
@@ -210,8 +183,12 @@ impl Params {
                 },
             ))
         };
-        if let Size::Fixed(size) = self.size {
+        if let Number::Fixed(size) = self.size {
             check("size", size)?;
+        }
+        self.schedule.iter().try_for_each(|change| check("schedule", change.size))?;
+        if !self.schedule.is_empty() {
+            multiples(self.given())?;
         }
         if let Candidates::List(list) = &self.candidates {
             if list.is_empty() {
@@ -222,38 +199,40 @@ impl Params {
                 ));
             }
             list.iter().try_for_each(|&size| check("candidates", size))?;
-            multiples(self.with_fixed(list)).map(drop)?;
+            multiples(self.given()).map(drop)?;
         }
         Ok(())
     }
 
     /// An automatic size is a multiple of this, too.
     pub fn in_multiples_of(&self, wanted: u64) -> Params {
-        if self.size != Size::Auto || self.candidates != Candidates::Auto {
+        if !self.given().is_empty() {
             return self.clone();
         }
         let multiple = self.resolved().multiple.unwrap_or(1);
-        Params { multiple: Some(multiple / gcd(multiple, wanted) * wanted), ..self.clone() }
+        Params { multiple: Some(lcm(multiple, wanted)), ..self.clone() }
     }
 
     /// The smallest of the sizes that are given, if one is.
     pub fn smallest(&self) -> Option<u64> {
-        let listed: &[u64] = if let Candidates::List(list) = &self.candidates { list } else { &[] };
-        self.with_fixed(listed).into_iter().min()
+        self.given().into_iter().min()
     }
 
-    fn with_fixed(&self, list: &[u64]) -> Vec<u64> {
-        let fixed = if let Size::Fixed(size) = self.size { Some(size) } else { None };
-        list.iter().copied().chain(fixed).collect()
+    /// The size, if it is given: a schedule begins with one.
+    pub fn fixed(&self) -> Option<u64> {
+        self.size.fixed().or(self.schedule.first().map(|change| change.size))
+    }
+
+    /// All sizes that are given.
+    fn given(&self) -> Vec<u64> {
+        let listed: &[u64] = if let Candidates::List(list) = &self.candidates { list } else { &[] };
+        let scheduled = self.schedule.iter().map(|change| change.size);
+        listed.iter().copied().chain(self.size.fixed()).chain(scheduled).collect()
     }
 
     /// The multiple that holds: the one given, else the default, which given sizes need not keep.
     fn multiple(&self) -> u64 {
-        let given = match &self.candidates {
-            Candidates::List(list) => self.with_fixed(list),
-            Candidates::Auto => self.with_fixed(&[]),
-        };
-        let kept = given.iter().all(|size| size.is_multiple_of(MULTIPLE));
+        let kept = self.given().iter().all(|size| size.is_multiple_of(MULTIPLE));
         self.multiple.unwrap_or(if kept { MULTIPLE } else { 1 })
     }
 
@@ -288,13 +267,6 @@ fn multiples(mut sizes: Vec<u64>) -> Result<Vec<u64>> {
     }
 }
 
-pub(crate) fn gcd(mut a: u64, mut b: u64) -> u64 {
-    while b != 0 {
-        (a, b) = (b, a % b);
-    }
-    a
-}
-
 /// Chooses the batch size from the rows of every modality; zero counts are left out. O(M log M).
 ///
 /// # Errors
@@ -312,13 +284,14 @@ pub fn choose(params: &Params, counts: &[u64]) -> Result<BatchSize> {
         None => rows.div_ceil(rarest(&counts, rows, params.coverage)).clamp(SMALLEST, LARGEST),
     };
     let computed = wanted.next_multiple_of(step);
-    let (size, candidates) = match (&params.candidates, params.size) {
+    let (size, candidates) = match (&params.candidates, params.fixed()) {
+        (Candidates::Auto, Some(size)) if !params.schedule.is_empty() => (size, multiples(params.given())?),
         (Candidates::Auto, size) => {
-            let size = if let Size::Fixed(size) = size { size } else { computed };
+            let size = size.unwrap_or(computed);
             (size, vec![size, 2 * size, 4 * size])
         }
-        (Candidates::List(list), Size::Fixed(size)) => (size, multiples(params.with_fixed(list))?),
-        (Candidates::List(list), Size::Auto) => {
+        (Candidates::List(_), Some(size)) => (size, multiples(params.given())?),
+        (Candidates::List(list), None) => {
             let list = multiples(list.clone())?;
             let size = list.iter().copied().find(|&size| size >= computed).unwrap_or(list[list.len() - 1]);
             (size, list)
@@ -391,18 +364,18 @@ mod tests {
     fn ranks_and_micro_steps_share_a_batch() {
         let params = Params { world_size: 3, micro_steps: 4, ..Params::default() };
         assert_eq!(choose(&params, &NOTE).unwrap().size, 48);
-        let fixed = Params { size: Size::Fixed(100), ..params };
+        let fixed = Params { size: Number::Fixed(100), ..params };
         let error = choose(&fixed, &NOTE).unwrap_err();
         assert!(error.help().contains("96 or 108"), "{}", error.help());
-        let small = Params { size: Size::Fixed(3), multiple: Some(8), ..Params::default() };
+        let small = Params { size: Number::Fixed(3), multiple: Some(8), ..Params::default() };
         assert!(small.check().unwrap_err().help().contains("use 8,"));
-        let vast = Params { size: Size::Fixed(u64::MAX), ..Params::default() };
+        let vast = Params { size: Number::Fixed(u64::MAX), ..Params::default() };
         assert!(vast.check().is_err());
     }
 
     #[test]
     fn given_sizes_need_no_default_multiple() {
-        let given = |size| Params { size: Size::Fixed(size), ..Params::default() };
+        let given = |size| Params { size: Number::Fixed(size), ..Params::default() };
         assert_eq!(choose(&given(20), &NOTE).unwrap().candidates, [20, 40, 80]);
         assert_eq!(given(20).resolved().multiple, Some(1));
         assert_eq!(given(64).resolved().multiple, Some(8), "as plans of version 0.1 say");
@@ -420,14 +393,14 @@ mod tests {
             size,
             ..Params::default()
         };
-        let got = choose(&list(&[64, 16, 128], Size::Auto), &NOTE).unwrap();
+        let got = choose(&list(&[64, 16, 128], Number::Auto), &NOTE).unwrap();
         assert_eq!((got.size, got.candidates, got.computed), (64, vec![16, 64, 128], 32));
-        assert_eq!(choose(&list(&[8, 16], Size::Auto), &NOTE).unwrap().size, 16);
-        let got = choose(&list(&[64, 128], Size::Fixed(32)), &NOTE).unwrap();
+        assert_eq!(choose(&list(&[8, 16], Number::Auto), &NOTE).unwrap().size, 16);
+        let got = choose(&list(&[64, 128], Number::Fixed(32)), &NOTE).unwrap();
         assert_eq!((got.size, got.candidates), (32, vec![32, 64, 128]));
-        assert!(choose(&list(&[64, 96], Size::Auto), &NOTE).is_err());
-        assert!(choose(&list(&[], Size::Auto), &NOTE).is_err());
-        assert!(choose(&list(&[0], Size::Auto), &NOTE).is_err());
+        assert!(choose(&list(&[64, 96], Number::Auto), &NOTE).is_err());
+        assert!(choose(&list(&[], Number::Auto), &NOTE).is_err());
+        assert!(choose(&list(&[0], Number::Auto), &NOTE).is_err());
     }
 
     #[test]
@@ -454,7 +427,7 @@ mod tests {
         let text = r#"{"size":"auto","samples_per_modality":null,"coverage":0.99,"multiple":null,"world_size":1,"micro_steps":1,"candidates":"auto"}"#;
         assert_eq!(serde_json::to_string(&Params::default()).unwrap(), text);
         let read: Params = serde_json::from_str(r#"{"size":64,"candidates":[64,128]}"#).unwrap();
-        assert_eq!(read.size, Size::Fixed(64));
+        assert_eq!(read.size, Number::Fixed(64));
         assert_eq!(read.candidates, Candidates::List(vec![64, 128]));
         assert!(
             serde_json::from_str::<Params>(r#"{"size":"big"}"#).unwrap_err().to_string().contains("auto")

@@ -11,7 +11,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::batches::batch_size::{self, Size};
+use crate::batches::batch_size;
 use crate::kit::error::{Error, Result};
 
 /// Rows of a chunk: a number that divides the smallest batch size, or `"batch"` for all of them.
@@ -84,7 +84,7 @@ impl Chunk {
         if self.is_row() {
             return Ok(());
         }
-        let (Size::Fixed(_), Some(base)) = (sizes.size, sizes.smallest()) else {
+        let (Some(_), Some(base)) = (sizes.fixed(), sizes.smallest()) else {
             return wrong(
                 "contradicts batch_size.size = \"auto\", whose rule is about batches that hold every modality".into(),
                 "say --batch-size N: every batch is made of chunks of neighbouring rows".into(),
@@ -148,10 +148,11 @@ impl Cursor {
 mod tests {
     use super::*;
     use crate::batches::batch_size::Candidates;
+    use crate::batches::number::Number;
 
     #[test]
     fn chunks_divide_the_smallest_batch() {
-        let fixed = |size| batch_size::Params { size: Size::Fixed(size), ..Default::default() };
+        let fixed = |size| batch_size::Params { size: Number::Fixed(size), ..Default::default() };
         for (chunk, size) in
             [(Chunk::Rows(8), 48), (Chunk::Rows(48), 48), (Chunk::Batch, 48), (Chunk::Rows(1), 7)]
         {

@@ -21,13 +21,13 @@ use std::ops::Range;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::batches::batch_size::gcd;
+use crate::batches::allocation::{Allocation, draws, rest_counts};
+use crate::batches::batch::{Batch, Draws};
 use crate::batches::chunks::{Chunk, Cursor};
-use crate::batches::layout::Layout;
+use crate::batches::number::gcd;
 use crate::batches::strata::tour;
 use crate::format::dendrogram::Merge;
 use crate::kernels::gather;
-use crate::kernels::permute::Walk;
 use crate::kernels::rows::RowIds;
 use crate::kit::error::{Error, Result};
 use crate::kit::rng::{Permutation, key};
@@ -66,6 +66,9 @@ pub struct Params {
     /// Columns: rows that share a value of one come into different batches.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub no_duplicates: Vec<String>,
+    /// Epochs of the training whose shares `batch_size.schedule` names.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub train_epochs: Option<u32>,
 }
 
 impl Default for Params {
@@ -80,29 +83,9 @@ impl Default for Params {
             chunk: Chunk::default(),
             rows_per_label: None,
             no_duplicates: Vec::new(),
+            train_epochs: None,
         }
     }
-}
-
-/// How often the strata are drawn. All but `proportional` skew the data on purpose; weights n_h / draws undo it
-/// ([`loss_weights`]).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Allocation {
-    /// Every row once per epoch.
-    #[default]
-    Proportional,
-    /// Every stratum alike.
-    Equal,
-    /// In between, by `tau`.
-    Tau,
-    /// As `shares` says.
-    Shares,
-}
-
-impl Allocation {
-    pub const ALL: [Allocation; 4] =
-        [Allocation::Proportional, Allocation::Equal, Allocation::Tau, Allocation::Shares];
 }
 
 impl Params {
@@ -207,88 +190,6 @@ impl Params {
     }
 }
 
-/// Rows that each stratum contributes to an epoch of N = sum of `sizes` rows: in proportion to `shares`, or to p^tau;
-/// largest remainder, ties to the lower stratum.
-pub fn draws(sizes: &[u64], tau: f64, shares: Option<&[f64]>) -> Vec<u64> {
-    let rows: u64 = sizes.iter().sum();
-    let tempered = |&n: &u64| {
-        let p = n as f64 / rows as f64;
-        if tau == 0.5 { p.sqrt() } else { libm::pow(p, tau) }
-    };
-    let share: Vec<f64> = match shares {
-        Some(shares) => shares.to_vec(),
-        None => sizes.iter().map(tempered).collect(),
-    };
-    let sum = pairwise_sum(&share);
-    let ideal: Vec<f64> = share.iter().map(|q| q / sum * rows as f64).collect();
-    let mut counts: Vec<u64> = ideal.iter().map(|x| (x + 1e-9).floor() as u64).collect();
-    let missing = rows.saturating_sub(counts.iter().sum()) as usize;
-    let remainder: Vec<f64> = ideal.iter().zip(&counts).map(|(x, &m)| x - m as f64).collect();
-    let mut order: Vec<usize> = (0..sizes.len()).collect();
-    order.sort_by(|&a, &b| remainder[b].total_cmp(&remainder[a]));
-    for &h in order.iter().take(missing) {
-        counts[h] += 1;
-    }
-    counts
-}
-
-/// The order in which numpy sums: the last bit decides ties between remainders.
-fn pairwise_sum(x: &[f64]) -> f64 {
-    match x.len() {
-        0..8 => x.iter().sum(),
-        8..=128 => {
-            let (eights, tail) = x.as_chunks::<8>();
-            let mut lane = eights[0];
-            for eight in &eights[1..] {
-                lane.iter_mut().zip(eight).for_each(|(l, x)| *l += x);
-            }
-            let sum =
-                ((lane[0] + lane[1]) + (lane[2] + lane[3])) + ((lane[4] + lane[5]) + (lane[6] + lane[7]));
-            tail.iter().fold(sum, |s, x| s + x)
-        }
-        n => {
-            let (left, right) = x.split_at(n / 2 - n / 2 % 8);
-            pairwise_sum(left) + pairwise_sum(right)
-        }
-    }
-}
-
-/// Loss weight of each stratum's rows that undoes skewed draws: its share of the rows over its share of the draws.
-pub fn loss_weights(sizes: &[u64], counts: &[u64]) -> Vec<f64> {
-    sizes.iter().zip(counts).map(|(&n, &c)| if c == 0 { 0.0 } else { n as f64 / c as f64 }).collect()
-}
-
-/// How many rows of each stratum go to the rest batch of N mod `base` rows, so that it and all the other batches keep
-/// each stratum within 1 of its share.
-pub fn rest_counts(counts: &[u64], base: u64, seed: u64, epoch: u32) -> Vec<u64> {
-    let n: u64 = counts.iter().sum();
-    let (nb, r) = (n / base, n % base);
-    if r == 0 {
-        return vec![0; counts.len()];
-    }
-    let (n, r) = (u128::from(n), u128::from(r));
-    let mut rest = Vec::with_capacity(counts.len());
-    let mut free = Vec::new();
-    for (h, &x) in counts.iter().enumerate() {
-        let x = u128::from(x);
-        // What is left of the stratum after every full batch took the floor of its share.
-        let spare = x - u128::from(nb) * (x * u128::from(base) / n);
-        let low = (x * r / n).max(spare.saturating_sub(nb.into()));
-        let high = (x * r).div_ceil(n).min(spare);
-        rest.push(low as u64);
-        if high > low {
-            free.push((std::cmp::Reverse(x * r % n), key(seed, &[epoch.into(), 2, h as u64]), h));
-        }
-    }
-    free.sort();
-    let missing = r as usize - rest.iter().sum::<u64>() as usize;
-    for &(_, _, h) in free.iter().take(missing) {
-        rest[h] += 1;
-    }
-    debug_assert_eq!(u128::from(rest.iter().sum::<u64>()), r, "the rest batch is always feasible");
-    rest
-}
-
 /// A step through 0..`nb`, coprime to it and near .618 nb, so that neighbouring batches start far apart.
 pub fn golden_stride(nb: u64) -> u64 {
     let mut stride = (((u128::from(nb) * 618_034 + 500_000) / 1_000_000) as u64).max(1);
@@ -301,8 +202,8 @@ pub fn golden_stride(nb: u64) -> u64 {
 /// The dealing of one epoch. Borrows the members; cheap to make (O(strata)) and to share between threads.
 #[derive(Clone, Debug)]
 pub struct Deal<'a> {
-    members: RowIds<'a>,
-    offsets: &'a [u64],
+    pub(super) members: RowIds<'a>,
+    pub(super) offsets: &'a [u64],
     /// Rows each stratum contributes to an epoch.
     pub(super) counts: Vec<u64>,
     /// Whether that is every row once, and none has more than 2^32: draws are then numbers of 32 bits in the first pass,
@@ -313,58 +214,23 @@ pub struct Deal<'a> {
     /// Rows of the smallest batch, and of a chunk: a divisor of it.
     pub(super) base: u64,
     pub(super) chunk: u64,
-    seed: u64,
+    pub(super) seed: u64,
     pub(super) epoch: u32,
     /// Full batches, and all batches of the smallest size.
     pub(super) full: u64,
     pub(super) len: u64,
     /// Strata in tour order, and where each starts in the list that full batches are dealt from (one more: its end).
     pub(super) order: Vec<u32>,
-    starts: Vec<u64>,
-    rest: Vec<u64>,
+    pub(super) starts: Vec<u64>,
+    pub(super) rest: Vec<u64>,
     /// Where each starts in the rest batch (one more: its end).
-    rest_starts: Vec<u64>,
+    pub(super) rest_starts: Vec<u64>,
     /// Draws of one batch from one stratum, at most.
     most: usize,
     pub(super) rotation: u64,
     pub(super) stride: u64,
     /// Random order of each stratum's rows in the pass that the epoch begins with.
-    first_pass: Vec<Permutation>,
-}
-
-/// A batch, as written, or several one after another. Reuse it: its buffers, and the layout of the last length, are kept.
-#[derive(Clone, Debug, Default)]
-pub struct Batch {
-    /// Global row numbers.
-    pub rows: Vec<u64>,
-    draws: Draws,
-    /// Where the full batches of the smallest size stand in the list that they are dealt from, in chunks.
-    heads: Vec<u64>,
-    /// The same with what is taken of the chunk there, where chunks have several rows.
-    cursors: Vec<Cursor>,
-    /// Where the next rows, or chunks, of each batch go, as entries of `positions`.
-    next: Vec<usize>,
-    /// Rows that were exchanged: where they are, and their strata.
-    exchanged: Vec<(u32, u32)>,
-    /// Position of each row, or of each chunk's first row, in `rows`, batch by batch in tour order; of rows, then as many more as
-    /// one batch draws from one stratum.
-    positions: Vec<u32>,
-    layout: Layout,
-}
-
-/// Draws of one or several batches, in tour order: all of a stratum lie together.
-#[derive(Clone, Debug, Default)]
-struct Draws {
-    /// Strata that were drawn from, and where the draws of each end.
-    groups: Vec<(u32, u32)>,
-    len: usize,
-    /// Where the row goes in [`Batch::rows`]. Of this and the next, what is behind `len` is room.
-    to: Vec<u32>,
-    /// Number of the draw, then its row in the stratum.
-    number: Vec<u32>,
-    /// Draws that are not found yet, and their strata.
-    walking: Vec<(u32, u32)>,
-    walk: Walk,
+    pub(super) first_pass: Vec<Permutation>,
 }
 
 impl<'a> Deal<'a> {
@@ -619,7 +485,7 @@ impl<'a> Deal<'a> {
 
     /// Where chunk `j` of batch `member` of a union stands among its chunks in tour order. `heads`: of the full batches; the member
     /// behind them is the rest batch, if the union has it. O(members + log strata).
-    fn rank(&self, heads: &[u64], rest: bool, member: usize, j: u64) -> usize {
+    pub(super) fn rank(&self, heads: &[u64], rest: bool, member: usize, j: u64) -> usize {
         let head = |member: usize| heads.get(member).copied();
         let (starts, first) = match head(member) {
             Some(head) => (&self.starts, (j * self.full + head) * self.chunk),
@@ -636,74 +502,6 @@ impl<'a> Deal<'a> {
     pub(super) fn column(&self, batch: u64) -> u64 {
         let golden = u128::from(self.rotation) + u128::from(batch) * u128::from(self.stride);
         (golden % u128::from(self.full)) as u64
-    }
-
-    /// Whether rows are drawn more or less often than once an epoch.
-    pub(super) fn draws_again(&self) -> bool {
-        self.offsets.windows(2).zip(&self.counts).any(|(o, &count)| o[1] - o[0] != count)
-    }
-
-    /// Stratum, and number of its draw, of a place among the members, if all are drawn once.
-    pub(super) fn draw_of(&self, member: u64) -> (u32, u64) {
-        let h = self.offsets.partition_point(|&o| o <= member) - 1;
-        (h as u32, self.first_pass[h].place(member - self.offsets[h]))
-    }
-
-    /// All draws of a stratum: number and row.
-    pub(super) fn each_draw(&self, stratum: u32, mut f: impl FnMut(u64, u64)) {
-        let mut rows = Rows::of(self, stratum);
-        (0..self.counts[stratum as usize]).for_each(|draw| f(draw, rows.draw(draw)));
-    }
-
-    /// Batch, and place in it in tour order, of a draw of the stratum at a place of the tour; `back`: inverse of the stride. None if it
-    /// is in the rest batch, which is dropped. O(1).
-    pub(super) fn find(&self, tour: usize, draw: u64, back: u64) -> Option<(u64, u32)> {
-        let kept = self.rest[self.order[tour] as usize];
-        if draw < kept {
-            return (self.full < self.len).then(|| (self.full, (self.rest_starts[tour] + draw) as u32));
-        }
-        let at = self.starts[tour] + draw - kept;
-        let (chunk, row) = (at / self.chunk, at % self.chunk);
-        let ahead = chunk % self.full + self.full - self.rotation;
-        let batch = u128::from(ahead) * u128::from(back) % u128::from(self.full);
-        Some((batch as u64, (chunk / self.full * self.chunk + row) as u32))
-    }
-
-    /// Place in the tour, and row, of a place of a batch in tour order. O(log strata).
-    pub(super) fn dealt(&self, batch: u64, place: u32) -> (u32, u64) {
-        let place = u64::from(place);
-        let at = |starts: &[u64], at: u64| (starts.partition_point(|&start| start <= at) - 1, at);
-        let (tour, number) = if batch == self.full {
-            let (tour, at) = at(&self.rest_starts, place);
-            (tour, at - self.rest_starts[tour])
-        } else {
-            let (tour, at) = at(&self.starts, self.listed(self.column(batch), place));
-            (tour, self.rest[self.order[tour] as usize] + at - self.starts[tour])
-        };
-        (tour as u32, Rows::of(self, self.order[tour]).draw(number))
-    }
-
-    /// Where a place of the full batch at a column stands in the list.
-    fn listed(&self, column: u64, place: u64) -> u64 {
-        (place / self.chunk * self.full + column) * self.chunk + place % self.chunk
-    }
-
-    /// Places in the tour of the strata of a batch, in tour order. O(rows + strata).
-    pub(super) fn tour_of(&self, batch: u64) -> Vec<u32> {
-        let is_rest = batch == self.full;
-        let starts = if is_rest { &self.rest_starts } else { &self.starts };
-        let rows = if is_rest { self.rest_starts[self.order.len()] } else { self.base };
-        let column = if is_rest { 0 } else { self.column(batch) };
-        let mut tour = 0;
-        (0..rows)
-            .map(|place| {
-                let at = if is_rest { place } else { self.listed(column, place) };
-                while starts[tour + 1] <= at {
-                    tour += 1;
-                }
-                tour as u32
-            })
-            .collect()
     }
 
     /// What shifts the layout of batch `index` of `k` times the smallest size.
@@ -740,152 +538,6 @@ impl<'a> Deal<'a> {
     }
 }
 
-impl Batch {
-    /// Stratum of each row. O(rows), and only for who asks: a sampler hands out rows alone.
-    pub fn strata(&self) -> Vec<u32> {
-        let mut strata = vec![0; self.rows.len()];
-        for (h, all) in self.draws.groups() {
-            self.draws.to[all].iter().for_each(|&to| strata[to as usize] = h);
-        }
-        self.exchanged.iter().for_each(|&(to, h)| strata[to as usize] = h);
-        strata
-    }
-
-    /// Puts a row to a place (in tour order) of batch `member` of union `index` of `k` among those that were dealt last. `rest`: the
-    /// union holds the rest batch.
-    pub(super) fn put(
-        &mut self,
-        deal: &Deal<'_>,
-        (index, k, rest): (usize, u64, bool),
-        member: usize,
-        place: u32,
-        (row, stratum): (u64, u32),
-    ) {
-        let (k, heads, chunk) = (k as usize, self.heads.len(), deal.chunk as usize);
-        let heads = &self.heads[heads.min(index * k)..heads.min((index + 1) * k)];
-        let rank = deal.rank(heads, rest, member, u64::from(place) / deal.chunk);
-        let first = index * k * deal.base as usize / chunk;
-        let position = self.positions[first + rank] + place % chunk as u32;
-        self.rows[position as usize] = row;
-        self.exchanged.push((position, stratum));
-    }
-
-    /// Empty, for [`Batch::push_stream`].
-    pub(super) fn start_streams(&mut self) {
-        self.rows.clear();
-        self.draws.start(0);
-    }
-
-    /// Appends `rows` rows of a stream, in tour order with their strata, laid out by `shift`.
-    pub(super) fn push_stream<'r>(
-        &mut self,
-        rows: usize,
-        shift: u64,
-        of: impl Iterator<Item = (u32, &'r [u64])>,
-    ) {
-        let first = self.rows.len();
-        self.rows.resize(first + rows, 0);
-        self.positions.clear();
-        self.layout.reset(rows);
-        self.layout.append(shift, first as u32, &mut self.positions);
-        self.draws.to.truncate(first);
-        self.draws.to.extend_from_slice(&self.positions);
-        for (stratum, rows) in of {
-            for (&row, &to) in rows.iter().zip(&self.draws.to[self.draws.len..]) {
-                self.rows[to as usize] = row;
-            }
-            self.draws.len += rows.len();
-            self.draws.close(stratum);
-        }
-    }
-
-    /// Room for `rows` rows in batches of `size`, and where each goes, with `more` behind; `shift` of a batch, counted from 0.
-    fn lay_out(&mut self, rows: usize, size: usize, more: usize, shift: impl Fn(u64) -> u64) {
-        self.rows.clear();
-        self.rows.resize(rows, 0);
-        self.next.clear();
-        self.positions.clear();
-        for (i, first) in (0..rows).step_by(size).enumerate() {
-            self.next.push(first);
-            self.layout.reset(size.min(rows - first));
-            self.layout.append(shift(i as u64), first as u32, &mut self.positions);
-        }
-        self.positions.resize(rows + more, 0);
-    }
-
-    /// Room for `rows` rows in batches of `size`, and where each of their chunks begins; `shift` as in [`Batch::lay_out`].
-    /// `short`: how many chunks of the last batch stand before the one that has fewer rows.
-    fn lay_out_chunks(
-        &mut self,
-        rows: usize,
-        size: usize,
-        chunk: usize,
-        short: Option<usize>,
-        shift: impl Fn(u64) -> u64,
-    ) {
-        self.rows.clear();
-        self.rows.resize(rows, 0);
-        self.next.clear();
-        self.positions.clear();
-        for (i, first) in (0..rows).step_by(size).enumerate() {
-            let before = self.positions.len();
-            let len = size.min(rows - first);
-            self.next.push(before);
-            self.layout.reset(len.div_ceil(chunk));
-            self.layout.append(shift(i as u64), 0, &mut self.positions);
-            let places = &mut self.positions[before..];
-            let short = short.filter(|_| first + len == rows).map(|rank| places[rank]);
-            let missing = (chunk - len % chunk) as u32;
-            for place in places {
-                let less = if short.is_some_and(|short| *place > short) { missing } else { 0 };
-                *place = first as u32 + *place * chunk as u32 - less;
-            }
-        }
-    }
-}
-
-impl Draws {
-    /// None yet, and room for so many.
-    fn start(&mut self, room: usize) {
-        self.groups.clear();
-        self.len = 0;
-        self.to.resize(room.max(self.to.len()), 0);
-        self.number.resize(room.max(self.number.len()), 0);
-    }
-
-    /// Adds `count` draws. As many as `most` are written, which is the same for all batches: loops of one length are guessed.
-    fn push(&mut self, positions: &[u32], first: u32, step: u32, count: usize, most: usize) {
-        let (to, number) = (&mut self.to[self.len..][..most], &mut self.number[self.len..][..most]);
-        for (i, &position) in positions[..most].iter().enumerate() {
-            to[i] = position;
-            number[i] = step.wrapping_mul(i as u32).wrapping_add(first);
-        }
-        self.len += count;
-    }
-
-    /// Adds `count` draws that go one behind another and are one behind another.
-    fn extend(&mut self, to: u32, first: u32, count: usize) {
-        let (positions, numbers) = (&mut self.to[self.len..][..count], &mut self.number[self.len..][..count]);
-        positions.iter_mut().zip(to..).for_each(|(x, to)| *x = to);
-        numbers.iter_mut().enumerate().for_each(|(i, x)| *x = first.wrapping_add(i as u32));
-        self.len += count;
-    }
-
-    /// All draws since the last group are of this stratum.
-    fn close(&mut self, stratum: u32) {
-        let before = self.groups.last().map_or(0, |group| group.1);
-        if self.len as u32 > before {
-            self.groups.push((stratum, self.len as u32));
-        }
-    }
-
-    /// Strata and their draws.
-    fn groups(&self) -> impl Iterator<Item = (u32, Range<usize>)> + Clone {
-        let starts = std::iter::once(0).chain(self.groups.iter().map(|group| group.1 as usize));
-        self.groups.iter().zip(starts).map(|(&(h, end), start)| (h, start..end as usize))
-    }
-}
-
 /// Number of the first draw of an epoch from a stratum that is drawn `count` times in each.
 fn first_draw(epoch: u32, count: u64) -> u128 {
     u128::from(epoch) * u128::from(count)
@@ -906,7 +558,7 @@ fn sums(order: &[u32], rows: impl Fn(usize) -> u64) -> Vec<u64> {
 }
 
 /// The rows of one stratum in the order in which an epoch draws them.
-struct Rows<'d, 'a> {
+pub(super) struct Rows<'d, 'a> {
     deal: &'d Deal<'a>,
     stratum: usize,
     size: u64,
@@ -919,7 +571,7 @@ struct Rows<'d, 'a> {
 }
 
 impl<'d, 'a> Rows<'d, 'a> {
-    fn of(deal: &'d Deal<'a>, stratum: u32) -> Self {
+    pub(super) fn of(deal: &'d Deal<'a>, stratum: u32) -> Self {
         let h = stratum as usize;
         let size = deal.offsets[h + 1] - deal.offsets[h];
         let first = (first_draw(deal.epoch, deal.counts[h]) % u128::from(size.max(1))) as u64;
@@ -938,7 +590,7 @@ impl<'d, 'a> Rows<'d, 'a> {
     }
 
     /// Draw `i` of the epoch.
-    fn draw(&mut self, i: u64) -> u64 {
+    pub(super) fn draw(&mut self, i: u64) -> u64 {
         if self.deal.labels {
             let place = self.of_circle(i);
             return self.deal.members.get((self.deal.offsets[self.stratum] + place) as usize);
@@ -965,6 +617,7 @@ mod tests {
     use proptest::prelude::*;
     use rayon::prelude::*;
 
+    use crate::batches::allocation::loss_weights;
     use crate::batches::strata::dendrogram;
     use crate::kit::rng::uniform;
 
@@ -1056,26 +709,6 @@ mod tests {
             prop_assert!(seen.into_iter().eq(0..n));
         }
 
-        #[test]
-        fn draws_add_up(sizes in prop::collection::vec(1u64..1 << 36, 1..40), tau in 0.0f64..1.5) {
-            let counts = draws(&sizes, tau, None);
-            prop_assert_eq!(counts.iter().sum::<u64>(), sizes.iter().sum::<u64>());
-            let weights = loss_weights(&sizes, &counts);
-            let mean: f64 = weights.iter().zip(&counts).map(|(w, &c)| w * c as f64).sum();
-            let drawn: u64 = sizes.iter().zip(&counts).filter(|(_, c)| **c > 0).map(|(n, _)| n).sum();
-            prop_assert!((mean / drawn as f64 - 1.0).abs() < 1e-9);
-        }
-
-        #[test]
-        fn rest_batches_are_feasible(
-            counts in prop::collection::vec(0u64..1 << 35, 1..40), base in 1u64..1 << 30, seed: u64, epoch: u32,
-        ) {
-            let n: u64 = counts.iter().sum();
-            prop_assume!(n > 0);
-            let rest = rest_counts(&counts, base, seed, epoch);
-            prop_assert_eq!(rest.iter().sum::<u64>(), n % base);
-            prop_assert!(rest.iter().zip(&counts).all(|(r, c)| r <= c));
-        }
     }
 
     /// Bar F3: any batch alone, on any thread, with any buffer.

@@ -16,7 +16,8 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 
-use crate::batches::deal::{Batch, Deal};
+use crate::batches::batch::Batch;
+use crate::batches::deal::Deal;
 use crate::format::groups::Member;
 use crate::format::manifest::Repeats;
 use crate::kernels::rows::RowIds;

@@ -7,7 +7,9 @@ use std::sync::{Arc, OnceLock};
 use rayon::prelude::*;
 
 use crate::batches::accumulation::{Update, Updates};
-use crate::batches::deal::{Batch, Deal, loss_weights};
+use crate::batches::allocation::loss_weights;
+use crate::batches::batch::Batch;
+use crate::batches::deal::Deal;
 use crate::batches::duplicates::{Duplicates, Exchanges};
 use crate::batches::local::{LocalDeal, LocalOrder};
 use crate::batches::score::Score;

@@ -84,7 +84,7 @@ pub fn left_out(sizes: &[u64], counts: &[u64]) -> LeftOut {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batches::batch_size::Size;
+    use crate::batches::number::Number;
     use crate::kit::rng::key;
 
     /// The numbers of the worked example, and the definition by brute force.
@@ -110,7 +110,7 @@ mod tests {
     #[test]
     fn what_does_not_fit_is_refused() {
         let of = |size, world_size| batch_size::Params {
-            size: Size::Fixed(size),
+            size: Number::Fixed(size),
             world_size,
             ..Default::default()
         };

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 
 use rayon::prelude::*;
 
-use crate::batches::deal::Batch;
+use crate::batches::batch::Batch;
 use crate::batches::halving::{Counts, Dealing, Grid, Halver};
 use crate::batches::rounds::{Piece, Rounds};
 use crate::batches::strata::tour;

@@ -4,8 +4,9 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::batches::allocation::Allocation;
 use crate::batches::batch_size;
-use crate::batches::deal::{self, Allocation};
+use crate::batches::deal;
 pub use crate::batches::number::Number;
 use crate::kit::error::{Error, Result};
 use crate::kit::size;
@@ -257,8 +258,8 @@ impl Params {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::batches::batch_size::Size;
     use crate::batches::chunks::Chunk;
+    use crate::batches::number::Number;
 
     fn local() -> Params {
         Params { kind: Order::Local, ..Params::default() }
@@ -287,7 +288,7 @@ mod tests {
         };
         let world = |world_size| batch_size::Params { world_size, ..Default::default() };
         assert_eq!([size(world(1)), size(world(3)), size(world(24))], [48, 120, 48]);
-        let given = batch_size::Params { size: Size::Fixed(40), ..Default::default() };
+        let given = batch_size::Params { size: Number::Fixed(40), ..Default::default() };
         assert_eq!(size(given), 40);
     }
 
@@ -339,7 +340,7 @@ mod tests {
         let labels = deal::Params { rows_per_label: Some(Chunk::Rows(4)), ..batches.clone() };
         let e = local().check(&labels, &sizes).unwrap_err().to_string();
         assert!(e.contains("batches.rows_per_label") && e.contains("locality.kind"), "{e}");
-        let odd = batch_size::Params { size: Size::Fixed(50), world_size: 4, ..sizes };
+        let odd = batch_size::Params { size: Number::Fixed(50), world_size: 4, ..sizes };
         let e = local().check(&batches, &odd).unwrap_err().to_string();
         assert!(e.contains("batch_size.world_size") && e.contains("50"), "{e}");
     }

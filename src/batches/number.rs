@@ -1,4 +1,4 @@
-//! A setting that is a number, or left to the plan.
+//! Whole numbers: a setting that is one or left to the plan, common divisors and multiples.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -56,4 +56,16 @@ impl Number {
             Number::Fixed(n) => Some(n),
         }
     }
+}
+
+/// Least common multiple of numbers above 0.
+pub(crate) fn lcm(a: u64, b: u64) -> u64 {
+    a / gcd(a, b) * b
+}
+
+pub(crate) fn gcd(mut a: u64, mut b: u64) -> u64 {
+    while b != 0 {
+        (a, b) = (b, a % b);
+    }
+    a
 }

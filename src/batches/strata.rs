@@ -8,6 +8,8 @@
 //!    which [`crate::batches`] deals;
 //! 4. [`score_groups`]: the coarser groups by which batches are scored.
 
+use std::ops::RangeInclusive;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -21,7 +23,8 @@ use crate::kit::rng::key;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Params {
-    /// `modality`, a column's name, or `modality,COLUMN`.
+    /// `modality`, a column's name, or `modality,COLUMN`. `COLUMN:q10` is ten bins of a column's numbers, `column:NAME` the column NAME
+    /// whatever else that means.
     pub by: String,
     /// Strata wanted when stratifying by modality; each has at least 40 rows on average. 0: the modalities themselves. `"auto"`: 300,
     /// with chunks more.
@@ -34,28 +37,59 @@ impl Default for Params {
     }
 }
 
-impl Params {
-    pub fn check(&self) -> Result<()> {
-        if self.by.split(',').any(|name| name.trim().is_empty()) {
-            return Err(Error::config(
-                "strata.by",
-                format!("`{}` names nothing", self.by),
-                "use modality, a column, or modality,COLUMN",
-            ));
-        }
-        Ok(())
-    }
-}
+/// Bins of a column that stratifies, if it is cut into some.
+const BINS: RangeInclusive<u32> = 2..=1000;
 
 impl Params {
+    pub fn check(&self) -> Result<()> {
+        let wrong = |reason: String, help: &str| Err(Error::config("strata.by", reason, help));
+        if self.names().any(|name| name.is_empty() || name == "column:") {
+            return wrong(
+                format!("`{}` names nothing", self.by),
+                "use modality, a column, or modality,COLUMN",
+            );
+        }
+        if self.names().filter(|&name| name != "modality").count() > 1 {
+            return wrong(
+                format!("`{}` names more than one column", self.by),
+                "use modality, a column, or modality,COLUMN; several columns can be joined to one in the data",
+            );
+        }
+        match self.bins() {
+            Some(bins) if !BINS.contains(&bins) => {
+                wrong(format!("`{}` asks for {bins} bins", self.by), "choose 2 to 1000 bins")
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.by.split(',').map(str::trim)
+    }
+
+    /// The column that stratifies, if one does, and the bins that it is cut into.
+    fn stratifier(&self) -> Option<(&str, Option<u32>)> {
+        let name = self.names().find(|&name| name != "modality")?;
+        if let Some(name) = name.strip_prefix("column:") {
+            return Some((name, None));
+        }
+        let bins = name.rsplit_once(":q").and_then(|(column, bins)| Some((column, bins.parse().ok()?)));
+        Some(bins.map_or((name, None), |(column, bins)| (column, Some(bins))))
+    }
+
     /// The column that stratifies, if one does.
     pub fn column(&self) -> Option<&str> {
-        self.by.split(',').map(str::trim).find(|&name| name != "modality")
+        self.stratifier().map(|(column, _)| column)
+    }
+
+    /// The bins of equal numbers of rows that the column is cut into; None: its values are the strata.
+    pub fn bins(&self) -> Option<u32> {
+        self.stratifier()?.1
     }
 
     /// Whether every stratum lies inside one modality: strata by modality, or by modality and column.
     pub fn inside_modalities(&self) -> bool {
-        self.by.split(',').any(|name| name.trim() == "modality")
+        self.names().any(|name| name == "modality")
     }
 }
 
@@ -493,6 +527,33 @@ mod tests {
     fn points(n: usize, dims: usize, seed: u64) -> Vec<Vec<f64>> {
         let value = |i: usize, j: usize| uniform(key(seed, &[i as u64, j as u64]));
         (0..n).map(|i| (0..dims).map(|j| value(i, j)).collect()).collect()
+    }
+
+    #[test]
+    fn what_stratifies() {
+        let by = |by: &str| Params { by: by.into(), ..Params::default() };
+        for (text, column, bins, inside) in [
+            ("modality", None, None, true),
+            ("price", Some("price"), None, false),
+            ("price:q10", Some("price"), Some(10), false),
+            ("modality, price:q4", Some("price"), Some(4), true),
+            ("price:quick", Some("price:quick"), None, false),
+            ("column:price:q10", Some("price:q10"), None, false),
+            ("column:modality", Some("modality"), None, false),
+        ] {
+            let by = by(text);
+            assert!(by.check().is_ok(), "{text}");
+            assert_eq!((by.column(), by.bins(), by.inside_modalities()), (column, bins, inside), "{text}");
+        }
+        for (text, told) in [
+            ("a,,b", "names nothing"),
+            ("column:", "names nothing"),
+            ("a,b", "more than one column"),
+            ("a:q1", "1 bins"),
+            ("a:q1001", "1001 bins"),
+        ] {
+            assert!(by(text).check().unwrap_err().to_string().contains(told), "{text}");
+        }
     }
 
     #[test]

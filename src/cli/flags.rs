@@ -166,9 +166,10 @@ pub struct ModalityFlags {
 #[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Strata")]
 pub struct StrataFlags {
-    /// What batches are stratified by: modalities, the values of a column, or both
+    /// What batches are stratified by: modalities, the values of a column, or both; COLUMN:q10: ten bins of its numbers
     ///
-    /// Examples: --stratify-by modality, --stratify-by label, --stratify-by modality,label
+    /// Examples: --stratify-by modality, --stratify-by label, --stratify-by modality,label, --stratify-by price:q10. Of a column of lists of text the rarest label of a row counts. A column of another word's
+    /// name is column:NAME.
     #[arg(id = "strata.by", long = "stratify-by", value_name = "modality|COLUMN|modality,COLUMN")]
     pub by: Option<String>,
     /// Number of strata that the modalities are split into, in all; 0: the modalities themselves; auto: 300, with --chunk up to 4096
@@ -201,6 +202,16 @@ pub struct BatchSizeFlags {
     #[arg(id = "batch_size.candidates", long = "candidates", value_name = "auto|N,N,...",
           value_parser = auto_or_numbers)]
     pub candidates: Option<Value>,
+    /// Batch sizes that change in training: each holds from a share of it on, such as 0:256,0.1:512,0.3:1024
+    ///
+    /// The training has the epochs of --train-epochs. Every row still comes once an epoch, and samplers follow the schedule.
+    #[arg(
+        id = "batch_size.schedule",
+        long = "size-schedule",
+        value_name = "SHARE:N,...",
+        value_delimiter = ','
+    )]
+    pub schedule: Option<Vec<String>>,
 }
 
 #[derive(Args, Debug, Serialize)]
@@ -236,6 +247,9 @@ pub struct BatchFlags {
     #[arg(id = "batches.no_duplicates", long = "no-duplicates", value_name = "COLUMN,...")]
     #[serde(serialize_with = "names")]
     pub no_duplicates: Option<Vec<String>>,
+    /// Epochs of the training, for the shares of --size-schedule
+    #[arg(id = "batches.train_epochs", long = "train-epochs", value_name = "E")]
+    pub train_epochs: Option<u32>,
     /// Share of the rows to keep out of the batches, stratified, for validation
     #[arg(id = "batches.holdout", long = "holdout", value_name = "SHARE", value_parser = finite)]
     pub holdout: Option<f64>,

@@ -118,6 +118,9 @@ fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String
     } else if let Some(chunks) = words::chunks_of(m) {
         lines.push(line("chunks", chunks));
     }
+    if let Some(schedule) = &m.schedule {
+        lines.push(line("schedule", words::schedule(schedule)));
+    }
     if let Some(repeats) = &m.repeats {
         let sizes: Vec<u64> = m.candidates.iter().map(|c| c.batch_size.into()).collect();
         lines.push(line("duplicates", words::repeats(repeats, &sizes)));

@@ -231,6 +231,9 @@ fn facts(s: &Summary, width: usize) -> Lines {
             None => line("  chunks", words::chunks(s.chunk, s.candidates[0], distance)),
         });
     }
+    if let Some(schedule) = &s.schedule {
+        lines.push(line("  schedule", words::schedule(schedule)));
+    }
     if let Some(repeats) = &s.repeats {
         lines.push(line("  duplicates", words::repeats(repeats, &s.candidates)));
     }

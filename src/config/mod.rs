@@ -13,7 +13,8 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::batches::{batch_size, deal, labels, locality, score, strata, weights};
+use crate::batches::sizes::Sizes;
+use crate::batches::{allocation, batch_size, deal, labels, locality, score, sizes, strata, weights};
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 pub use crate::kit::size::parse_size;
@@ -243,6 +244,15 @@ impl Config {
         ))
     }
 
+    /// When which of the `candidates` is used, in epochs of so many batches of the smallest; None: the batch size does not change.
+    ///
+    /// # Errors
+    /// If a size of the schedule would have no batch.
+    pub fn size_schedule(&self, batches: u64, candidates: &[u64]) -> Result<Option<Sizes>> {
+        let new = |epochs| Sizes::new(&self.batch_size.schedule, epochs, batches, candidates);
+        self.batches.train_epochs.map(new).transpose()
+    }
+
     /// Strata wanted of so many planned rows.
     pub fn fine(&self, planned: u64) -> u32 {
         self.strata.wanted(planned, self.chunk())
@@ -370,6 +380,7 @@ impl Config {
             );
         }
         self.batch_size.check()?;
+        sizes::check(&self.batch_size.schedule, self.batches.train_epochs)?;
         self.strata.check()?;
         self.batches.check()?;
         self.locality.check(&self.batches, &self.batch_size)?;
@@ -378,7 +389,8 @@ impl Config {
             for (key, given) in [
                 ("batches.chunk", !self.batches.chunk.is_row()),
                 ("batches.no_duplicates", !self.batches.no_duplicates.is_empty()),
-                ("batches.allocation", self.batches.allocation != deal::Allocation::Proportional),
+                ("batches.allocation", self.batches.allocation != allocation::Allocation::Proportional),
+                ("batch_size.schedule", !self.batch_size.schedule.is_empty()),
             ] {
                 if given {
                     return contradiction(key, "contradicts batches.rows_per_label", "leave one of them out");
@@ -458,6 +470,8 @@ impl Settings {
         tree["batches"]["chunk"] = 1.into();
         tree["batches"]["rows_per_label"] = Value::Null;
         tree["batches"]["no_duplicates"] = Value::Array(Vec::new());
+        tree["batches"]["train_epochs"] = Value::Null;
+        tree["batch_size"]["schedule"] = Value::Array(Vec::new());
         tree["locality"] = serde_json::to_value(locality::Params::default()).expect("plain values");
         tree["modalities"]["criterion"] = Value::Null;
         tree["modalities"]["names"] = true.into();

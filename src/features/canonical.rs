@@ -48,6 +48,12 @@ pub(crate) fn push_cell(bytes: &mut Vec<u8>, cells: &dyn Array, i: usize) {
                 _ => text(bytes, 5, &digits),
             }
         }
+        DataType::List(_) => {
+            let items = cells.as_list::<i32>().value(i);
+            bytes.push(6);
+            bytes.extend((items.len() as u64).to_le_bytes());
+            (0..items.len()).for_each(|j| push_cell(bytes, &items, j));
+        }
         DataType::Utf8 => text(bytes, 3, cells.as_string::<i32>().value(i)),
         DataType::Boolean => bytes.extend([4, cells.as_boolean().value(i) as u8]),
         _ => text(bytes, 5, &text_value(cells, i).unwrap_or_default()),

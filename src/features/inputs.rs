@@ -98,7 +98,7 @@ fn named_columns<'a>(names: &[String], columns: &'a [Column]) -> Result<Vec<&'a 
     let mut chosen: Vec<&Column> = Vec::new();
     for name in names {
         let column = Column::named(columns, name, KEY)?;
-        if column.kind == Kind::Other {
+        if matches!(column.kind, Kind::Labels | Kind::Other) {
             let reason = format!("column `{name}` is of type {}, which cannot be a feature", column.stored);
             return Err(Error::config(KEY, reason, remedy(&column.stored)));
         }
@@ -154,6 +154,7 @@ fn standing(column: &Column, taken: &[&str]) -> Standing {
         (Kind::Boolean, _) => Never("true or false"),
         (Kind::Text, Origin::Id) => Never("a UUID"),
         (Kind::Text, _) => Never("text"),
+        (Kind::Labels, _) => Never("lists of text"),
         (Kind::Other, _) => Never("a type that is no feature"),
     }
 }

@@ -134,7 +134,7 @@ impl Features {
                         Map::one_hot(frequent_values(cells, &good))
                     }
                 },
-                Kind::Other => return Err(unusable(name)),
+                Kind::Labels | Kind::Other => return Err(unusable(name)),
             };
             columns.push(Column { name: name.clone(), vector: vector_of(inputs, name), map });
         }

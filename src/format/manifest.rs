@@ -66,6 +66,9 @@ pub struct Manifest {
     /// Of batches without duplicates: the keys that rows share, and what of them is left. Absent where nobody asked for that.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub repeats: Option<Repeats>,
+    /// Of plans whose batch size changes in training: which size holds when. Absent where one size holds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub schedule: Option<SizeSchedule>,
     /// The configuration as used, keys sorted, without what cannot change the plan (out, threads, memory, force, verbosity).
     pub config: Value,
     /// All files but plan.json and run.json, sorted by path.
@@ -163,6 +166,17 @@ pub struct Repeats {
     pub union: u64,
 }
 
+/// Batch sizes that change in training.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SizeSchedule {
+    /// Epochs of the training. After them the last size stays.
+    pub train_epochs: u32,
+    /// [share of the training from which, batch size], ascending, the first from "0".
+    pub sizes: Vec<(String, u32)>,
+    /// Batches of each of these epochs.
+    pub steps: Vec<u64>,
+}
+
 /// A file of the plan.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct FileEntry {
@@ -188,6 +202,11 @@ pub struct InputEntry {
 }
 
 impl Manifest {
+    /// The batch sizes to choose from, ascending.
+    pub fn sizes(&self) -> Vec<u64> {
+        self.candidates.iter().map(|candidate| candidate.batch_size.into()).collect()
+    }
+
     /// The plan's id: BLAKE3 (hex) of the UTF-8 text
     ///
     /// ```text

@@ -1,5 +1,6 @@
 //! `strata.arrow`: the planned rows grouped by stratum, ascending inside each: the members that batches are dealt from.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -38,10 +39,29 @@ pub const CONTRACT: Contract = Contract {
         ),
         (
             "values",
-            "JSON list of the strata's values of the column that stratifies (`null` for null); absent where none does",
+            "JSON list of the strata's values of the column that stratifies (`null` for null), or its bins `q0`, `q1`, ...; absent where none does",
+        ),
+        (
+            "edges",
+            "JSON list of ascending numbers, where the bins of the column that stratifies begin: a number x is in bin q<i> if i of them are <= x, null and NaN in `null`; absent without bins",
+        ),
+        (
+            "labels",
+            "JSON object from label to the rows of the fit sample that have it, where lists of labels stratify: a row's value is its label with the fewest (0: not listed; ties: the first by its text), `null` of empty lists; absent otherwise",
         ),
     ],
 };
+
+/// What the column that stratifies calls the strata.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Names {
+    /// Of every stratum.
+    pub values: Vec<String>,
+    /// Where bins of its numbers begin, ascending, if strata are bins.
+    pub edges: Option<Vec<f64>>,
+    /// Rows of the fit sample that have each label, if rows have lists of labels.
+    pub labels: Option<BTreeMap<String, u64>>,
+}
 
 /// Streams the members to disk, stratum after stratum.
 pub struct StrataWriter {
@@ -53,28 +73,29 @@ pub struct StrataWriter {
 }
 
 impl StrataWriter {
-    /// `offsets`: strata + 1 ascending numbers from 0 to the number of planned rows. `values`: where a column
-    /// stratifies, its value in every stratum.
+    /// `offsets`: strata + 1 ascending numbers from 0 to the number of planned rows. `names`: where a column stratifies.
     pub fn create(
         root: &Path,
         row_type: RowType,
         offsets: &[u64],
         dendrogram: &[Merge],
-        values: Option<&[String]>,
+        names: Option<&Names>,
     ) -> Result<Self> {
         assert!(
             offsets.first() == Some(&0)
                 && offsets.is_sorted()
                 && dendrogram.len() + 2 == offsets.len().max(2)
-                && values.is_none_or(|v| v.len() + 1 == offsets.len()),
-            "offsets rise from 0, a dendrogram of S strata has S - 1 merges, and each stratum has a value or none has"
+                && names.is_none_or(|names| names.values.len() + 1 == offsets.len()),
+            "offsets rise from 0, a dendrogram of S strata has S - 1 merges, and each stratum has a name or none has"
         );
         let mut metadata = Metadata::from([
             ("offsets".to_string(), json(&offsets)),
             ("dendrogram".to_string(), to_json(dendrogram)),
         ]);
-        if let Some(values) = values {
-            metadata.insert("values".into(), json(&values));
+        if let Some(names) = names {
+            metadata.insert("values".into(), json(&names.values));
+            metadata.extend(names.edges.as_ref().map(|edges| ("edges".into(), json(edges))));
+            metadata.extend(names.labels.as_ref().map(|labels| ("labels".into(), json(labels))));
         }
         let schema = CONTRACT.schema(&Shape { row: row_type, ..Shape::default() }, &[], metadata);
         let table = TableWriter::create(root, CONTRACT.path, Kind::Strata, schema.clone())?;
@@ -118,7 +139,7 @@ pub struct Members {
     chunks: Chunks,
     offsets: Vec<u64>,
     dendrogram: Vec<Merge>,
-    values: Option<Vec<String>>,
+    names: Option<Names>,
 }
 
 impl Members {
@@ -140,6 +161,15 @@ impl Members {
                 table.damaged(format!("`values` does not have one value for each of {strata} strata"))
             );
         }
+        let edges: Option<Vec<f64>> = (table.metadata("edges").map(serde_json::from_str).transpose())
+            .map_err(|e| table.damaged(format!("`edges` cannot be read ({e})")))?;
+        if edges.as_ref().is_some_and(|edges| values.is_none() || !edges.is_sorted_by(|a, b| a < b)) {
+            return Err(table.damaged("`edges` does not rise, or is of strata without values"));
+        }
+        let labels: Option<BTreeMap<String, u64>> =
+            (table.metadata("labels").map(serde_json::from_str).transpose())
+                .map_err(|e| table.damaged(format!("`labels` cannot be read ({e})")))?;
+        let names = values.map(|values| Names { values, edges, labels });
         let wide = table
             .schema()
             .field_with_name("row")
@@ -156,7 +186,7 @@ impl Members {
             }
         }
         let chunks = if wide { Chunks::U64(wide_chunks) } else { Chunks::U32(narrow_chunks) };
-        Ok(Members { chunks, offsets, dendrogram, values })
+        Ok(Members { chunks, offsets, dendrogram, names })
     }
 
     pub fn strata(&self) -> usize {
@@ -181,9 +211,14 @@ impl Members {
         &self.dendrogram
     }
 
+    /// What the column that stratifies calls the strata; None where none does.
+    pub fn names(&self) -> Option<&Names> {
+        self.names.as_ref()
+    }
+
     /// The strata's values of the column that stratifies; None where none does.
     pub fn values(&self) -> Option<&[String]> {
-        self.values.as_deref()
+        Some(&self.names()?.values)
     }
 
     /// All members, stratum after stratum.

@@ -1,6 +1,7 @@
 //! Assigns rows: project, find the nearest prototype, and it names the modality and the stratum. A [`Read`] over points
 //! becomes a [`Read`] over assigned points ([`AssignedReader`]).
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use crate::features::{Points, State};
@@ -11,7 +12,7 @@ use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
 use crate::modalities::{Assigned, Fit, Model, Sample, lloyd};
 use crate::parts::{Part, Read};
-use crate::source::text_value;
+use crate::source::Naming;
 
 /// How an error says that a row's value has no number: `check` makes it a finding.
 pub const UNKNOWN_VALUE: &str = "which the plan does not know";
@@ -20,7 +21,8 @@ pub const UNKNOWN_VALUE: &str = "which the plan does not know";
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ColumnIds {
     pub column: String,
-    /// Value as text to number.
+    pub naming: Naming,
+    /// What a cell is called to its number.
     pub values: BTreeMap<String, u32>,
 }
 
@@ -176,7 +178,13 @@ impl<R: Read<Item = Points>> Read for AssignedReader<'_, R> {
 impl ColumnIds {
     /// Numbers values in the order given.
     pub fn new(column: impl Into<String>, values: impl IntoIterator<Item = String>) -> Self {
-        ColumnIds { column: column.into(), values: values.into_iter().zip(0..).collect() }
+        let values = values.into_iter().zip(0..).collect();
+        ColumnIds { column: column.into(), naming: Naming::Value, values }
+    }
+
+    /// With cells called otherwise.
+    pub fn named(self, naming: Naming) -> Self {
+        ColumnIds { naming, ..self }
     }
 
     /// The number of every planned row's value; null is the value "null". Errors name the first row whose value has no
@@ -186,17 +194,23 @@ impl ColumnIds {
             points.table.as_ref().and_then(|t| t.column_by_name(&self.column)).unwrap_or_else(|| {
                 panic!("the column `{}` was not read along with the points", self.column);
             });
+        if !self.naming.fits(values) {
+            let reason = format!("is of type {} now, which has other strata", values.data_type());
+            let help = "make a new plan (`batchwright plan`)";
+            return Err(Error::input("dataset", reason, help).column(&self.column));
+        }
         out.clear();
-        let mut last: Option<(String, u32)> = None;
+        let names = self.naming.names(values);
+        let mut last: Option<(Cow<'_, str>, u32)> = None;
         for (i, state) in points.state.iter().enumerate() {
             if *state != State::Planned {
                 out.push(NONE);
                 continue;
             }
-            let text = text_value(values, i).unwrap_or_else(|| "null".into());
+            let text = names.get(i).unwrap_or(Cow::Borrowed("null"));
             // Neighbouring rows often have the same value.
             if last.as_ref().is_none_or(|(seen, _)| *seen != text) {
-                let id = *self.values.get(&text).ok_or_else(|| {
+                let id = *self.values.get(text.as_ref()).ok_or_else(|| {
                     Error::input(
                         "dataset",
                         format!("row {} has the value `{text}`, {UNKNOWN_VALUE}", points.rows[i]),

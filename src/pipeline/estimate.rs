@@ -338,7 +338,7 @@ fn of_check(dataset: &Dataset, plan: &Plan, inputs: &Inputs, threads: usize) -> 
     let rows = dataset.rows();
     let named = config.named(inputs, dataset)?;
     let profiled: Vec<String> =
-        dataset.columns().iter().filter(|c| plain(&c.kind)).map(|c| c.name.clone()).collect();
+        dataset.columns().iter().filter(|c| c.kind.is_plain()).map(|c| c.name.clone()).collect();
     let columns = Columns::new(dataset, inputs, &named, &profiled)?;
     let threads = Threads::new(dataset, columns.dims, config.features.encode.is_some(), threads);
     let (modalities, strata) = (u64::from(manifest.modalities), u64::from(manifest.strata));
@@ -355,11 +355,6 @@ fn of_check(dataset: &Dataset, plan: &Plan, inputs: &Inputs, threads: usize) -> 
     let reading = threads.pass * (threads.part * row + columns.pages + THREAD) + columns.dictionaries;
     let phases = [hashing, reading + running, after];
     Ok(BASE + columns.footers + of_tables(plan) + phases.into_iter().max().unwrap_or(0))
-}
-
-/// Whether a column holds one plain value a row.
-fn plain(kind: &source::Kind) -> bool {
-    !matches!(kind, source::Kind::Vector { .. } | source::Kind::Other)
 }
 
 pub fn estimate(

@@ -65,7 +65,8 @@ pub fn count(prepared: &Prepared, config: &Config, before: Option<Kind>, progres
 
 /// Where a row's stratum comes from.
 fn strata_by(prepared: &Prepared, config: &Config) -> Strata {
-    let ids = |v: &Values| ColumnIds { column: v.column.clone(), values: v.ids.clone() };
+    let ids =
+        |v: &Values| ColumnIds { column: v.column.clone(), naming: v.naming.clone(), values: v.ids.clone() };
     match &prepared.stratify {
         Some(values) if config.strata.inside_modalities() => Strata::Cross(ids(values)),
         Some(values) => Strata::Column(ids(values)),
@@ -113,7 +114,7 @@ pub fn fit(
     let by = strata_by(prepared, config);
     if let Some(values) = &prepared.modality {
         let numbered = fit.kind.iter().enumerate().map(|(m, value)| (value.clone(), m as u32)).collect();
-        let modality = Some(ColumnIds { column: values.column.clone(), values: numbered });
+        let modality = Some(ColumnIds { values: numbered, ..ColumnIds::new(&values.column, []) });
         let centers = centers(sample, &fit.labels, fit.kind.len());
         let model = Model { projection: fit.projection.clone(), centers, ..Model::default() };
         return described(prepared, fit, model, by, modality, axes);

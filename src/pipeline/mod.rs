@@ -45,7 +45,7 @@ use crate::parts::Local;
 use crate::plan::Plan;
 use crate::source::Dataset;
 use holdout::Older;
-use prepare::Roles;
+use prepare::{Kept, Roles};
 use settle::Holdout;
 
 /// Reads the dataset, writes the plan to `run.out` and says what it did. The same `inputs` and `config` give the same
@@ -111,11 +111,14 @@ fn whole(
 ) -> Result<(Summary, Vec<Option<u32>>)> {
     let All { dataset, roles, config, run, inputs, engine } = *all;
     let progress = engine.progress();
-    let features = match model {
-        Model::Keep(older) => Some(older.plan.assigner()?.with_encoder(roles.encoder)?.map(dataset)?),
+    let kept = match model {
+        Model::Keep(older) => {
+            let assigner = older.plan.assigner()?.with_encoder(roles.encoder)?;
+            Some(Kept { features: assigner.map(dataset)?, naming: assigner.naming() })
+        }
         _ => None,
     };
-    let prepared = prepare::prepare(dataset, roles, config, features, engine)?;
+    let prepared = prepare::prepare(dataset, roles, config, kept, engine)?;
     let clock = clock.lap("sample");
     let mut was: Vec<Option<u32>> = Vec::new();
     let fitted = match model {

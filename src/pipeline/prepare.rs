@@ -13,13 +13,14 @@ use crate::kit::error::{Error, Result};
 use crate::kit::ids::NONE;
 use crate::modalities::{self, EstimatorSpec, Sample};
 use crate::parts::Local;
-use crate::source::{self, Column, Columns, Dataset, Kind, Origin, RawRows, Selection};
+use crate::source::{self, Column, Columns, Dataset, Kind, Naming, Origin, RawRows, Selection};
 use crate::statistics::gain::Gain;
 
-/// Distinct values of a column, and their ids in order of value.
+/// Distinct names of a column's cells, and their ids in order of name.
 #[derive(Clone, Debug, Default)]
 pub struct Values {
     pub column: String,
+    pub naming: Naming,
     pub ids: BTreeMap<String, u32>,
     /// First row of every value, in id order.
     pub first_rows: Vec<u64>,
@@ -49,10 +50,23 @@ impl<'a> Roles<'a> {
         let mut taken: Vec<String> = Vec::new();
         for (role, name) in config.roles() {
             let column = dataset.column(name, role)?;
-            if matches!(column.kind, Kind::Vector { .. } | Kind::Other) {
+            let stratifies = role == "strata.by";
+            if !(column.kind.is_plain() || stratifies && column.kind == Kind::Labels) {
                 let reason =
                     format!("column `{name}` is of type {}, not one plain value a row", column.stored);
-                return Err(Error::config(role, reason, "name an integer, text, boolean or date column"));
+                let lists = if stratifies { "; or lists of text, whose rarest label counts" } else { "" };
+                return Err(Error::config(
+                    role,
+                    reason,
+                    format!("name an integer, text, boolean or date column{lists}"),
+                ));
+            }
+            if matches!(column.kind, Kind::Text | Kind::Labels)
+                && stratifies
+                && config.strata.bins().is_some()
+            {
+                let reason = format!("column `{name}` is of type {}, which has no quantiles", column.stored);
+                return Err(Error::config(role, reason, "leave out the bins, or name a column of numbers"));
             }
             taken.push(name.into());
         }
@@ -70,7 +84,8 @@ impl<'a> Roles<'a> {
             EstimatorSpec::Column => config.modalities.column.clone(),
             _ => None,
         };
-        let plain = |c: &&Column| !matches!(c.kind, Kind::Vector { .. } | Kind::Other);
+        // Labels are read where they stratify.
+        let plain = |c: &&Column| c.kind.is_plain() || stratify.as_ref() == Some(&c.name);
         // No two UUIDs are the same: there is nothing to tell of them.
         let told = |c: &&Column| c.origin != Origin::Id || named.contains(&c.name);
         let sample_table =
@@ -129,11 +144,12 @@ pub struct Prepared {
 fn values(
     dataset: &Dataset,
     column: &str,
+    naming: Naming,
     with_null: bool,
     selection: &Selection,
     engine: &Local,
 ) -> Result<Values> {
-    let mut found = dataset.values(column, selection, engine)?;
+    let mut found = dataset.values(column, &naming, selection, engine)?;
     let present: u64 = found.iter().map(|v| v.1).sum();
     if with_null && present < selection.count() && !found.iter().any(|v| v.0 == "null") {
         // Where the first of them is does not matter.
@@ -142,7 +158,7 @@ fn values(
     }
     let first_rows = found.iter().map(|v| v.2).collect();
     let ids = found.into_iter().enumerate().map(|(i, v)| (v.0, i as u32)).collect();
-    Ok(Values { column: column.into(), ids, first_rows })
+    Ok(Values { column: column.into(), naming, ids, first_rows })
 }
 
 /// Labels that are floating point numbers (of integers with nulls, most often) must be whole ones.
@@ -213,13 +229,19 @@ pub fn rounded(dataset: &Dataset, inputs: &Inputs) -> Vec<String> {
     warnings
 }
 
-/// Reads the sample: one pass over the planned columns, fingerprints included. `features` are those of an older plan that
-/// are to be kept.
+/// What is kept of an older plan.
+pub struct Kept {
+    pub features: Features,
+    /// What it calls the cells of the column that stratifies.
+    pub naming: Naming,
+}
+
+/// Reads the sample: one pass over the planned columns, fingerprints included.
 pub fn prepare(
     dataset: &Dataset,
     roles: &Roles,
     config: &Config,
-    features: Option<Features>,
+    kept: Option<Kept>,
     engine: &Local,
 ) -> Result<Prepared> {
     let selection = match &config.source.filter {
@@ -230,7 +252,8 @@ pub fn prepare(
         return Err(no_rows(dataset, config));
     }
     let column = |name: &Option<String>, with_null| {
-        name.as_ref().map(|c| values(dataset, c, with_null, &selection, engine)).transpose()
+        let of = |c: &String| values(dataset, c, Naming::Value, with_null, &selection, engine);
+        name.as_ref().map(of).transpose()
     };
     if let Some(label) = &config.source.label {
         Gain::check_label(label, &dataset.column(label, "source.label")?.kind)?;
@@ -239,7 +262,6 @@ pub fn prepare(
     if let Some(classes) = &classes {
         whole_classes(dataset, classes)?;
     }
-    let stratify = column(&roles.stratify, true)?;
     let modality = column(&roles.modality, true)?;
 
     let resolution = config.modalities.resolution;
@@ -262,9 +284,9 @@ pub fn prepare(
     reader.encode(&mut raw, engine)?;
     let warnings = doubtful(dataset, roles, &raw)?;
 
-    let features = match features {
-        Some(features) => features,
-        None => Features::fit(&roles.inputs, &config.features, &raw)?,
+    let (features, naming) = match kept {
+        Some(Kept { features, naming }) => (features, Some(naming)),
+        None => (Features::fit(&roles.inputs, &config.features, &raw)?, None),
     };
     let place = |row| dataset.describe_row(row);
     let mut points = Points::default();
@@ -278,6 +300,19 @@ pub fn prepare(
     if sample.rows.is_empty() {
         return Err(no_rows(dataset, config));
     }
+    let stratify = match &roles.stratify {
+        Some(column) => {
+            let cells = features::column(table.as_ref(), column)?;
+            let fit = || match (&dataset.column(column, "strata.by")?.kind, config.strata.bins()) {
+                (Kind::Labels, _) => Ok(Naming::rarest(cells)),
+                (_, Some(bins)) => Ok(Naming::quantiles(cells, bins)),
+                (_, None) => Ok(Naming::Value),
+            };
+            let naming = naming.map_or_else(fit, Ok)?;
+            Some(values(dataset, column, naming, true, &selection, engine)?)
+        }
+        None => None,
+    };
     Ok(Prepared { selection, classes, stratify, modality, sample, table, features, fingerprints, warnings })
 }
 
@@ -335,10 +370,7 @@ pub fn sample_ids(table: &Option<RecordBatch>, values: &Values) -> Vec<u32> {
     let Some(column) = table.as_ref().and_then(|t| t.column_by_name(&values.column)) else {
         return Vec::new();
     };
-    (0..column.len())
-        .map(|i| {
-            let text = source::text_value(column, i).unwrap_or_else(|| "null".into());
-            values.ids.get(&text).copied().unwrap_or(NONE)
-        })
-        .collect()
+    let names = values.naming.names(column);
+    let id = |i| values.ids.get(names.get(i).as_deref().unwrap_or("null")).copied().unwrap_or(NONE);
+    (0..column.len()).map(id).collect()
 }

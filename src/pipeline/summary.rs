@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::format::manifest::Repeats;
+use crate::format::manifest::{Repeats, SizeSchedule};
 use crate::plan::locality::Reading;
 
 /// What a run of [`plan`] did, for a person or a script.
@@ -57,6 +57,8 @@ pub struct Summary {
     pub per_label: Option<u64>,
     /// Of batches without duplicates: the keys that rows share, and what of them is left.
     pub repeats: Option<Repeats>,
+    /// Of plans whose batch size changes in training.
+    pub schedule: Option<SizeSchedule>,
     pub information_threshold: f64,
     pub files: usize,
     pub bytes: u64,

@@ -9,22 +9,30 @@ use crate::batches::weights::Centrality;
 use crate::config::Config;
 use crate::features::quantile;
 use crate::format;
+use crate::format::strata::Names;
 use crate::kit::error::Result;
 use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
 use crate::kit::rng::Stream;
-use crate::source::Dataset;
+use crate::source::{Dataset, Naming};
 use crate::statistics::cells::{Cells, distance};
 use crate::statistics::moments::FullMoments;
 use crate::statistics::profile::{self, ProfileRow};
 use crate::statistics::quantiles::SampleQuantiles;
 use crate::statistics::terms;
 
-/// The value of the column that stratifies in every stratum, if one does: ids of the fit are the value's number, or
-/// modality x values + the value's number.
-pub fn stratum_values(prepared: &Prepared, census: &Census) -> Option<Vec<String>> {
-    let values: Vec<&String> = prepared.stratify.as_ref()?.ids.keys().collect();
-    Some(census.strata.iter().map(|&id| values[id as usize % values.len()].clone()).collect())
+/// What the column that stratifies calls every stratum, if one does: ids of the fit are the name's number, or
+/// modality x names + the name's number.
+pub fn stratum_names(prepared: &Prepared, census: &Census) -> Option<Names> {
+    let column = prepared.stratify.as_ref()?;
+    let names: Vec<&String> = column.ids.keys().collect();
+    let values = census.strata.iter().map(|&id| names[id as usize % names.len()].clone()).collect();
+    let (edges, labels) = match &column.naming {
+        Naming::Value => (None, None),
+        Naming::Bins { edges } => (Some(edges.clone()), None),
+        Naming::Rarest { rows } => (None, Some(rows.clone())),
+    };
+    Some(Names { values, edges, labels })
 }
 
 /// Assignment of the sample's rows by the finished model, in the ids of the plan; [`NONE`] where the plan has none.

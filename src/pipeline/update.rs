@@ -20,8 +20,8 @@ use super::prepare::{Prepared, Roles};
 use super::settle::{self, CHUNK, Holdout, Settled};
 use super::write::{self, Contents};
 use super::{All, Clock, Model, Summary, estimate, whole};
-use crate::batches::batch_size::Size;
 use crate::batches::locality::Order;
+use crate::batches::number::Number;
 use crate::batches::strata;
 use crate::batches::weights::Centrality;
 use crate::config::{Check, Config, Run};
@@ -38,7 +38,7 @@ use crate::modalities::{EstimatorSpec, Fit};
 use crate::pipeline::check::coverage::{self, Matched};
 use crate::pipeline::check::{self, Outcome};
 use crate::plan::Plan;
-use crate::source::{Dataset, Selection};
+use crate::source::{Dataset, Naming, Selection};
 use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label, corrected};
 use crate::statistics::moments::{FullMoments, Moments};
@@ -173,7 +173,7 @@ pub(super) fn carry_over(old: &Path, copy: &[String], run: &Run, progress: &Prog
         config.batches.holdout = 0.0;
         config.source.filter = None;
         // The size of the batches that the copy is made of, also where one of whole streams would be larger.
-        config.batch_size.size = Size::Fixed(plan.manifest().batch_size.into());
+        config.batch_size.size = Number::Fixed(plan.manifest().batch_size.into());
         // Read in its own order, the copy costs the local order nothing. Other batches than plain ones have only the global one.
         if config.chunk() == 1 && config.batches.no_duplicates.is_empty() {
             config.locality.kind = Order::Local;
@@ -441,7 +441,7 @@ fn read_new(
         plan.statistics()?.into_iter().filter(|s| s.modality.is_none()).map(|s| s.mean).collect();
     let label = match &config.source.label {
         Some(name) => {
-            let values = part.values(name, &Selection::all(part.rows()), engine)?;
+            let values = part.values(name, &Naming::Value, &Selection::all(part.rows()), engine)?;
             Some(Label::new(name, values.into_iter().map(|v| v.0)))
         }
         None => None,
@@ -560,7 +560,7 @@ fn merge(
         dims: manifest.dims as usize,
         dendrogram: members.dendrogram().to_vec(),
         score_groups: manifest.score_groups.clone(),
-        stratum_values: members.values().map(<[String]>::to_vec),
+        stratum_names: members.names().cloned(),
         gain,
         run_distance,
         modality_share: manifest.modality_share.clone(),

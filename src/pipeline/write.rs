@@ -16,6 +16,7 @@ use crate::batches::duplicates::{Duplicates, Keys, divide};
 use crate::batches::epochs::Epochs;
 use crate::batches::labels;
 use crate::batches::local::LocalOrder;
+use crate::batches::number::Number;
 use crate::batches::score::{LARGEST_SHARE, UNKNOWN_SHARE};
 use crate::batches::strata;
 use crate::config::{Config, Run};
@@ -23,6 +24,7 @@ use crate::format::dendrogram::Merge;
 use crate::format::evidence::Criterion;
 use crate::format::manifest::{GainKind, LeftOut};
 use crate::format::projection::Projection;
+use crate::format::strata::Names;
 use crate::format::{self, FileEntry, Kind, Manifest, RunInfo, Staging, TableReader};
 use crate::kernels::rows::RowIds;
 use crate::kit::error::Result;
@@ -40,7 +42,7 @@ pub struct Contents {
     pub dims: usize,
     pub dendrogram: Vec<Merge>,
     pub score_groups: Vec<u32>,
-    pub stratum_values: Option<Vec<String>>,
+    pub stratum_names: Option<Names>,
     pub gain: Option<format::manifest::Gain>,
     /// Of batches that are dealt in chunks.
     pub run_distance: Option<f64>,
@@ -117,7 +119,7 @@ pub fn contents(
         dims: prepared.features.dims(),
         dendrogram,
         score_groups,
-        stratum_values: tables::stratum_values(prepared, census),
+        stratum_names: tables::stratum_names(prepared, census),
         gain: Some(gain).filter(|_| !in_chunks),
         run_distance,
         modality_share: format::manifest::ModalityShare { value: share, source: share_from.into() },
@@ -194,7 +196,7 @@ pub fn write(
             "leave out --drop-last, or choose a smaller --batch-size",
         ));
     }
-    let values = contents.stratum_values.as_deref();
+    let values = contents.stratum_names.as_ref().map(|names| &names.values[..]);
     let draws = config.draws(&census.stratum_rows, values, size.candidates[0])?;
     let left_out = (draws.as_ref())
         .filter(|_| config.batches.rows_per_label.is_some())
@@ -222,8 +224,8 @@ pub fn write(
         samples.finish()
     };
     let write_members = || -> Result<FileEntry> {
-        let values = contents.stratum_values.as_deref();
-        let mut members = format::strata::StrataWriter::create(root, row_type, &offsets, dendrogram, values)?;
+        let names = contents.stratum_names.as_ref();
+        let mut members = format::strata::StrataWriter::create(root, row_type, &offsets, dendrogram, names)?;
         settled.members(|bytes| {
             stage.advance((bytes.len() / row_type.width()) as u64)?;
             push_members(&mut members, row_type, bytes)
@@ -317,6 +319,8 @@ pub fn write(
         warnings.extend(groups::warning(&found, above, source.base, k * source.base, batches));
         repeats = Some(found);
     }
+    let batches = source.epoch(0, source.base).len();
+    let schedule = config.size_schedule(batches, &size.candidates)?.map(|sizes| sizes.told());
     let with_centrality = config.weights.schedule != crate::batches::weights::Schedule::Off;
     let batches_per_epoch = source.epoch(0, size.size).len();
     let stage = progress.stage("batches", "rows", epochs as u64 * size.candidates.len() as u64 * planned);
@@ -362,6 +366,7 @@ pub fn write(
         run_distance: contents.run_distance,
         left_out,
         repeats,
+        schedule: schedule.clone(),
         config: contents.config,
         files,
         inputs: contents.inputs,
@@ -415,6 +420,7 @@ pub fn write(
         per_label: config.batches.rows_per_label.is_some().then_some(dealt),
         run_distance: contents.run_distance,
         repeats,
+        schedule,
         information_threshold: threshold,
         files: manifest.files.len(),
         bytes,
@@ -552,10 +558,10 @@ fn of_chunks(config: &Config, size: &BatchSize, dealt: u64) -> Vec<String> {
 }
 
 fn size_why(size: &BatchSize, config: &Config) -> String {
-    use batch_size::{Candidates, Size};
+    use batch_size::Candidates;
     let p = &config.batch_size;
     match (p.size, p.samples_per_modality, &p.candidates) {
-        (Size::Fixed(_), _, _) => format!("as given; `auto` would take {}", size.computed),
+        (Number::Fixed(_), _, _) => format!("as given; `auto` would take {}", size.computed),
         (_, Some(x), _) => format!("{x} rows a modality, rounded up"),
         (_, _, Candidates::List(_)) if size.size != size.computed => {
             format!("the listed size nearest to the computed {}", size.computed)

@@ -13,7 +13,7 @@ use crate::kit::matrix::Matrix;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, UNKNOWN_VALUE};
 use crate::modalities::{Assigned, EstimatorSpec, Model};
 use crate::parts::{Engine, Local, Part, Pass, Read, parts, parts_of};
-use crate::source::{Bad, Dataset, Invalid, Kind, RawRows, Selection};
+use crate::source::{Bad, Dataset, Invalid, Kind, Naming, RawRows, Selection};
 
 use super::Plan;
 use crate::format::Kind as Table;
@@ -87,11 +87,20 @@ impl Plan {
         let damaged = |reason| self.damaged(Table::Strata.path(), reason);
         let members = self.strata()?;
         let values = members.values().ok_or_else(|| damaged("it does not tell the strata's values"))?;
+        let naming = match members.names().map(|names| (names.edges.clone(), names.labels.clone())) {
+            Some((Some(edges), None)) => Naming::Bins { edges },
+            Some((None, Some(rows))) => Naming::Rarest { rows },
+            _ => Naming::Value,
+        };
+        if config.strata.bins().is_some() != naming.edges().is_some() {
+            return Err(damaged("it has other bins than the plan's configuration"));
+        }
         if !config.strata.inside_modalities() {
-            return Ok((Strata::Column(ColumnIds::new(column, values.iter().cloned())), BTreeMap::new()));
+            let ids = ColumnIds::new(column, values.iter().cloned()).named(naming);
+            return Ok((Strata::Column(ids), BTreeMap::new()));
         }
         let distinct: BTreeSet<&String> = values.iter().collect();
-        let ids = ColumnIds::new(column, distinct.into_iter().cloned());
+        let ids = ColumnIds::new(column, distinct.into_iter().cloned()).named(naming);
         let mut pairs = BTreeMap::new();
         for (h, value) in values.iter().enumerate() {
             // All its rows are of one modality.
@@ -154,6 +163,14 @@ impl Assigner {
 
     pub fn model(&self) -> &Model {
         &self.model
+    }
+
+    /// What the cells of the column that stratifies are called.
+    pub fn naming(&self) -> Naming {
+        match &self.strata {
+            Strata::Prototype => Naming::Value,
+            Strata::Column(ids) | Strata::Cross(ids) => ids.naming.clone(),
+        }
     }
 
     /// Whether a feature was made of the numbers of a column.

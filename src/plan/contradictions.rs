@@ -49,6 +49,7 @@ impl Plan {
             self.groups()?,
             self.schedule(&config)?,
             self.repeats()?,
+            self.told_sizes()?,
             self.left_out(&config)?,
             self.written_epochs(&config)?,
         ];
@@ -122,7 +123,7 @@ impl Plan {
     fn sizes(&self, config: &Config) -> Found {
         let m = self.manifest();
         let size = u64::from(m.batch_size);
-        if let crate::batches::batch_size::Size::Fixed(fixed) = config.batch_size.size {
+        if let crate::batches::number::Number::Fixed(fixed) = config.batch_size.size {
             same("batch size", size, fixed)?;
         }
         if let crate::batches::batch_size::Candidates::List(list) = &config.batch_size.candidates {
@@ -233,6 +234,17 @@ impl Plan {
         let knots = config.weights.schedule.knots(config.weights.strength);
         let same = self.weights()?.into_iter().map(|k| k.beta).eq(knots.into_iter().map(|k| k.beta as f32));
         Ok(ensure(same, || "weights.arrow is not of its schedule".into()))
+    }
+
+    /// When which batch size holds follows from the configuration.
+    fn told_sizes(&self) -> Result<Found> {
+        let found = self.size_schedule()?.map(|found| found.told());
+        Ok(ensure(self.manifest().schedule == found, || {
+            format!(
+                "its schedule of batch sizes is {:?}, that of its configuration {found:?}",
+                self.manifest().schedule
+            )
+        }))
     }
 
     /// Labels with too few rows.

@@ -1,8 +1,10 @@
 //! What a training loop asks a plan beside its batches: the weight of a row now, what a batch of any rows is worth, and
 //! which rows to measure the loss on.
 
-use crate::batches::deal::{Batch, Deal};
+use crate::batches::batch::Batch;
+use crate::batches::deal::Deal;
 use crate::batches::score::Score;
+use crate::batches::sizes::Sizes;
 use crate::batches::weights::schedule::weight;
 use crate::batches::weights::{Normalise, Schedule};
 use crate::kernels::rows::RowIds;
@@ -138,6 +140,12 @@ impl Plan {
         let mut batch = Batch::default();
         Deal::new(members, offsets, size, seed, 0, &[], false, None).batch(0, 1, &mut batch);
         Ok(batch.rows)
+    }
+
+    /// When which batch size is used; None: one size holds. O(strata).
+    pub fn size_schedule(&self) -> Result<Option<Sizes>> {
+        let (config, epochs) = (self.settings()?, self.epochs()?);
+        config.size_schedule(epochs.epoch(0, epochs.base).len(), &self.manifest().sizes())
     }
 
     /// A choice among the plan's candidates for a run of so many epochs; `change` sets what is not the default.

@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::format::Manifest;
-use crate::format::manifest::{GainKind, Repeats};
+use crate::format::manifest::{GainKind, Repeats, SizeSchedule};
 use crate::modalities::{EstimatorSpec, clear};
 use crate::plan::locality::Reading;
 
@@ -201,6 +201,14 @@ fn chunk_of(m: &Manifest) -> (u64, u64) {
 pub fn chunks_of(m: &Manifest) -> Option<String> {
     let (chunk, base) = chunk_of(m);
     m.run_distance.map(|distance| chunks(chunk, base, distance))
+}
+
+/// When which batch size holds.
+pub fn schedule(s: &SizeSchedule) -> String {
+    let sizes = s.sizes.iter().map(|(from, size)| format!("{} from {from}", count((*size).into())));
+    let sizes: Vec<String> = sizes.collect();
+    let steps = s.steps.iter().sum::<u64>();
+    format!("{} of {}: {}", sizes.join(", "), plural(s.train_epochs.into(), "epoch"), plural(steps, "batch"))
 }
 
 /// What was done about duplicates; `sizes`: the candidates.

@@ -13,6 +13,7 @@
 //! | decimals | Decimal128 or Decimal256 |
 //! | booleans | Boolean |
 //! | Utf8 in any form, dictionaries of it, UUIDs | Utf8 |
+//! | lists of Utf8 in any form | List of Utf8 |
 //!
 //! Keys of hive partitions are Int64 if all their values are integers as such are written, else Utf8. A file in which the
 //! column is of type Null has nulls.

@@ -126,7 +126,7 @@ impl Dataset {
                 let help = format!("texts stand in single quotes: '{name}'; {}", error.help());
                 Error::config(KEY, format!("there is no column `{name}`"), help)
             })?;
-            if matches!(column.kind, super::Kind::Vector { .. } | super::Kind::Other) {
+            if !column.kind.is_plain() {
                 let help = "use columns of numbers, texts, booleans or dates";
                 return Err(Error::config(
                     KEY,

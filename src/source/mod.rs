@@ -50,7 +50,7 @@ pub use files::local_files;
 pub use fingerprint::sample_pass;
 pub use selection::Selection;
 pub use stored::Stored;
-pub use values::{numbers, text_value};
+pub use values::{Names, Naming, numbers, text_value};
 
 use std::ops::Range;
 
@@ -105,8 +105,17 @@ pub enum Kind {
     Boolean,
     /// Utf8, LargeUtf8, dictionary of them; UUIDs.
     Text,
+    /// List of text: the labels of a row.
+    Labels,
     /// Anything else, or another type in another file: never read.
     Other,
+}
+
+impl Kind {
+    /// One plain value a row: a number, a truth value, a text.
+    pub fn is_plain(&self) -> bool {
+        matches!(self, Kind::Integer | Kind::Float | Kind::Boolean | Kind::Text)
+    }
 }
 
 /// One column of the dataset's schema, or one key of its hive partitions.

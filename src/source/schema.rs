@@ -50,6 +50,7 @@ enum Holds {
         whole: bool,
         fixed: bool,
     },
+    Labels,
     Other,
 }
 
@@ -82,6 +83,9 @@ impl Holds {
             },
             List(item) | LargeList(item) if is_number(item.data_type()) => {
                 Holds::Vector { dims: 0, whole: Element::of(item.data_type()).is_none(), fixed: false }
+            }
+            List(item) | LargeList(item) | FixedSizeList(item, _) if is_text(item.data_type()) => {
+                Holds::Labels
             }
             FixedSizeBinary(_) if is_uuid(file, field) => Holds::Uuid,
             FixedSizeBinary(width) => match element(file, field, bytes_as) {
@@ -137,6 +141,7 @@ impl Holds {
             Holds::Boolean => Kind::Boolean,
             Holds::Text | Holds::Uuid => Kind::Text,
             Holds::Vector { dims, .. } => Kind::Vector { dims: *dims },
+            Holds::Labels => Kind::Labels,
             Holds::Nothing | Holds::Other => Kind::Other,
         }
     }
@@ -171,6 +176,7 @@ impl Holds {
             }
             Holds::Boolean => same(DataType::Boolean),
             Holds::Text | Holds::Uuid => same(DataType::Utf8),
+            Holds::Labels => same(DataType::new_list(DataType::Utf8, true)),
             Holds::Vector { .. } | Holds::Nothing | Holds::Other => same(stored.clone()),
         }
     }
@@ -181,13 +187,21 @@ impl Holds {
             Kind::Vector { .. } => 3 + u8::from(self.origin() == Origin::Data),
             Kind::Integer | Kind::Float => 2,
             Kind::Boolean | Kind::Text => 1,
-            Kind::Other => 0,
+            Kind::Labels | Kind::Other => 0,
         }
     }
 }
 
 fn is_number(t: &DataType) -> bool {
     t.is_integer() || t.is_floating() || *t == DataType::Boolean
+}
+
+fn is_text(t: &DataType) -> bool {
+    match t {
+        DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => true,
+        DataType::Dictionary(_, value) => is_text(value),
+        _ => false,
+    }
 }
 
 /// A stored type for people.

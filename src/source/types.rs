@@ -46,6 +46,7 @@ fn kind(kind: &Kind) -> String {
         Kind::Float => "float".into(),
         Kind::Boolean => "boolean".into(),
         Kind::Text => "text".into(),
+        Kind::Labels => "labels".into(),
         Kind::Other => "other".into(),
     }
 }

@@ -1,7 +1,7 @@
-//! Cells as text and as numbers, and the distinct values of a column.
+//! Cells as text and as numbers, what a cell is called, and the distinct names of a column.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use arrow_array::cast::AsArray;
 use arrow_array::types::{Float64Type, Int64Type};
@@ -56,22 +56,129 @@ pub fn numbers(array: &dyn Array) -> Option<Float64Array> {
     Some(array.as_primitive::<Float64Type>().clone())
 }
 
+/// What the cells of a column are called: groups of rows are those of one name.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum Naming {
+    /// By their value, see [`text_value`].
+    #[default]
+    Value,
+    /// `q0`, `q1`, ..: by the bin of their number. `edges`, ascending, are where all bins but the first begin.
+    Bins { edges: Vec<f64> },
+    /// By the label of their list that is rarest in a sample, whose `rows` have each. A label that the sample has not seen is rarer still; of equally
+    /// rare ones the first by its text.
+    Rarest { rows: BTreeMap<String, u64> },
+}
+
+impl Naming {
+    /// Bins of as many of these cells each, but for ties: they begin at the ranks floor(i n / `bins`) of the n numbers in order. Equal
+    /// edges count once, and none is at the minimum, so that there may be fewer bins and none of them is empty. Infinities begin no bin.
+    /// O(n log n).
+    pub fn quantiles(cells: &dyn Array, bins: u32) -> Naming {
+        let mut sorted: Vec<f64> = numbers(cells).map_or(Vec::new(), |all| {
+            all.iter().flatten().filter(|x| x.is_finite()).map(|x| x + 0.0).collect()
+        });
+        sorted.sort_unstable_by(f64::total_cmp);
+        let at = |i: u32| sorted[(u64::from(i) * sorted.len() as u64 / u64::from(bins)) as usize];
+        let mut edges: Vec<f64> = (1..if sorted.is_empty() { 1 } else { bins }).map(at).collect();
+        edges.dedup();
+        edges.retain(|&edge| edge > sorted[0]);
+        Naming::Bins { edges }
+    }
+
+    /// The labels of these lists, and how many of the lists have each. O(labels).
+    pub fn rarest(cells: &dyn Array) -> Naming {
+        let mut rows = BTreeMap::new();
+        for i in 0..cells.len() {
+            for label in labels(cells, i).collect::<BTreeSet<_>>() {
+                *rows.entry(label.to_string()).or_default() += 1;
+            }
+        }
+        Naming::Rarest { rows }
+    }
+
+    /// Whether cells of this type have such names.
+    pub fn fits(&self, cells: &dyn Array) -> bool {
+        let list = matches!(cells.data_type(), DataType::List(_));
+        match self {
+            Naming::Value => !list,
+            Naming::Bins { .. } => !list && cells.data_type() != &DataType::Utf8,
+            Naming::Rarest { .. } => list,
+        }
+    }
+
+    /// The names of a column's cells, which must fit.
+    pub fn names<'a>(&'a self, cells: &'a dyn Array) -> Names<'a> {
+        match self {
+            Naming::Value => Names::Values(cells),
+            Naming::Bins { edges } => Names::Bins(numbers(cells), edges),
+            Naming::Rarest { rows } => Names::Rarest(cells, rows),
+        }
+    }
+
+    pub fn edges(&self) -> Option<&[f64]> {
+        match self {
+            Naming::Bins { edges } => Some(edges),
+            _ => None,
+        }
+    }
+}
+
+/// The texts in a list; none of null.
+fn labels(cells: &dyn Array, i: usize) -> impl Iterator<Item = &str> {
+    let lists = cells.as_list::<i32>();
+    let items = lists.values().as_string::<i32>();
+    let range = if lists.is_valid(i) { lists.value_offsets()[i]..lists.value_offsets()[i + 1] } else { 0..0 };
+    range.map(|j| j as usize).filter(|&j| items.is_valid(j)).map(|j| items.value(j))
+}
+
+/// See [`Naming::names`].
+pub enum Names<'a> {
+    Values(&'a dyn Array),
+    Bins(Option<Float64Array>, &'a [f64]),
+    Rarest(&'a dyn Array, &'a BTreeMap<String, u64>),
+}
+
+impl Names<'_> {
+    /// None: null, NaN, empty lists, and texts where numbers are expected.
+    pub fn get(&self, i: usize) -> Option<Cow<'_, str>> {
+        match self {
+            // Most cells repeat: only a new value is worth an allocation of its own.
+            Names::Values(cells) if cells.data_type() == &DataType::Utf8 => {
+                cells.is_valid(i).then(|| Cow::Borrowed(cells.as_string::<i32>().value(i)))
+            }
+            Names::Values(cells) => text_value(*cells, i).map(Cow::Owned),
+            Names::Bins(numbers, edges) => {
+                let numbers = numbers.as_ref().filter(|all| all.is_valid(i) && !all.value(i).is_nan())?;
+                let bin = edges.partition_point(|&edge| edge <= numbers.value(i));
+                Some(Cow::Owned(format!("q{bin}")))
+            }
+            Names::Rarest(cells, rows) => {
+                let rarity = |label| (rows.get(label).copied().unwrap_or(0), label);
+                labels(*cells, i).map(rarity).min().map(|(_, label)| Cow::Borrowed(label))
+            }
+        }
+    }
+}
+
 impl Dataset {
-    /// The distinct values of a column among the selected rows, nulls left out: text, how often, and the first row that
-    /// has it; sorted by the text's bytes. Err above 100 000 distinct values.
+    /// The distinct names of a column's cells among the selected rows, nulls left out: text, how often, and the first row that
+    /// has it; sorted by the text's bytes. Err above 100 000 distinct ones.
     pub fn values(
         &self,
         column: &str,
+        naming: &Naming,
         selection: &Selection,
         engine: &Local,
     ) -> Result<Vec<(String, u64, u64)>> {
         let columns = Columns::new(self, vec![], vec![column.to_string()])?;
-        engine.run("values", &columns, &Distinct { column, selection }, &parts(self.rows(), TABLE_WIDTH))
+        let pass = Distinct { column, naming, selection };
+        engine.run("values", &columns, &pass, &parts(self.rows(), TABLE_WIDTH))
     }
 }
 
 struct Distinct<'a> {
     column: &'a str,
+    naming: &'a Naming,
     selection: &'a Selection,
 }
 
@@ -82,17 +189,10 @@ impl Pass for Distinct<'_> {
     type Output = Vec<(String, u64, u64)>;
 
     fn partial(&self, item: &RawRows) -> Result<Self::Partial> {
-        let array = item.table.as_ref().expect("one column was asked for").column(0);
+        let names = self.naming.names(item.table.as_ref().expect("one column was asked for").column(0));
         let mut out: Self::Partial = BTreeMap::new();
         for (i, &row) in item.rows.iter().enumerate().filter(|(_, row)| self.selection.contains(**row)) {
-            // Most cells repeat: only a new value is worth an allocation of its own.
-            let text = match array.data_type() {
-                DataType::Utf8 if array.is_valid(i) => Cow::Borrowed(array.as_string::<i32>().value(i)),
-                _ => match text_value(array, i) {
-                    Some(text) => Cow::Owned(text),
-                    None => continue,
-                },
-            };
+            let Some(text) = names.get(i) else { continue };
             match out.get_mut(text.as_ref()) {
                 Some((count, _)) => *count += 1,
                 None => drop(out.insert(text.into_owned(), (1, row))),
@@ -128,6 +228,49 @@ mod tests {
     use super::*;
     use arrow_array::{ArrayRef, BooleanArray, Date32Array, Int64Array, StringArray};
     use std::sync::Arc;
+
+    fn edges(sample: Vec<Option<f64>>, bins: u32) -> Vec<f64> {
+        Naming::quantiles(&Float64Array::from(sample), bins).edges().unwrap().to_vec()
+    }
+
+    /// By the definition: bins hold equal parts of the numbers where no two are alike; ties make them fewer, never empty.
+    #[test]
+    fn quantile_bins() {
+        use crate::kit::rng::{key, uniform};
+
+        assert_eq!(edges([3, 1, 1, 1, 2, 5, 8].map(|x| Some(f64::from(x))).to_vec(), 4), [2.0, 5.0]);
+        assert_eq!(edges(vec![], 4), edges(vec![None, Some(f64::NAN), Some(f64::INFINITY)], 4));
+        assert!(edges(vec![Some(7.0); 9], 3).is_empty(), "one value is one bin");
+        for case in 0..200 {
+            let (n, bins) = (1 + key(case, &[0]) % 300, 2 + (key(case, &[1]) % 12) as u32);
+            let tied = case % 2 == 0;
+            let value = |i| if tied { (key(case, &[2, i]) % 5) as f64 } else { uniform(key(case, &[2, i])) };
+            let mut cells: Vec<Option<f64>> = (0..n).map(|i| Some(value(i))).collect();
+            cells.extend([None, Some(f64::NAN), Some(-0.0), Some(0.0)]);
+            let naming = Naming::quantiles(&Float64Array::from(cells.clone()), bins);
+            let array = Float64Array::from(cells.clone());
+            let names = naming.names(&array);
+            let mut count = vec![0u64; naming.edges().unwrap().len() + 1];
+            for (i, &cell) in cells.iter().enumerate() {
+                let name = names.get(i);
+                assert_eq!(name.is_none(), cell.is_none_or(f64::is_nan));
+                let Some(name) = name else { continue };
+                let above = naming.edges().unwrap().iter().filter(|&&edge| edge <= cell.unwrap()).count();
+                assert_eq!(name, format!("q{above}"));
+                count[above] += 1;
+            }
+            assert!(count.iter().all(|&n| n > 0) && count.len() <= bins as usize, "no bin is empty");
+            if !tied && n + 1 >= u64::from(bins) {
+                let (least, most) = (count.iter().min().unwrap(), count.iter().max().unwrap());
+                // The two zeros are a tie.
+                assert!(most - least <= 2, "{count:?}");
+            }
+        }
+        assert_eq!(
+            Naming::quantiles(&StringArray::from(vec!["1"]), 2).names(&StringArray::from(vec!["1"])).get(0),
+            None
+        );
+    }
 
     #[test]
     fn cells() {

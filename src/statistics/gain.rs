@@ -97,6 +97,7 @@ impl Gain {
         let what = match kind {
             Kind::Integer | Kind::Boolean | Kind::Text | Kind::Float => return Ok(()),
             Kind::Vector { .. } => "holds vectors",
+            Kind::Labels => "holds lists",
             Kind::Other => "is of a type that cannot be read",
         };
         Err(Error::config(

@@ -120,6 +120,8 @@ impl Profile {
     pub fn new(sample: &RecordBatch, modality: &[u32]) -> Result<Self> {
         let fields = sample.schema();
         let columns = fields.fields().iter().zip(sample.columns());
+        // Lists are read where they stratify: the strata tell of them.
+        let columns = columns.filter(|(field, _)| !matches!(field.data_type(), DataType::List(_)));
         let columns = columns
             .map(|(field, cells)| Column::new(field.name(), cells, modality))
             .collect::<Result<_>>()?;

@@ -7,7 +7,7 @@ import pathlib
 import numpy as np
 
 from reference import EpochPlan, draws, mix64
-from reference_composition import Deal, NoDuplicates, per_label_counts
+from reference_composition import Deal, NoDuplicates, Sizes, per_label_counts, quantile_bin, quantile_edges, rarest_label
 
 
 def tree(m, rng):
@@ -131,8 +131,40 @@ def labels(rng):
     yield told(members, None, Deal(members, 16, 42, 1, counts=counts, per_label=4), (1, 2)) | dict(counts=counts, full=nb)
 
 
+def sizes(rng):
+    made = 0
+    while made < 120:
+        rows, b, epochs = int(rng.integers(1, 900)), int(rng.integers(1, 30)), int(rng.integers(1, 6))
+        multiples = [(1, 2, 4), (1, 3), (1, 2, 3)][int(rng.integers(3))]
+        cuts = [0, *sorted(int(u) for u in rng.choice(np.arange(1, 100), int(rng.integers(0, 3)), replace=False))]
+        changes = [(f"{u / 100}", b * int(rng.choice(multiples))) for u in cuts]
+        run = Sizes(rows, b, epochs, changes, multiples, bool(rng.random() < 0.3))
+        begins = [min(((e, p) for e in range(epochs) if (p := run.place(u, e)) < run.len), default=None) for u, _ in run.sizes]
+        if None in begins or len(set(begins)) < len(begins):
+            continue  # a size without a batch is an error
+        made += 1
+        yield dict(length=run.len, epochs=epochs, changes=changes, candidates=[b * k for k in multiples], steps=[run.steps(e) for e in range(epochs + 2)])
+
+
+def bins(rng):
+    for i in range(60):
+        n, q = int(rng.integers(1, 200)), int(rng.integers(2, 12))
+        v = [round(float(x), 3) for x in (rng.normal(size=n) if i % 2 else rng.integers(0, 5, n))]
+        v = [None if rng.random() < 0.05 else x for x in v]
+        edges = quantile_edges(v, q)
+        yield dict(values=v, bins=q, edges=edges, of=[quantile_bin(x, edges) for x in v])
+
+
+def rarest(rng):
+    for _ in range(60):
+        n = int(rng.integers(1, 80))
+        lists = [None if rng.random() < 0.05 else [f"t{x}" for x in rng.choice(30, int(rng.integers(0, 5)), p=rng.dirichlet(np.full(30, 0.5)))] for _ in range(n)]
+        sample = lists[: int(rng.integers(1, n + 1))]
+        yield dict(lists=lists, sample=sample, of=rarest_label(lists, sample))
+
+
 def main():
-    drawn = dict(chunks=chunks, duplicates=duplicates, labels=labels)
+    drawn = dict(chunks=chunks, duplicates=duplicates, labels=labels, sizes=sizes, bins=bins, rarest=rarest)
     out = {k: list(f(np.random.default_rng(i))) for i, (k, f) in enumerate(drawn.items())}
     text = "{" + ",\n".join(f'"{k}": ' + "[\n" + ",\n".join(json.dumps(x, separators=(",", ":")) for x in v) + "\n]" for k, v in out.items()) + "}\n"
     (pathlib.Path(__file__).parent / "composition.json").write_text(text)

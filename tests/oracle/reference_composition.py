@@ -1,5 +1,8 @@
 """Executable form of composition: what a batch is made of beyond rows dealt one by one (numpy only). Rests on reference.py, and
 equals its EpochPlan for chunks of one row."""
+from fractions import Fraction
+from math import ceil, lcm
+
 import numpy as np
 
 from reference import EpochPlan, key, layout, perm_array, rest_counts
@@ -179,3 +182,47 @@ def per_label_counts(sizes, per_label, batch):
         mid = (lo + hi + 1) // 2
         lo, hi = (mid, hi) if sum(min(x, mid) for x in u) >= p * mid else (lo, mid - 1)
     return [per_label * min(x, lo) for x in u], lo
+
+
+# ---------------------------------------------------------------- sizes that change in training
+class Sizes:
+    """A training of `epochs` epochs of `rows` rows in batches of b. sizes: [(share of the training from which, size)], ascending, the first from 0;
+    sizes are multiples of b. A size takes effect at the next batch of an epoch whose number is a multiple of K, the lcm of all sizes over b, or with
+    the next epoch."""
+
+    def __init__(s, rows, b, epochs, sizes, multiples=(1,), drop_last=False):
+        s.B, s.epochs, s.sizes = b, epochs, [(Fraction(u), size) for u, size in sizes]
+        s.len = rows // b if drop_last else -(-rows // b)
+        s.K = lcm(*multiples, *(size // b for _, size in s.sizes))
+
+    def place(s, u, e):
+        """Batch of epoch e at which what begins at progress u begins."""
+        t = ceil(u * s.epochs * s.len) - e * s.len
+        return min(s.len, s.K * -(-max(t, 0) // s.K))
+
+    def steps(s, e):
+        """The batches of epoch e: (first batch of the smallest size, multiple)."""
+        cuts = [s.place(u, e) for u, _ in s.sizes] + [s.len]
+        return [(b, size // s.B) for a, end, (_, size) in zip(cuts, cuts[1:], s.sizes) for b in range(a, end, size // s.B)]
+
+
+# ---------------------------------------------------------------- strata of numbers and of lists
+def quantile_edges(sample, bins):
+    """Lower edges of all bins but the first: values of the sorted sample at ranks floor(i n / bins); equal ones once, none at the minimum."""
+    v = sorted(float(x) for x in sample if x is not None and x == x)
+    return sorted({v[i * len(v) // bins] for i in range(1, bins)} - {v[0]}) if v else []
+
+
+def quantile_bin(x, edges):
+    """Number of edges <= x; None for null and NaN."""
+    return None if x is None or x != x else int(np.searchsorted(edges, x, side="right"))
+
+
+def rarest_label(lists, sample):
+    """Stratum of every row: its label with the fewest rows in the sample (none: 0; ties: the first by its text); None for an empty list
+    or null."""
+    count = {}
+    for x in sample:
+        for t in set(x or ()):
+            count[t] = count.get(t, 0) + 1
+    return [min(set(x), key=lambda t: (count.get(t, 0), t)) if x else None for x in lists]

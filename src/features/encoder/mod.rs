@@ -182,6 +182,7 @@ impl Encoder {
             Kind::Text => "text".into(),
             Kind::Integer | Kind::Float => "numbers".into(),
             Kind::Boolean => "booleans".into(),
+            Kind::Labels => "lists of text".into(),
             Kind::Other => "values of another type".into(),
         };
         let reason = format!("column `{column}` holds {has}, and the encoder {} takes {wants}", self.name);

@@ -17,7 +17,7 @@ use crate::modalities::Assigned;
 use crate::modalities::sample::BLOCKS;
 use crate::parts::{Local, Pass};
 use crate::plan::{Assigner, Plan};
-use crate::source::{Dataset, Kind, Selection, text_value};
+use crate::source::{Dataset, Kind, Naming, Selection, text_value};
 use crate::statistics::cells::{Cells, distance, place};
 use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{FullMoments, Moments};
@@ -213,7 +213,7 @@ pub fn measure(
     let label = match &config.source.label {
         Some(name) if Gain::check_label(name, &dataset.column(name, "source.label")?.kind).is_ok() => {
             more.push(name.clone());
-            let values = part.values(name, &Selection::all(part.rows()), engine)?;
+            let values = part.values(name, &Naming::Value, &Selection::all(part.rows()), engine)?;
             Some(Label::new(name, values.into_iter().map(|v| v.0)))
         }
         _ => None,
@@ -240,7 +240,7 @@ pub fn readable(dataset: &Dataset, column: &Column) -> bool {
     let kind = dataset.columns().iter().find(|c| c.name == column.name).map(|c| &c.kind);
     match &column.told {
         Told::Numbers { .. } => matches!(kind, Some(Kind::Integer | Kind::Float)),
-        _ => kind.is_some_and(|k| !matches!(k, Kind::Vector { .. } | Kind::Other)),
+        _ => kind.is_some_and(Kind::is_plain),
     }
 }
 

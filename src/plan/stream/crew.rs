@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::Options;
 use super::round::{Kept, Round, Shape};
-use crate::batches::deal;
+use crate::batches::batch;
 use crate::batches::local::LocalDeal;
 use crate::batches::units::RowStrata;
 use crate::kernels::scatter::{Batches, Pool};
@@ -297,7 +297,7 @@ impl Shared {
     }
 
     fn work(&self) {
-        let mut dealing = deal::Batch::default();
+        let mut dealing = batch::Batch::default();
         while let Some(work) = self.take() {
             let done = guarded(|| self.carry_out(&work, &mut dealing)).unwrap_or_else(|panic| {
                 let help = "report this: reading must not end so";
@@ -359,7 +359,7 @@ impl Shared {
         held + state.handing.0 * state.handing.1 + largest <= self.order.memory
     }
 
-    fn carry_out(&self, work: &Work, dealing: &mut deal::Batch) -> Result<()> {
+    fn carry_out(&self, work: &Work, dealing: &mut batch::Batch) -> Result<()> {
         match work {
             Work::Read(round, unit) => {
                 round.read(&self.shape, *unit)?;
@@ -449,7 +449,7 @@ impl Shared {
         epoch: u32,
         number: usize,
         streams: &Range<usize>,
-        dealing: &mut deal::Batch,
+        dealing: &mut batch::Batch,
     ) -> (Round, Option<(u32, usize)>) {
         let (dealt, last) = self.dealt(epoch);
         let local: &LocalDeal<'_> = dealt.epoch().local().expect("it is dealt in the local order");

@@ -18,7 +18,7 @@ use self::crew::{Crew, Order};
 use self::round::{Resident, Shape, gathered};
 use super::dealt::{Dealer, Dealt};
 use super::reader::Plan;
-use crate::batches::deal;
+use crate::batches::batch;
 use crate::kernels::scatter::{Block, Pool};
 use crate::kit::error::{Error, Result};
 use crate::source::{ArrayColumn, Arrays, Dataset};
@@ -128,7 +128,7 @@ pub struct Stream {
     batch: u64,
     /// The dealings of the epoch that were asked for, by size.
     dealt: HashMap<u64, Dealt>,
-    dealing: deal::Batch,
+    dealing: batch::Batch,
 }
 
 impl Plan {
