@@ -6,10 +6,11 @@
     trainer = PlanTrainer(model=model, args=args, train_dataset=ParquetRows(plan, "data/"), plan=plan)
 """
 
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from batchwright._core import ConfigError, Plan
-from batchwright.steps import check_source, need
+from batchwright.steps import check_one_size, check_source, need
 from batchwright.torch import PlanBatchSampler
 from batchwright.training import weighted_mean
 
@@ -23,14 +24,15 @@ from transformers.trainer_utils import seed_worker  # noqa: E402
 __all__ = ["PlanTrainerMixin"]
 
 
-class _SetEpoch(TrainerCallback):
-    """The Trainer's own `set_epoch` does not reach a sampler behind the wrapper that skips batches after a resume on several ranks."""
+class SetEpoch(TrainerCallback):
+    """The Trainer's own `set_epoch` does not reach samplers behind the wrapper that skips batches after a resume on several ranks."""
 
-    def __init__(self, trainer: Any) -> None:
-        self._trainer = trainer
+    def __init__(self, samplers: Callable[[], Iterable[PlanBatchSampler]]) -> None:
+        self._of = samplers
 
     def on_epoch_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        self._trainer.plan_sampler.set_epoch(int(state.epoch or 0))
+        for sampler in self._of():
+            sampler.set_epoch(int(state.epoch or 0))
 
 
 if TYPE_CHECKING:
@@ -48,6 +50,7 @@ class PlanTrainerMixin(Trainer):
     `outputs.logits`."""
 
     def __init__(self, *args: Any, plan: Plan, batch_size: int | None = None, weigh: bool = False, **kwargs: Any) -> None:
+        check_one_size(plan, batch_size, "the Trainer")
         self.plan, self.plan_batch_size, self.weigh = plan, batch_size or plan.batch_size, weigh
         if weigh:
             kwargs["compute_loss_func"] = self._weighted_loss
@@ -61,7 +64,7 @@ class PlanTrainerMixin(Trainer):
                 f"a batch of {self.plan_batch_size} rows on {a.world_size} processes with gradient_accumulation_steps="
                 f"{a.gradient_accumulation_steps} has {rows} rows a device: pass per_device_train_batch_size={rows}"
             )
-        self.add_callback(_SetEpoch(self))
+        self.add_callback(SetEpoch(lambda: [self.plan_sampler]))
 
     def get_train_dataloader(self) -> DataLoader:
         a = self.args

@@ -1,6 +1,8 @@
 """Small trainings in each framework that note which rows they were given. They run on two processes (`two_processes.py`) and on one."""
 
+import os
 import pathlib
+import signal
 
 import numpy as np
 import torch
@@ -300,6 +302,151 @@ def trainer(plan, workers, folder, resume_from=None, micro_steps=1, weigh=False,
         out["end"] = run(pathlib.Path(folder) / "checkpoint-29")
         out["mid"] = run(pathlib.Path(folder) / f"checkpoint-{29 + STEPS}")
     return out
+
+
+# -------------------------------------------------------------------------------------------------------- Sentence Transformers
+
+WORDS = 97
+
+
+def sentences(plan, columns=("anchor", "positive")):
+    """A text dataset of the plan's rows whose labels are the rows."""
+    from datasets import Dataset
+
+    text = lambda row, i: f"w{row % WORDS} w{(row // WORDS + 7 * i) % WORDS}"  # noqa: E731
+    return Dataset.from_dict({**{name: [text(row, i) for row in range(plan.rows)] for i, name in enumerate(columns)}, "label": list(range(plan.rows))})
+
+
+def encoder(folder):
+    """A BERT of one layer from a config, with a vocabulary of its own: nothing is downloaded."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Pooling, Transformer
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+    folder = pathlib.Path(folder)
+    if not world()[1]:  # the library lets the first process write
+        folder.mkdir(parents=True, exist_ok=True)
+        words = ["[PAD]", "[UNK]", *(f"w{i}" for i in range(WORDS))]
+        tokenizer = Tokenizer(models.WordLevel({word: i for i, word in enumerate(words)}, unk_token="[UNK]"))
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+        PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]").save_pretrained(folder)
+        torch.manual_seed(0)
+        shape = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32, "max_position_embeddings": 16}
+        BertModel(BertConfig(vocab_size=len(words), **shape)).save_pretrained(folder)
+    if dist.is_initialized():
+        dist.barrier()
+    transformer = Transformer(str(folder))
+    return SentenceTransformer(modules=[transformer, Pooling(transformer.get_embedding_dimension())], device="cpu")
+
+
+def sentence_trainer(plan, folder, *, dataset=None, batches=None, callbacks=None, seen=None, loss=None, rows=None, eval_dataset=None, **arguments):
+    """A Trainer of Sentence Transformers that appends (epoch, rows) of every step to `seen`."""
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+    from sentence_transformers.sentence_transformer.losses import MultipleNegativesRankingLoss
+    from transformers.trainer_callback import PrinterCallback
+
+    from batchwright.sentence_transformers import plan_batches
+
+    class Trainer(SentenceTransformerTrainer):
+        def training_step(self, model, inputs, *args):
+            if seen is not None:
+                seen.append((int(self.state.epoch), inputs["label"].tolist()))
+            return super().training_step(model, inputs, *args)
+
+    ranks, _ = world()
+    batches = batches or plan_batches(plan, drop_last=False)
+    args = SentenceTransformerTrainingArguments(
+        **{
+            "output_dir": str(folder),
+            "use_cpu": True,
+            "num_train_epochs": 2,
+            "per_device_train_batch_size": rows or plan.batch_size // ranks,
+            "save_strategy": "no",
+            "logging_strategy": "no",
+            "report_to": [],
+            "disable_tqdm": True,
+            "dataloader_pin_memory": False,
+            "batch_sampler": batches,
+            **arguments,
+        }
+    )
+    model = encoder(f"{folder}-model")
+    trainer = Trainer(
+        model=model, args=args, train_dataset=dataset or sentences(plan), eval_dataset=eval_dataset, loss=(loss or MultipleNegativesRankingLoss)(model),
+        callbacks=[batches.callback] if callbacks is None else callbacks,
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+SAVED, KILLED = 29 + STEPS, 29 + STEPS + 3
+"""Steps of two epochs of 29: when the run on two ranks is saved, and when it is killed."""
+
+
+def sentences_killed(plan, out):
+    """Dies in the middle of epoch 1. What was trained on is on disk before."""
+    from transformers import TrainerCallback
+
+    seen, (_, rank) = [], world()
+
+    class SaveAndDie(TrainerCallback):
+        def on_step_end(self, args, state, control, **_):
+            harness.save(out.parent / f"before-{rank}.json", seen)
+            control.should_save = state.global_step == SAVED
+            if state.global_step == KILLED:
+                dist.barrier()
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    trainer = sentence_trainer(plan, out.parent / "sentences", seen=seen)
+    trainer.add_callback(SaveAndDie())
+    trainer.train()
+
+
+def sentences_resumed(plan, out):
+    seen = []
+    trainer = sentence_trainer(plan, out.parent / "sentences", seen=seen)
+    trainer.train(resume_from_checkpoint=str(out.parent / "sentences" / f"checkpoint-{SAVED}"))
+    return seen
+
+
+def sentences_bare(plan, out):
+    """Without the callback, and with lists of several datasets: what is said."""
+    from batchwright.sentence_transformers import plan_batches
+
+    other = bw.Plan.open(harness.make_plan(out.parent / f"other-{world()[1]}", "--batch-size", "64", data=harness.ROOT / "fixtures" / "packages-2k.parquet"))
+    said = []
+    for more in ({"callbacks": []}, {"batches": plan_batches({"a": plan, "b": other})}):
+        try:
+            sentence_trainer(plan, out, **more).train()
+        except bw.ConfigError as error:
+            said.append(str(error))
+    return said
+
+
+def masked(plan, out=None):
+    """This rank's loss with groups gathered, and how its gradient with respect to its own embeddings sums up."""
+    from batchwright.sentence_transformers import MaskedMultipleNegativesRankingLoss
+
+    ranks, rank = world()
+    embeddings, groups = masked_batch()
+    n = len(groups) // ranks
+    mine = [x[rank * n : (rank + 1) * n].clone().requires_grad_() for x in embeddings]
+    loss = MaskedMultipleNegativesRankingLoss(torch.nn.Identity(), gather_across_devices=True)
+    value = loss.compute_loss_from_embeddings(mine, groups[rank * n : (rank + 1) * n])
+    value.backward()
+    uneven = None
+    try:
+        loss.compute_loss_from_embeddings([x[: n - rank] for x in mine], groups[: n - rank])
+    except bw.ConfigError as error:
+        uneven = str(error)
+    return {"loss": value.item(), "gradient": [x.grad.norm().item() for x in mine], "uneven": uneven}
+
+
+def masked_batch(n=12):
+    """Queries, documents, hard negatives, and groups of which some are shared."""
+    torch.manual_seed(3)
+    return [torch.randn(n, 5, dtype=torch.float64) for _ in range(3)], torch.tensor([4, -1, 4, -1, 7, 8, 8, 8, -1, 7, 30, 31][:n])
 
 
 # -------------------------------------------------------------------------------------------------------------------- Lightning

@@ -14,6 +14,7 @@ PAGES = {
     "accelerate": ("torch", "accelerate"),
     "lightning": ("torch", "torchdata", "lightning"),
     "transformers": ("torch", "transformers"),
+    "sentence-transformers": ("torch", "datasets", "sentence_transformers"),
     "grain": ("jax", "optax", "grain"),
 }
 

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-FRAMEWORKS = ("torch", "torchdata", "accelerate", "lightning", "transformers", "jax", "grain", "optax", "pyarrow", "matplotlib")
+FRAMEWORKS = ("torch", "torchdata", "accelerate", "lightning", "transformers", "sentence_transformers", "jax", "grain", "optax", "pyarrow", "matplotlib")
 SAYS = {"torch": "torch", "training": "torch", "accelerate": "torch", "lightning": "torch", "transformers": "torch", "grain": "grain", "jax": "jax"}
 
 

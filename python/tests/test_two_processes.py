@@ -29,14 +29,36 @@ KINDS = tuple(WORKERS)
 STALLED = 300
 
 
-def stop(launch):
+def stop(launched):
     """Ends a launch with all its processes; ranks and workers say where they stand first."""
-    processes = psutil.Process(launch.pid).children(recursive=True)
+    processes = psutil.Process(launched.pid).children(recursive=True)
     for process in processes:
         process.send_signal(signal.SIGUSR1)
     time.sleep(2)
-    for process in (launch, *processes):
+    for process in (launched, *processes):
         process.kill()
+
+
+def launch(plan_path, out, *scenarios):
+    """Runs scenarios on two processes: (exit code, what they printed)."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    run = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    log = out / "log"  # a file, not a pipe: nobody has to read it for a process to go on, nor to end for us to read it
+    with log.open("w") as file:
+        launched = subprocess.Popen(
+            [sys.executable, *run, str(HERE / "two_processes.py"), str(plan_path), str(out), *scenarios],
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+            stdout=file,
+            stderr=file,
+        )
+        try:
+            launched.wait(timeout=STALLED)
+        except subprocess.TimeoutExpired:
+            stop(launched)
+            pytest.fail(f"no end after {STALLED} s: {log.read_text()}")
+    return launched.returncode, log.read_text()
 
 
 def launching(*scenarios):
@@ -46,24 +68,8 @@ def launching(*scenarios):
     @pytest.fixture(scope="session")
     def launched(plan_path, tmp_path_factory):
         out = tmp_path_factory.mktemp("two")
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
-        run = ["-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-        log = out / "log"  # a file, not a pipe: nobody has to read it for a process to go on, nor to end for us to read it
-        with log.open("w") as file:
-            launch = subprocess.Popen(
-                [sys.executable, *run, str(HERE / "two_processes.py"), str(plan_path), str(out), *scenarios],
-                env={**os.environ, "OMP_NUM_THREADS": "1"},
-                stdout=file,
-                stderr=file,
-            )
-            try:
-                launch.wait(timeout=STALLED)
-            except subprocess.TimeoutExpired:
-                stop(launch)
-                pytest.fail(f"no end after {STALLED} s: {log.read_text()}")
-        assert launch.returncode == 0, log.read_text()[-4000:]
+        code, printed = launch(plan_path, out, *scenarios)
+        assert code == 0, printed[-4000:]
         return out, {name: [harness.load(out / f"{name}-{rank}.json") for rank in range(2)] for name in scenarios}
 
     return launched

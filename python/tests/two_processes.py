@@ -40,6 +40,10 @@ SCENARIOS = {
     "lightning": lambda plan, out: each_way(plan, out, jobs.lightning),
     "lightning_rows": jobs.lightning_rows,
     "lightning_gradients": jobs.lightning_gradients,
+    "sentences_killed": jobs.sentences_killed,
+    "sentences_resumed": jobs.sentences_resumed,
+    "sentences_bare": jobs.sentences_bare,
+    "masked": jobs.masked,
 }
 
 
@@ -47,7 +51,7 @@ def main(plan_path, out, *names):
     faulthandler.register(signal.SIGUSR1)
     out = pathlib.Path(out)
     warnings.simplefilter("ignore")
-    for name in ("lightning.pytorch", "lightning.fabric", "transformers"):
+    for name in ("lightning.pytorch", "lightning.fabric", "transformers", "sentence_transformers"):
         logging.getLogger(name).setLevel(logging.ERROR)
     torch.set_num_threads(1)
     dist.init_process_group("gloo")
