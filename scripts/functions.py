@@ -197,6 +197,8 @@ def parameter(keyword: dict, verb: str) -> str:
 
 def annotation(keyword: dict) -> str:
     value = keyword["value"]
+    if value == "SHARE:N,...":
+        return "Sequence[tuple[float, int]] | None"
     if keyword["list"]:
         return "str | Sequence[str] | None"
     if keyword["name"] in REAL:

@@ -55,6 +55,7 @@ def plan(
     world_size: int | None = None,
     micro_steps: int | None = None,
     candidates: Literal["auto"] | Sequence[int] | None = None,
+    size_schedule: Sequence[tuple[float, int]] | None = None,
     epochs: int | None = None,
     allocation: str | Sequence[float] | Mapping[str, float] | None = None,
     tau: float | None = None,
@@ -62,6 +63,7 @@ def plan(
     chunk: int | Literal["batch"] | None = None,
     rows_per_label: int | Literal["batch"] | None = None,
     no_duplicates: str | Sequence[str] | None = None,
+    train_epochs: int | None = None,
     holdout: float | None = None,
     locality: Literal["global", "local"] | None = None,
     window: int | Literal["auto"] | None = None,
@@ -108,7 +110,8 @@ def plan(
         resolution: Rows of a sample block: with more rows, finer modes can be told apart [default: 10000].
         names: Name modalities by the values and words of the data that set each apart; false: leave the names empty [default:
             true].
-        stratify_by: What batches are stratified by: modalities, the values of a column, or both [default: modality].
+        stratify_by: What batches are stratified by: modalities, the values of a column, or both; COLUMN:q10: ten bins of its
+            numbers [default: modality].
         fine_strata: Number of strata that the modalities are split into, in all; 0: the modalities themselves; auto: 300, with
             chunk up to 4096 [default: auto].
         batch_size: Rows of a batch; auto: the smallest size at which every batch contains every covered modality [default: auto].
@@ -118,6 +121,7 @@ def plan(
         world_size: Ranks (GPUs) that share a batch [default: 1].
         micro_steps: Micro-batches that each rank splits its part of a batch into [default: 1].
         candidates: Batch sizes to prepare, all multiples of the smallest; auto: the batch size B, 2B and 4B [default: auto].
+        size_schedule: Batch sizes that change in training: each holds from a share of it on, such as 0:256,0.1:512,0.3:1024.
         epochs: Epochs to write; any other can be computed from the plan later [default: 3, or 0 above 67 million rows and in the
             local order].
         allocation: Shares of the strata in a batch: as in the data, all equal, tempered by tau, or from a JSON or TOML file
@@ -129,6 +133,7 @@ def plan(
             losses [default: 1].
         rows_per_label: Batches of so many rows of each of some labels, those of stratify_by, else label; `batch`: of one label.
         no_duplicates: Columns: rows that share a value of one (a user, a document, a text) come into different batches.
+        train_epochs: Epochs of the training, for the shares of size_schedule.
         holdout: Share of the rows to keep out of the batches, stratified, for validation [default: 0.0].
         locality: Order of batches: rows from anywhere, or row groups one after another, each read once an epoch [default:
             global].
@@ -259,6 +264,7 @@ def estimate(
     world_size: int | None = None,
     micro_steps: int | None = None,
     candidates: Literal["auto"] | Sequence[int] | None = None,
+    size_schedule: Sequence[tuple[float, int]] | None = None,
     epochs: int | None = None,
     allocation: str | Sequence[float] | Mapping[str, float] | None = None,
     tau: float | None = None,
@@ -266,6 +272,7 @@ def estimate(
     chunk: int | Literal["batch"] | None = None,
     rows_per_label: int | Literal["batch"] | None = None,
     no_duplicates: str | Sequence[str] | None = None,
+    train_epochs: int | None = None,
     holdout: float | None = None,
     locality: Literal["global", "local"] | None = None,
     window: int | Literal["auto"] | None = None,
@@ -307,7 +314,8 @@ def estimate(
         resolution: Rows of a sample block: with more rows, finer modes can be told apart [default: 10000].
         names: Name modalities by the values and words of the data that set each apart; false: leave the names empty [default:
             true].
-        stratify_by: What batches are stratified by: modalities, the values of a column, or both [default: modality].
+        stratify_by: What batches are stratified by: modalities, the values of a column, or both; COLUMN:q10: ten bins of its
+            numbers [default: modality].
         fine_strata: Number of strata that the modalities are split into, in all; 0: the modalities themselves; auto: 300, with
             chunk up to 4096 [default: auto].
         batch_size: Rows of a batch; auto: the smallest size at which every batch contains every covered modality [default: auto].
@@ -317,6 +325,7 @@ def estimate(
         world_size: Ranks (GPUs) that share a batch [default: 1].
         micro_steps: Micro-batches that each rank splits its part of a batch into [default: 1].
         candidates: Batch sizes to prepare, all multiples of the smallest; auto: the batch size B, 2B and 4B [default: auto].
+        size_schedule: Batch sizes that change in training: each holds from a share of it on, such as 0:256,0.1:512,0.3:1024.
         epochs: Epochs to write; any other can be computed from the plan later [default: 3, or 0 above 67 million rows and in the
             local order].
         allocation: Shares of the strata in a batch: as in the data, all equal, tempered by tau, or from a JSON or TOML file
@@ -328,6 +337,7 @@ def estimate(
             losses [default: 1].
         rows_per_label: Batches of so many rows of each of some labels, those of stratify_by, else label; `batch`: of one label.
         no_duplicates: Columns: rows that share a value of one (a user, a document, a text) come into different batches.
+        train_epochs: Epochs of the training, for the shares of size_schedule.
         holdout: Share of the rows to keep out of the batches, stratified, for validation [default: 0.0].
         locality: Order of batches: rows from anywhere, or row groups one after another, each read once an epoch [default:
             global].
