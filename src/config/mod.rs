@@ -312,10 +312,15 @@ impl Config {
 
     /// Finds settings that contradict each other or are out of range, before any data is read; returns warnings.
     pub fn check(&self) -> Result<Vec<String>> {
+        self.modalities.estimator.check()?;
+        self.check_stored()
+    }
+
+    /// The same of a plan's settings: its estimator may be retired.
+    pub fn check_stored(&self) -> Result<Vec<String>> {
         use modalities::EstimatorSpec::Column;
         let m = &self.modalities;
         let contradiction = |flag: &str, reason: &str, help: &str| Err(Error::config(flag, reason, help));
-        m.estimator.check()?;
         match (m.estimator, m.count, &m.column) {
             (Column, _, None) => {
                 return contradiction(

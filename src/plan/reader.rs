@@ -317,7 +317,7 @@ impl Plan {
                 Error::plan(self.path.join(MANIFEST), reason, "update batchwright, or write the plan again")
             })?;
             // What no run would have begun with leads anywhere.
-            config.check().map_err(|e| self.damaged(MANIFEST, &format!("its configuration: {e}")))?;
+            config.check_stored().map_err(|e| self.damaged(MANIFEST, &format!("its configuration: {e}")))?;
             Ok(config)
         };
         cached(&self.config, read)
