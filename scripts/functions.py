@@ -214,6 +214,7 @@ def annotation(keyword: dict) -> str:
         "auto|N": 'int | Literal["auto"] | None',
         "N|batch": 'int | Literal["batch"] | None',
         "K|batch": 'int | Literal["batch"] | None',
+        "K|groups": 'int | Literal["groups"] | None',
     }
     if value in known:
         return known[value]

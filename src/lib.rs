@@ -12,11 +12,12 @@
 //! 4. [`features`] maps columns to points, rows of an `f32` matrix
 //! 5. [`modalities`] counts the modalities on a sample and assigns every row to one
 //! 6. [`statistics`] summarises the full data in the same pass, and compares two sets of rows
-//! 7. [`batches`] decides in which company a row is met, and how much each row and batch counts
-//! 8. [`runtime`] takes decisions while training
-//! 9. [`config`] is the sum of all parameters, [`plan`] reads a plan and the data in its order
-//! 10. [`pipeline`] has a file or folder for each verb: plan, update, check, diff, encode, synth
-//! 11. [`report`] shows a plan to people, and [`cli`] is the command line
+//! 7. [`splits`] decides which rows are for training, validation and test, or in which fold
+//! 8. [`batches`] decides in which company a row is met, and how much each row and batch counts
+//! 9. [`runtime`] takes decisions while training
+//! 10. [`config`] is the sum of all parameters, [`plan`] reads a plan and the data in its order
+//! 11. [`pipeline`] has a file or folder for each verb: plan, update, check, diff, encode, synth
+//! 12. [`report`] shows a plan to people, and [`cli`] is the command line
 
 pub mod kit;
 pub mod kernels;
@@ -26,6 +27,7 @@ pub mod source;
 pub mod features;
 pub mod modalities;
 pub mod statistics;
+pub mod splits;
 pub mod batches;
 pub mod runtime;
 pub mod config;

@@ -93,6 +93,7 @@ pub fn write_plan(staging: &Staging) -> Manifest {
         left_out: None,
         repeats: None,
         schedule: None,
+        splits: None,
         config: serde_json::json!({"weights": {"strength": 1.0}, "batches": {"drop_last": false, "allocation": "proportional"}}),
         files,
         inputs: vec![InputEntry {

@@ -157,6 +157,7 @@ pub fn read_table(table: TableReader, kind: Kind) -> batchwright::Result<()> {
         }
         Kind::Groups => groups::decode(&table).map(drop),
         Kind::Holdout => holdout::decode(&table).map(drop),
+        Kind::Splits => splits::Splits::decode(&table).map(drop),
         Kind::Units => {
             let (units, _) = units::decode(&table)?;
             let rows: u64 = (0..units.len()).flat_map(|u| units.cells(u)).map(|(_, n)| u64::from(n)).sum();

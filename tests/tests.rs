@@ -28,5 +28,6 @@ mod places;
 mod reader;
 mod reference;
 mod source;
+mod splits;
 mod stream;
 mod targets;

@@ -187,9 +187,29 @@ class Plan:
     def stratum(self, rows: ArrayLike) -> NDArray[np.int64]:
         """Stratum of every row, -1 for rows that are not planned."""
 
-    def group(self, rows: ArrayLike) -> NDArray[np.int64]:
-        """Lowest planned row with the same value of the column of `no_duplicates`, of every row; -1 where no other row has it. Equal numbers are
-        duplicates: `group[:, None] == group[None, :]` masks them in a loss. Raises ConfigError unless the plan has one such column."""
+    @property
+    def splits(self) -> dict[str, int]:
+        """Rows of every split or fold, by name, in order; with `--holdout` alone `train` and `holdout`. Empty: there are none. See docs/splits.md."""
+
+    def split(self, name: str) -> NDArray[np.int64]:
+        """Rows of this split or fold, ascending. Raises ConfigError if there is none of this name. O(rows of the dataset)."""
+
+    def folds(self) -> Folds:
+        """The folds as scikit-learn's `cv=` and xgboost's `folds=` take them: a sequence of (rows to train on, rows to test), both ascending. The
+        arrays are made when they are asked for. Raises ConfigError if the plan has no folds."""
+
+    def fold(self, fold: int) -> Plan:
+        """The plan for training without the rows of a fold: its epochs and everything that takes a plan go by the other rows (by time, by the earlier
+        ones). Strata, weights and statistics are those of all rows. Raises ConfigError if there is no such fold. O(rows)."""
+
+    @property
+    def _fold(self) -> int | None:
+        """The fold that it is without."""
+
+    def group(self, rows: ArrayLike, of: Literal["splits", "no_duplicates"] | None = None) -> NDArray[np.int64]:
+        """Lowest row of the group of every row, -1 where it is alone. `of`: "splits" (rows that splits keep together) or "no_duplicates" (rows that
+        share a value of that column); by default the only groups that there are. Equal numbers are one group:
+        `group[:, None] == group[None, :]` masks them in a loss. Raises ConfigError if there are none, or two kinds and none is named."""
 
     def distance(self, rows: ArrayLike) -> NDArray[np.float32]:
         """Euclidean distance of every row to its modality's centre in feature space, NaN for rows that are not planned."""
@@ -216,11 +236,11 @@ class Plan:
         """Rows of every score group, shape (groups,); rows that are not planned are not counted."""
 
     def probe(self, size: int = 1024) -> Rows:
-        """At most `size` rows on which to measure the loss, stratified and the same in every run: of the held-out rows if the plan
-        has some, else planned ones."""
+        """At most `size` rows on which to measure the loss, stratified and the same in every run: of the split named val, valid, validation, dev or
+        holdout, if there is one, else planned ones."""
 
     def holdout(self) -> Rows | None:
-        """The rows kept out of the batches (`--holdout`), ascending; None if no split was asked for."""
+        """The rows of all splits but the first, which are kept out of the batches, ascending; None if there are none, and with folds."""
 
     def assign(self, points: ArrayLike) -> Assignment:
         """Where new rows belong: `points` of shape (n, dims), float32 or float64, as they are in the dataset's vector column. Raises
@@ -269,6 +289,14 @@ class Table:
     def to_numpy(self, name: str) -> NDArray[Any]:
         """A column of numbers, booleans or texts, shape (rows,), or of vectors, shape (rows, dims); a copy. Nulls are -1 among whole numbers, NaN
         among others, None among texts. Raises ConfigError for lists of several lengths: take them through Arrow."""
+
+@final
+class Folds:
+    """The folds of a plan: a sequence of (rows to train on, rows to test), each int64 of shape (n,), ascending. O(rows) an item."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+    def __iter__(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]: ...
 
 @final
 class Epoch:

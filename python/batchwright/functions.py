@@ -48,6 +48,16 @@ def plan(
     names: bool | None = None,
     stratify_by: str | None = None,
     fine_strata: int | Literal["auto"] | None = None,
+    split: str | Sequence[str] | None = None,
+    folds: int | Literal["groups"] | None = None,
+    split_by: str | None = None,
+    group: str | Sequence[str] | None = None,
+    split_column: str | None = None,
+    split_files: str | Sequence[str] | None = None,
+    split_order: str | Sequence[str] | None = None,
+    split_time: str | None = None,
+    gap: str | None = None,
+    leaks: Literal["report", "purge"] | None = None,
     batch_size: int | Literal["auto"] | None = None,
     samples_per_modality: float | None = None,
     coverage: float | None = None,
@@ -114,6 +124,19 @@ def plan(
             numbers [default: modality].
         fine_strata: Number of strata that the modalities are split into, in all; 0: the modalities themselves; auto: 300, with
             chunk up to 4096 [default: auto].
+        split: Splits and what each gets: shares (0.8, 80%), numbers of rows, or `rest`; batches are dealt from the first.
+        folds: Equal parts for cross-validation, each the test set once; groups: one for each value of the group column.
+        split_by: What splits are balanced by [default: the label, if there is one of at most 1000 values, and inside it the
+            strata].
+        group: Columns: rows that share a value of one (a patient, an author) are in one split; also modality, prototype, stratum.
+        split_column: Column whose values name the splits (train, val, test); rows without a value are in none.
+        split_files: Splits by the paths of the files.
+        split_order: Order of the splits of split_column or split_files [default: train, val, others by name, test].
+        split_time: Column of times: the earliest rows are in the first split; with folds K, fold f is tested on the time after
+            all that it is trained on.
+        gap: Least time between a split and the next: rows in between are set aside; in the unit of the column, or 7d, 12h, 30s.
+        leaks: Rows of a group in several splits of split_column or split_files: count them, or set those of the earlier splits
+            aside [default: report].
         batch_size: Rows of a batch; auto: the smallest size at which every batch contains every covered modality [default: auto].
         samples_per_modality: Batch size as a multiple of the number of modalities, instead of coverage.
         coverage: Share of the rows whose modality must be in every batch [default: 0.99].
@@ -134,7 +157,7 @@ def plan(
         rows_per_label: Batches of so many rows of each of some labels, those of stratify_by, else label; `batch`: of one label.
         no_duplicates: Columns: rows that share a value of one (a user, a document, a text) come into different batches.
         train_epochs: Epochs of the training, for the shares of size_schedule.
-        holdout: Share of the rows to keep out of the batches, stratified, for validation [default: 0.0].
+        holdout: Share of the rows to keep out of the batches for validation: split train=1-SHARE,holdout=SHARE [default: 0.0].
         locality: Order of batches: rows from anywhere, or row groups one after another, each read once an epoch [default:
             global].
         window: Units (of rows that are decoded at a time) of a stream in a round; more mix better and take more memory [default:
@@ -257,6 +280,16 @@ def estimate(
     names: bool | None = None,
     stratify_by: str | None = None,
     fine_strata: int | Literal["auto"] | None = None,
+    split: str | Sequence[str] | None = None,
+    folds: int | Literal["groups"] | None = None,
+    split_by: str | None = None,
+    group: str | Sequence[str] | None = None,
+    split_column: str | None = None,
+    split_files: str | Sequence[str] | None = None,
+    split_order: str | Sequence[str] | None = None,
+    split_time: str | None = None,
+    gap: str | None = None,
+    leaks: Literal["report", "purge"] | None = None,
     batch_size: int | Literal["auto"] | None = None,
     samples_per_modality: float | None = None,
     coverage: float | None = None,
@@ -318,6 +351,19 @@ def estimate(
             numbers [default: modality].
         fine_strata: Number of strata that the modalities are split into, in all; 0: the modalities themselves; auto: 300, with
             chunk up to 4096 [default: auto].
+        split: Splits and what each gets: shares (0.8, 80%), numbers of rows, or `rest`; batches are dealt from the first.
+        folds: Equal parts for cross-validation, each the test set once; groups: one for each value of the group column.
+        split_by: What splits are balanced by [default: the label, if there is one of at most 1000 values, and inside it the
+            strata].
+        group: Columns: rows that share a value of one (a patient, an author) are in one split; also modality, prototype, stratum.
+        split_column: Column whose values name the splits (train, val, test); rows without a value are in none.
+        split_files: Splits by the paths of the files.
+        split_order: Order of the splits of split_column or split_files [default: train, val, others by name, test].
+        split_time: Column of times: the earliest rows are in the first split; with folds K, fold f is tested on the time after
+            all that it is trained on.
+        gap: Least time between a split and the next: rows in between are set aside; in the unit of the column, or 7d, 12h, 30s.
+        leaks: Rows of a group in several splits of split_column or split_files: count them, or set those of the earlier splits
+            aside [default: report].
         batch_size: Rows of a batch; auto: the smallest size at which every batch contains every covered modality [default: auto].
         samples_per_modality: Batch size as a multiple of the number of modalities, instead of coverage.
         coverage: Share of the rows whose modality must be in every batch [default: 0.99].
@@ -338,7 +384,7 @@ def estimate(
         rows_per_label: Batches of so many rows of each of some labels, those of stratify_by, else label; `batch`: of one label.
         no_duplicates: Columns: rows that share a value of one (a user, a document, a text) come into different batches.
         train_epochs: Epochs of the training, for the shares of size_schedule.
-        holdout: Share of the rows to keep out of the batches, stratified, for validation [default: 0.0].
+        holdout: Share of the rows to keep out of the batches for validation: split train=1-SHARE,holdout=SHARE [default: 0.0].
         locality: Order of batches: rows from anywhere, or row groups one after another, each read once an epoch [default:
             global].
         window: Units (of rows that are decoded at a time) of a stream in a round; more mix better and take more memory [default:

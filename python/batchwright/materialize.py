@@ -66,6 +66,8 @@ def materialize(
     PlanError (other data), and ModuleNotFoundError with what to install."""
     if not isinstance(plan, Plan):
         raise ConfigError(f"expected a batchwright.Plan, not {type(plan).__name__}: open one with batchwright.Plan.open(path)")
+    if plan._fold is not None:
+        raise ConfigError(f"the plan without fold {plan._fold} is not on disk: materialize takes the one that was opened")
     if format not in (*COMMAND, *WRITERS):
         raise ConfigError(f"format {format!r} is none of {', '.join((*COMMAND, *WRITERS))}")
     extra = _names("extra", extra)

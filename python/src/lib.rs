@@ -24,6 +24,7 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(table::spool, module)?)?;
     module.add_function(wrap_pyfunction!(table::spool_arrays, module)?)?;
     module.add_class::<plan::Plan>()?;
+    module.add_class::<plan::Folds>()?;
     module.add_class::<table::Table>()?;
     module.add_class::<plan::Assignment>()?;
     module.add_class::<plan::Places>()?;

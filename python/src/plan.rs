@@ -35,6 +35,8 @@ pub struct Plan {
     path: PathBuf,
     /// What a pickled plan must still be.
     id: Option<String>,
+    /// The fold that it is without.
+    fold: Option<u32>,
     opened: OnceLock<Opened>,
 }
 
@@ -43,7 +45,11 @@ impl Plan {
         if let Some(opened) = self.opened.get() {
             return Ok(opened);
         }
-        let plan = Arc::new(core::Plan::open(&self.path)?);
+        let plan = core::Plan::open(&self.path)?;
+        let plan = Arc::new(match self.fold {
+            None => plan,
+            Some(fold) => plan.fold(fold)?,
+        });
         let now = &plan.manifest().plan;
         if self.id.as_ref().is_some_and(|id| id != now) {
             let reason = format!(
@@ -65,6 +71,16 @@ impl Plan {
 
     pub fn manifest(&self) -> batchwright::Result<&batchwright::format::Manifest> {
         self.core().map(|plan| plan.manifest())
+    }
+
+    fn not_in_a_fold(&self) -> batchwright::Result<()> {
+        match self.fold {
+            None => Ok(()),
+            Some(fold) => {
+                let reason = format!("this plan is without fold {fold} already");
+                Err(Error::config("fold", reason, "ask the plan that was opened"))
+            }
+        }
     }
 
     /// A look-up by row.
@@ -117,7 +133,7 @@ impl Plan {
     fn open(py: Python<'_>, path: PathBuf, verify: bool) -> Result<Plan> {
         // Workers may have another working directory.
         let path = std::path::absolute(&path).unwrap_or(path);
-        let plan = Plan { path, id: None, opened: OnceLock::new() };
+        let plan = Plan { path, id: None, fold: None, opened: OnceLock::new() };
         let core = py.detach(|| plan.core().cloned())?;
         if verify {
             long(py, move |_| core.verify())?;
@@ -126,16 +142,21 @@ impl Plan {
     }
 
     #[staticmethod]
-    fn _reopen(path: PathBuf, id: String) -> Plan {
-        Plan { path, id: Some(id), opened: OnceLock::new() }
+    #[pyo3(signature = (path, id, fold = None))]
+    fn _reopen(path: PathBuf, id: String, fold: Option<u32>) -> Plan {
+        Plan { path, id: Some(id), fold, opened: OnceLock::new() }
     }
 
-    fn __reduce__<'py>(&self, py: Python<'py>) -> Result<(Bound<'py, PyAny>, (PathBuf, String))> {
+    #[expect(clippy::type_complexity, reason = "what pickle asks for")]
+    fn __reduce__<'py>(
+        &self,
+        py: Python<'py>,
+    ) -> Result<(Bound<'py, PyAny>, (PathBuf, String, Option<u32>))> {
         let id = match &self.id {
             Some(id) => id.clone(),
             None => self.manifest()?.plan.clone(),
         };
-        Ok((py.get_type::<Plan>().getattr("_reopen")?, (self.path.clone(), id)))
+        Ok((py.get_type::<Plan>().getattr("_reopen")?, (self.path.clone(), id, self.fold)))
     }
 
     fn __eq__(&self, other: &Bound<'_, PyAny>) -> Result<bool> {
@@ -181,8 +202,9 @@ impl Plan {
 
     fn __repr__(&self) -> Result<String> {
         let m = self.manifest()?;
+        let fold = self.fold.map_or(String::new(), |fold| format!(" without fold {fold}"));
         Ok(format!(
-            "Plan({:?}, id={}, {} rows, {} modalities)",
+            "Plan({:?}{fold}, id={}, {} rows, {} modalities)",
             self.path,
             short(&m.plan),
             m.rows,
@@ -415,11 +437,68 @@ impl Plan {
         self.look_up(py, rows, |samples, row| signed(samples.stratum(row)))
     }
 
-    /// Lowest planned row with the same value of the column of `no_duplicates`, of every row; -1 where no other row has it. Equal numbers are
-    /// duplicates: `group[:, None] == group[None, :]` masks them in a loss. Raises ConfigError unless the plan has one such column.
-    fn group(&self, py: Python<'_>, rows: &Bound<'_, PyAny>) -> Result<Py<PyArray1<i64>>> {
+    /// Rows of every split or fold, by name, in order; with `--holdout` alone `train` and `holdout`. Empty: there are none. See docs/splits.md.
+    #[getter]
+    fn splits<'py>(&self, py: Python<'py>) -> Result<Bound<'py, PyDict>> {
+        let plan = self.core()?;
+        let names = py.detach(|| plan.split_names())?;
+        let splits = PyDict::new(py);
+        names.into_iter().try_for_each(|(name, _, rows)| splits.set_item(name, rows))?;
+        Ok(splits)
+    }
+
+    /// Rows of this split or fold, ascending. Raises ConfigError if there is none of this name. O(rows of the dataset).
+    fn split(&self, py: Python<'_>, name: &str) -> Result<Py<PyArray1<i64>>> {
+        let plan = self.core()?;
+        let rows = py.detach(|| plan.split(name))?;
+        Ok(array(py, rows.into_iter().map(|row| row as i64).collect()))
+    }
+
+    /// The folds as scikit-learn's `cv=` and xgboost's `folds=` take them: a sequence of (rows to train on, rows to test), both ascending. The
+    /// arrays are made when they are asked for. Raises ConfigError if the plan has no folds.
+    fn folds(slf: &Bound<'_, Self>) -> Result<Folds> {
+        let plan = slf.get();
+        plan.not_in_a_fold()?;
+        match plan.core()?.folds()? {
+            0 => Err(Error::config("fold", "the plan has no folds", "plan with --folds 5").into()),
+            folds => Ok(Folds { plan: slf.clone().unbind(), folds }),
+        }
+    }
+
+    /// The plan for training without the rows of a fold: its epochs and everything that takes a plan go by the other rows (by time, by the earlier
+    /// ones). Strata, weights and statistics are those of all rows. Raises ConfigError if there is no such fold. O(rows).
+    fn fold(&self, py: Python<'_>, fold: u32) -> Result<Plan> {
+        self.not_in_a_fold()?;
+        let plan = self.core()?;
+        let opened = py.detach(|| -> batchwright::Result<Opened> {
+            let plan = Arc::new(plan.fold(fold)?);
+            Ok(Opened { dealer: Dealer::new(plan.clone())?, plan })
+        })?;
+        Ok(Plan { path: self.path.clone(), id: None, fold: Some(fold), opened: OnceLock::from(opened) })
+    }
+
+    /// The fold that it is without.
+    #[getter]
+    fn _fold(&self) -> Option<u32> {
+        self.fold
+    }
+
+    /// Lowest row of the group of every row, -1 where it is alone. `of`: "splits" (rows that splits keep together) or "no_duplicates" (rows that
+    /// share a value of that column); by default the only groups that there are. Equal numbers are one group:
+    /// `group[:, None] == group[None, :]` masks them in a loss. Raises ConfigError if there are none, or two kinds and none is named.
+    #[pyo3(signature = (rows, of = None))]
+    fn group(&self, py: Python<'_>, rows: &Bound<'_, PyAny>, of: Option<&str>) -> Result<Py<PyArray1<i64>>> {
         let (plan, rows) = (self.core()?, arrays::counts("rows", rows)?);
-        let found = py.detach(|| plan.groups_of(&rows))?;
+        let of = match of {
+            None => None,
+            Some("splits") => Some(core::Groups::Splits),
+            Some("no_duplicates") => Some(core::Groups::NoDuplicates),
+            Some(other) => {
+                let reason = format!("`{other}` is no kind of group");
+                return Err(Error::config("of", reason, "say \"splits\" or \"no_duplicates\"").into());
+            }
+        };
+        let found = py.detach(|| plan.group_of(&rows, of))?;
         Ok(array(py, found.into_iter().map(|group| group.map_or(-1, |row| row as i64)).collect()))
     }
 
@@ -473,8 +552,8 @@ impl Plan {
         Ok(array(py, histogram.into_iter().map(|n| n as i64).collect()))
     }
 
-    /// At most `size` rows on which to measure the loss, stratified and the same in every run: of the held-out rows if the plan
-    /// has some, else planned ones.
+    /// At most `size` rows on which to measure the loss, stratified and the same in every run: of the split named val, valid, validation, dev or
+    /// holdout, if there is one, else planned ones.
     #[pyo3(signature = (size = 1024))]
     fn probe<'py>(&self, py: Python<'py>, size: u64) -> Result<Bound<'py, PyAny>> {
         let plan = self.core()?;
@@ -482,7 +561,7 @@ impl Plan {
         Ok(arrays::rows(py, rows, plan.manifest().row_type))
     }
 
-    /// The rows kept out of the batches (`--holdout`), ascending; None if no split was asked for.
+    /// The rows of all splits but the first, which are kept out of the batches, ascending; None if there are none, and with folds.
     fn holdout<'py>(&self, py: Python<'py>) -> Result<Option<Bound<'py, PyAny>>> {
         let plan = self.core()?;
         let Some(held) = py.detach(|| plan.holdout())? else { return Ok(None) };
@@ -573,6 +652,43 @@ impl Plan {
         let m = self.manifest()?;
         let size = batch_size.unwrap_or(m.batch_size.into());
         Accumulator::new(threshold.unwrap_or(m.information_threshold), size, None)
+    }
+}
+
+/// The folds of a plan: a sequence of (rows to train on, rows to test), each int64 of shape (n,), ascending. O(rows) an item.
+#[pyclass(frozen, module = "batchwright")]
+pub struct Folds {
+    plan: Py<Plan>,
+    folds: u32,
+}
+
+/// Rows to train on, and rows to test.
+type Fold = (Py<PyArray1<i64>>, Py<PyArray1<i64>>);
+
+#[pymethods]
+impl Folds {
+    fn __len__(&self) -> usize {
+        self.folds as usize
+    }
+
+    fn __getitem__(&self, py: Python<'_>, index: isize) -> Result<Fold> {
+        let fold = if index < 0 { index + self.folds as isize } else { index };
+        if !(0..self.folds as isize).contains(&fold) {
+            let reason = format!("fold {index} of {}", self.folds);
+            return Err(PyErr::new::<pyo3::exceptions::PyIndexError, _>(reason).into());
+        }
+        let plan = self.plan.get().core()?;
+        let (train, test) = py.detach(|| plan.fold_rows(fold as u32))?;
+        let signed = |rows: Vec<u64>| array(py, rows.into_iter().map(|row| row as i64).collect());
+        Ok((signed(train), signed(test)))
+    }
+
+    fn __iter__<'py>(slf: &Bound<'py, Self>) -> PyResult<Bound<'py, PyAny>> {
+        let builtins = slf.py().import("builtins")?;
+        builtins.call_method1(
+            "map",
+            (slf.getattr("__getitem__")?, builtins.call_method1("range", (slf.get().folds,))?),
+        )
     }
 }
 

@@ -90,3 +90,21 @@ def test_example_of_streams(example, tmp_path):
     if "ddp" in example:
         told = run(1, "--folder", "run")
         assert "goes on at step 20 on 1 rank(s)" in told and told.rstrip().endswith("1797 rows 2 times"), told
+
+
+def test_the_page_on_splits(tmp_path, monkeypatch, capsys):
+    """Its command makes the plan that its blocks use."""
+    for needed in ("torch", "sklearn"):
+        pytest.importorskip(needed)
+    (tmp_path / "fixtures").symlink_to(harness.ROOT / "fixtures")
+    monkeypatch.chdir(tmp_path)
+    text = (harness.ROOT / "docs" / "splits.md").read_text()
+    (line,) = re.findall(r"<!-- command -->\n```sh\nbatchwright (.*?)\n```", text)
+    subprocess.run([*harness.command(), *line.split(), "-q"], check=True)
+    blocks = re.findall(r"<!-- example -->\n```python\n(.*?)```", text, re.S)
+    assert len(blocks) == text.count("```python") > 0, "a block that is not run"
+    names = {"__name__": "page"}
+    for block in blocks:
+        exec(compile(block, "docs/splits.md", "exec"), names)
+    assert len(names["scores"]) == len(names["accuracy"]) == 5 and min(*names["scores"], *names["accuracy"]) > 0.8
+    assert "fold-4" in capsys.readouterr().out

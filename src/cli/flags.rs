@@ -29,6 +29,8 @@ pub struct PlanFlags {
     #[command(flatten)]
     pub strata: StrataFlags,
     #[command(flatten)]
+    pub splits: SplitFlags,
+    #[command(flatten)]
     pub batch_size: BatchSizeFlags,
     #[command(flatten)]
     pub batches: BatchFlags,
@@ -178,6 +180,52 @@ pub struct StrataFlags {
 }
 
 #[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Splits")]
+pub struct SplitFlags {
+    /// Splits and what each gets: shares (0.8, 80%), numbers of rows, or `rest`; batches are dealt from the first
+    ///
+    /// Example: --split train=0.8,val=0.1,test=0.1
+    #[arg(id = "splits.shares", long = "split", value_name = "NAME=SHARE,...")]
+    #[serde(serialize_with = "names")]
+    pub shares: Option<Vec<String>>,
+    /// Equal parts for cross-validation, each the test set once; groups: one for each value of the --group column
+    #[arg(id = "splits.folds", long = "folds", value_name = "K|groups", value_parser = groups_or_number)]
+    pub folds: Option<Value>,
+    /// What splits are balanced by [default: the label, if there is one of at most 1000 values, and inside it the strata]
+    #[arg(id = "splits.by", long = "split-by", value_name = "label|strata|COLUMN|COLUMN,strata|none")]
+    pub by: Option<String>,
+    /// Columns: rows that share a value of one (a patient, an author) are in one split; also modality, prototype, stratum
+    ///
+    /// Given once, it is a list with commas. Given several times, each is the name of one column, which may hold commas.
+    #[arg(id = "splits.groups", long = "group", value_name = "COLUMN,...")]
+    #[serde(serialize_with = "names")]
+    pub groups: Option<Vec<String>>,
+    /// Column whose values name the splits (train, val, test); rows without a value are in none
+    #[arg(id = "splits.column", long = "split-column", value_name = "COLUMN")]
+    pub column: Option<String>,
+    /// Splits by the paths of the files
+    ///
+    /// Example: --split-files train=train-*,test=test-*
+    #[arg(id = "splits.files", long = "split-files", value_name = "NAME=PATTERN,...")]
+    #[serde(serialize_with = "names")]
+    pub files: Option<Vec<String>>,
+    /// Order of the splits of --split-column or --split-files [default: train, val, others by name, test]
+    #[arg(id = "splits.order", long = "split-order", value_name = "NAME,...")]
+    #[serde(serialize_with = "names")]
+    pub order: Option<Vec<String>>,
+    /// Column of times: the earliest rows are in the first split; with --folds K, fold f is tested on the time after all that it is trained on
+    #[arg(id = "splits.time", long = "split-time", value_name = "COLUMN")]
+    pub time: Option<String>,
+    /// Least time between a split and the next: rows in between are set aside; in the unit of the column, or 7d, 12h, 30s
+    #[arg(id = "splits.gap", long = "gap", value_name = "LENGTH")]
+    pub gap: Option<String>,
+    /// Rows of a --group in several splits of --split-column or --split-files: count them, or set those of the earlier splits aside
+    #[arg(id = "splits.leaks", long = "leaks", value_name = "report|purge", hide_possible_values = true,
+          value_parser = ["report", "purge"])]
+    pub leaks: Option<String>,
+}
+
+#[derive(Args, Debug, Serialize)]
 #[command(next_help_heading = "Batch size")]
 pub struct BatchSizeFlags {
     /// Rows of a batch; auto: the smallest size at which every batch contains every covered modality
@@ -250,7 +298,7 @@ pub struct BatchFlags {
     /// Epochs of the training, for the shares of --size-schedule
     #[arg(id = "batches.train_epochs", long = "train-epochs", value_name = "E")]
     pub train_epochs: Option<u32>,
-    /// Share of the rows to keep out of the batches, stratified, for validation
+    /// Share of the rows to keep out of the batches for validation: --split train=1-SHARE,holdout=SHARE
     #[arg(id = "batches.holdout", long = "holdout", value_name = "SHARE", value_parser = finite)]
     pub holdout: Option<f64>,
 }
@@ -412,6 +460,13 @@ fn batch_or_number(text: &str) -> Result<Value, String> {
     match text {
         "batch" => Ok(text.into()),
         _ => number(text).map_err(|e| format!("{e} or batch")),
+    }
+}
+
+fn groups_or_number(text: &str) -> Result<Value, String> {
+    match text {
+        "groups" => Ok(text.into()),
+        _ => number(text).map_err(|e| format!("{e} or groups")),
     }
 }
 

@@ -125,6 +125,9 @@ fn facts(dir: &Path, plan: &Plan, modalities: &[Modality]) -> Result<Vec<(String
         let sizes: Vec<u64> = m.candidates.iter().map(|c| c.batch_size.into()).collect();
         lines.push(line("duplicates", words::repeats(repeats, &sizes)));
     }
+    if let Some(told) = &m.splits {
+        lines.extend(words::splits(told));
+    }
     if let Some(reading) = plan.reading()? {
         lines.extend(words::reading(&reading));
     }

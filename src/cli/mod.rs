@@ -20,6 +20,7 @@ mod plan;
 mod modalities;
 mod report;
 mod schema;
+mod splits;
 mod synth;
 mod update;
 mod call;
@@ -79,6 +80,7 @@ enum Verb {
     Inspect(inspect::Flags),
     Check(Box<check::Flags>),
     Update(Box<update::Flags>),
+    Splits(Box<splits::Flags>),
     Materialize(Box<materialize::Flags>),
     Diff(diff::Flags),
     Report(report::Flags),
@@ -249,6 +251,7 @@ fn execute(
         Verb::Inspect(flags) => inspect::run(flags),
         Verb::Check(flags) => return check::run(*flags, &context).or_else(stopped),
         Verb::Update(flags) => update::run(*flags, &context),
+        Verb::Splits(flags) => splits::run(*flags, &context),
         Verb::Materialize(flags) => materialize::run(*flags, &context),
         Verb::Diff(flags) => diff::run(flags),
         Verb::Report(flags) => report::run(flags, context.quiet),

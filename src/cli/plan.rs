@@ -167,7 +167,14 @@ fn named(modalities: &[(String, u64, f64)], room: usize) -> Vec<String> {
 fn facts(s: &Summary, width: usize) -> Lines {
     let room = width.saturating_sub("batch size  ".len());
     let mut left_out = String::new();
-    for (n, why) in [(s.filtered, "by --where"), (s.invalid, "invalid"), (s.held_out, "held out")] {
+    let aside = s
+        .splits
+        .as_ref()
+        .filter(|_| s.rows_planned + s.held_out + s.filtered + s.invalid < s.rows)
+        .map_or(0, |told| told.aside);
+    for (n, why) in
+        [(s.filtered, "by --where"), (s.invalid, "invalid"), (s.held_out, "held out"), (aside, "in no split")]
+    {
         if n > 0 {
             left_out += &format!(", {} {why}", style::count(n));
         }
@@ -236,6 +243,9 @@ fn facts(s: &Summary, width: usize) -> Lines {
     }
     if let Some(repeats) = &s.repeats {
         lines.push(line("  duplicates", words::repeats(repeats, &s.candidates)));
+    }
+    if let Some(told) = &s.splits {
+        lines.extend(words::splits(told));
     }
     if let Some(reading) = &s.reading {
         lines.extend(words::reading(reading));

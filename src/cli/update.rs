@@ -41,7 +41,7 @@ pub struct Flags {
     /// Hash the bytes of all files, also of those that look unchanged
     #[arg(long, help_heading = "Run")]
     verify: bool,
-    /// Deal the held-out rows anew; otherwise what was held out stays held out
+    /// Deal splits and held-out rows anew; otherwise rows stay in their splits
     #[arg(long, help_heading = "Run")]
     deal_holdout: bool,
     #[command(flatten)]

@@ -21,7 +21,7 @@ pub use crate::kit::size::parse_size;
 use crate::kit::text;
 use crate::modalities::prototypes::{PROTOTYPES, SAMPLE_ROWS};
 use crate::parts::Local;
-use crate::{features, kernels, modalities, source};
+use crate::{features, kernels, modalities, source, splits};
 
 /// Everything that decides the bytes of a plan, one table per stage. Stored in plan.json.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +34,8 @@ pub struct Config {
     pub modalities: modalities::Params,
     pub batch_size: batch_size::Params,
     pub strata: strata::Params,
+    #[serde(skip_serializing_if = "splits::Params::is_default")]
+    pub splits: splits::Params,
     pub batches: deal::Params,
     #[serde(skip_serializing_if = "locality::Params::is_global")]
     pub locality: locality::Params,
@@ -203,6 +205,11 @@ impl Config {
         }
     }
 
+    /// Whether rows are in splits or folds.
+    pub fn has_splits(&self) -> bool {
+        self.batches.holdout > 0.0 || self.splits.kind().is_some()
+    }
+
     /// Rows that come into a batch together; 1: batches are dealt row by row.
     pub fn chunk(&self) -> u64 {
         let chunk = self.batches.rows_per_label.unwrap_or(self.batches.chunk);
@@ -295,6 +302,7 @@ impl Config {
         .into_iter()
         .filter_map(|(role, name)| Some((role, name?)))
         .chain(keys.into_iter().map(|name| ("batches.no_duplicates", name)))
+        .chain(self.splits.columns())
         .collect()
     }
 
@@ -388,6 +396,28 @@ impl Config {
         sizes::check(&self.batch_size.schedule, self.batches.train_epochs)?;
         self.strata.check()?;
         self.batches.check()?;
+        self.splits.check(self.batches.holdout)?;
+        if self.splits.by_label() && self.source.label.is_none() {
+            return contradiction(
+                "splits.by",
+                "is label, and the plan has none",
+                "name it with --label, or another column with --split-by",
+            );
+        }
+        if self.splits.kind().is_some_and(splits::Kind::folds) && !self.batch_size.schedule.is_empty() {
+            return contradiction(
+                "splits.folds",
+                "contradicts batch_size.schedule: lengths are of all rows, not of those without a fold",
+                "leave one of them out",
+            );
+        }
+        if self.splits.kind().is_some_and(splits::Kind::folds) && !self.locality.is_global() {
+            return contradiction(
+                "splits.folds",
+                "contradicts locality.kind = \"local\": rounds of what is read together are made for all rows, not for those of a fold",
+                "leave one of them out",
+            );
+        }
         self.locality.check(&self.batches, &self.batch_size)?;
         self.batches.chunk.check(&self.batch_size)?;
         if let Some(rows) = self.batches.rows_per_label {
@@ -477,6 +507,7 @@ impl Settings {
         tree["batches"]["no_duplicates"] = Value::Array(Vec::new());
         tree["batches"]["train_epochs"] = Value::Null;
         tree["batch_size"]["schedule"] = Value::Array(Vec::new());
+        tree["splits"] = serde_json::to_value(splits::Params::default()).expect("plain values");
         tree["locality"] = serde_json::to_value(locality::Params::default()).expect("plain values");
         tree["modalities"]["criterion"] = Value::Null;
         tree["modalities"]["names"] = true.into();

@@ -24,6 +24,7 @@ pub enum Width {
 /// Column types of the format; nothing else occurs in it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Type {
+    U16,
     U32,
     U64,
     I32,
@@ -142,6 +143,7 @@ impl Type {
     pub fn arrow(self, shape: &Shape) -> DataType {
         let fixed = |ty, w| DataType::FixedSizeList(item(ty), shape.width(w) as i32);
         match self {
+            Type::U16 => DataType::UInt16,
             Type::U32 => DataType::UInt32,
             Type::U64 => DataType::UInt64,
             Type::I32 => DataType::Int32,

@@ -69,6 +69,9 @@ pub struct Manifest {
     /// Of plans whose batch size changes in training: which size holds when. Absent where one size holds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub schedule: Option<SizeSchedule>,
+    /// How the rows were split. Absent without splits, and with `--holdout` alone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub splits: Option<Splits>,
     /// The configuration as used, keys sorted, without what cannot change the plan (out, threads, memory, force, verbosity).
     pub config: Value,
     /// All files but plan.json and run.json, sorted by path.
@@ -175,6 +178,53 @@ pub struct SizeSchedule {
     pub sizes: Vec<(String, u32)>,
     /// Batches of each of these epochs.
     pub steps: Vec<u64>,
+}
+
+/// What became of the splits that were asked for.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct Splits {
+    /// `shares`, `folds`, `column`, `files`, `time` or `time-folds`.
+    pub by: String,
+    /// In order: batches are dealt from the first, or with folds from all but one.
+    pub splits: Vec<SplitRows>,
+    /// Rows that could be planned and are in no split: within the gap, without a time or value, set aside.
+    pub aside: u64,
+    /// Rows that were kept together. Absent where none were.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub groups: Option<SplitGroups>,
+    /// Borders between the tenths of the column of numbers that splits are balanced by.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub deciles: Vec<f64>,
+    /// Of splits by time: the last time of each, as it is stored.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub last: Vec<Option<Value>>,
+}
+
+/// A split or fold.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SplitRows {
+    pub name: String,
+    /// Rows asked for; null: whatever it was given.
+    pub wanted: Option<u64>,
+    pub rows: u64,
+    /// The stratum that is furthest from its share here, and by how many rows; null where strata were not balanced.
+    pub worst: Option<(u32, f64)>,
+    /// Rows in a group that an earlier split has rows of, too, and rows of this one that were set aside since a later split has; null where splits
+    /// are dealt, which parts no group.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leaks: Option<(u64, u64)>,
+}
+
+/// Groups of rows that stay together.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+pub struct SplitGroups {
+    /// Groups of two rows and more, and their rows.
+    pub groups: u64,
+    pub rows: u64,
+    /// Rows of the largest.
+    pub largest: u64,
+    /// Groups with more rows than the smallest split is to have: (lowest row, rows), the largest first, at most 20.
+    pub large: Vec<(u64, u64)>,
 }
 
 /// A file of the plan.

@@ -25,6 +25,7 @@ pub mod strata;
 pub mod units;
 pub mod groups;
 pub mod holdout;
+pub mod splits;
 pub mod batches;
 pub mod weights;
 pub mod statistics;
@@ -80,6 +81,7 @@ pub enum Kind {
     Units,
     Groups,
     Holdout,
+    Splits,
     Batches,
     Weights,
     Statistics,
@@ -91,7 +93,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    pub const ALL: [Kind; 18] = [
+    pub const ALL: [Kind; 19] = [
         Kind::Sources,
         Kind::Modalities,
         Kind::Features,
@@ -102,6 +104,7 @@ impl Kind {
         Kind::Units,
         Kind::Groups,
         Kind::Holdout,
+        Kind::Splits,
         Kind::Batches,
         Kind::Weights,
         Kind::Statistics,
@@ -125,6 +128,7 @@ impl Kind {
             Kind::Units => &units::CONTRACT,
             Kind::Groups => &groups::CONTRACT,
             Kind::Holdout => &holdout::CONTRACT,
+            Kind::Splits => &splits::CONTRACT,
             Kind::Batches => &batches::CONTRACT,
             Kind::Weights => &weights::CONTRACT,
             Kind::Statistics => &statistics::CONTRACT,

@@ -189,6 +189,23 @@ impl Members {
         Ok(Members { chunks, offsets, dendrogram, names })
     }
 
+    /// The members that are kept, the strata as they are, some perhaps without rows. O(members), and as much memory.
+    pub fn filtered(&self, keep: impl Fn(u64) -> bool) -> Members {
+        fn chunked<T: arrow_buffer::ArrowNativeType>(rows: Vec<T>) -> Vec<ScalarBuffer<T>> {
+            rows.chunks(1 << BATCH_BITS).map(|chunk| chunk.to_vec().into()).collect()
+        }
+        let (mut rows, mut offsets) = (Vec::new(), vec![0]);
+        for h in 0..self.strata() {
+            rows.extend(self.stratum(h).iter().filter(|&row| keep(row)));
+            offsets.push(rows.len() as u64);
+        }
+        let chunks = match self.chunks {
+            Chunks::U32(_) => Chunks::U32(chunked(rows.into_iter().map(|row| row as u32).collect())),
+            Chunks::U64(_) => Chunks::U64(chunked(rows)),
+        };
+        Members { chunks, offsets, dendrogram: self.dendrogram.clone(), names: self.names.clone() }
+    }
+
     pub fn strata(&self) -> usize {
         self.offsets.len() - 1
     }

@@ -585,6 +585,7 @@ impl Walk<'_> {
         let offsets = if length == 0 { 0 } else { length + 1 };
         match field.data_type() {
             DataType::Boolean => self.buffer(length.div_ceil(8), 1),
+            DataType::UInt16 => self.buffer(length, 2),
             DataType::UInt32 | DataType::Int32 | DataType::Float32 => self.buffer(length, 4),
             DataType::UInt64 | DataType::Float64 => self.buffer(length, 8),
             DataType::FixedSizeBinary(n) if *n >= 0 => self.buffer(length, *n as u64),

@@ -34,7 +34,7 @@ pub enum Stream {
     Frequency,
     /// Gaussian projection of wide rows for the predicted gain.
     Projection,
-    /// Rows of the held-out split.
+    /// Rows that version 0.1 held out; [`Stream::Split`] does now.
     Holdout,
     /// Rows shown in the report.
     Shown,
@@ -53,6 +53,8 @@ pub enum Stream {
     SurrogateHalf,
     /// The order in which rows are first moved between communities.
     Visit,
+    /// Splits: rounding, groups, rows, and the dealing of a fold.
+    Split,
 }
 
 impl Stream {

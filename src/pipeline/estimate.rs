@@ -6,7 +6,7 @@
 
 use super::prepare::{LONG_TEXT, Roles};
 use super::summary::Estimate;
-use super::{groups, local};
+use super::{groups, local, row_values};
 use crate::batches::batch_size::Candidates;
 use crate::batches::strata;
 use crate::config::{Config, Run};
@@ -269,7 +269,12 @@ fn memory(
     let row = 8 * dims + 4 * dims.min(128) + 200 + 2 * table;
     let reading = threads.pass * (threads.part * row + pages + THREAD) + dictionaries;
     let pass = kept + reading + running;
-    let held_out = (rows as f64 * config.batches.holdout) as u64 * 64;
+    let held_out = match config.splits.kind() {
+        None => (rows as f64 * config.batches.holdout) as u64 * 96,
+        Some(kind) if kind.folds() => 0,
+        // Half of the rows and more are seldom held out; a column may say so.
+        Some(_) => rows / 2 * 96,
+    } + row_values::memory(rows, config);
     let ranking = rows.min(1 << 22) * 28 + rows.min(1 << 20) * 100 + (96 << 20).min(rows * 48);
     let settle = kept + after + held_out + ranking + counts.strata * 200;
     // A record batch of the statistics and the modalities' rows, written while what they are made of is there.

@@ -9,6 +9,7 @@ mod summary;
 mod prepare;
 mod local;
 mod groups;
+mod row_values;
 mod estimate;
 mod fit;
 mod compare;
@@ -16,6 +17,7 @@ pub mod check;
 mod assign;
 mod holdout;
 mod settle;
+mod split;
 mod tables;
 mod write;
 mod update;
@@ -23,6 +25,7 @@ pub mod diff;
 pub mod synth;
 pub mod spool;
 pub mod encode;
+pub mod export;
 pub mod materialize;
 
 use std::collections::BTreeMap;
@@ -44,9 +47,11 @@ use crate::modalities::Fit;
 use crate::parts::Local;
 use crate::plan::Plan;
 use crate::source::Dataset;
+use crate::splits::Kind;
 use holdout::Older;
 use prepare::{Kept, Roles};
-use settle::Holdout;
+use settle::Asked;
+use split::Splitter;
 
 /// Reads the dataset, writes the plan to `run.out` and says what it did. The same `inputs` and `config` give the same
 /// bytes whatever `run` says.
@@ -140,25 +145,31 @@ fn whole(
     let older = model.older();
     let content_key = older.map(|o| o.plan.content_key()).transpose()?.flatten();
     let scratch = staging.scratch()?;
-    let share = config.batches.holdout;
-    let holds = share > 0.0 || older.map(Older::held).transpose()?.is_some_and(|held| !held.is_empty());
+    // Rows keep their fold by number alone.
+    let holds = config.has_splits() && !config.splits.kind().is_some_and(Kind::folds);
     let contents =
         holds.then(|| RowFile::create(&scratch.join("contents"), holdout::CONTENT_BYTES)).transpose()?;
     let contents = contents.as_ref();
     let (rows, pass) =
         assign::assign(dataset, roles, config, &prepared, &fitted, content_key, contents, engine, &scratch)?;
     let clock = clock.lap("assign");
-    let kept = older.map(|o| o.kept(dataset, contents)).transpose()?;
-    let (kept, open) = kept.map_or_else(Default::default, |kept| (kept.rows, Some(kept.open)));
-    let may = |row| open.as_ref().is_none_or(|open| open[dataset.locate(row).row_group]);
     let leaves = |census: &settle::Census| {
         let centers = tables::stratum_centers(&prepared, &fitted, census);
         let inside = census.modality_of_stratum.as_deref();
         strata::leaves(&strata::dendrogram(&centers, &census.stratum_rows, inside), census.strata.len())
     };
-    let holdout = Holdout { share, may: &may, kept: &kept, leaves: &leaves, contents };
-    let settled =
-        settle::settle(rows, dataset.rows(), &pass.tally, holdout, config.seed, &scratch, progress)?;
+    let keeps = older.filter(|older| config.has_splits() && !older.deal);
+    let old = keeps.map(|older| older.splits(dataset, contents)).transpose()?.unwrap_or_default();
+    if config.splits.kind().is_some_and(Kind::folds) && keeps.is_some_and(|older| !older.found_by_number()) {
+        let text = "rows of changed row groups are dealt into folds anew: folds are kept by row number only";
+        warnings.push(text.into());
+        progress.warn(text);
+    }
+    let splitter = Splitter::new(all, old, keeps.map(|older| older.plan), &leaves);
+    let deal = |census: &_, rows: &_| splitter.deal(census, rows);
+    let asked = config.has_splits().then_some(Asked { leaves: &leaves, deal: &deal, contents });
+    let settled = settle::settle(rows, dataset.rows(), &pass.tally, asked, &scratch, progress)?;
+    let dealt = splitter.dealt.into_inner();
     let clock = clock.lap("rank");
     let more = prepared.warnings.iter().cloned().chain(prepare::rounded(dataset, &roles.inputs));
     warnings.extend(more.inspect(|w| progress.warn(w)));
@@ -173,7 +184,7 @@ fn whole(
         Model::Keep(older) => Some(update::made_from(older.plan, "read anew", &was)),
     };
     let summary =
-        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, engine)?;
+        write::write(dataset, config, contents, settled, dealt, staging, run, info, clock, warnings, engine)?;
     let summary = Summary { columns: roles.told.clone(), ..summary };
     Ok((summary, was))
 }

@@ -70,6 +70,14 @@ impl<'a> Roles<'a> {
             }
             taken.push(name.into());
         }
+        if let Some(name) = &config.splits.time {
+            let column = dataset.column(name, "splits.time")?;
+            if matches!(column.kind, Kind::Text | Kind::Boolean) {
+                let reason = format!("is of type {}, neither a number nor a date", column.stored);
+                let help = "name a column of numbers or dates with --split-time";
+                return Err(Error::input("dataset", reason, help).column(name));
+            }
+        }
         for name in &config.locality.read {
             dataset.column(name, "locality.read")?;
         }

@@ -1,5 +1,5 @@
-//! After the assignment pass: empty ids disappear, a held-out split is set aside, every row gets its centrality, and
-//! `samples.arrow` and `strata.arrow` are written. All of it streams: memory does not grow with the dataset.
+//! After the assignment pass: empty ids disappear, rows of other splits than the first are set aside, every row gets its centrality, and
+//! `samples.arrow` and `strata.arrow` are written. All of it streams: with splits two bytes a row stay in memory, else nothing does.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -8,14 +8,14 @@ use std::path::Path;
 use rayon::prelude::*;
 
 use super::assign::{ROW_BYTES, Row, Tally};
-use super::holdout::{CONTENT_BYTES, pools, wanted};
+use super::holdout::CONTENT_BYTES;
 use crate::batches::weights::centrality::{centrality_of_rank, order};
 use crate::format::holdout::{Content, HeldOut};
 use crate::kit::error::{Error, Result};
 use crate::kit::ids::{NONE, RowType};
 use crate::kit::progress::Progress;
-use crate::kit::rng::{Permutation, Stream};
 use crate::kit::scratch::{RowFile, Scatter, Sorted};
+use crate::splits::NO_SPLIT;
 use crate::statistics::cells::Cells;
 
 /// Rows read from a working file at a time, and rows of a record batch of `samples.arrow`.
@@ -41,8 +41,6 @@ pub struct Census {
     pub stratum_rows: Vec<u64>,
     /// New modality of each new stratum; None if some stratum spans several.
     pub modality_of_stratum: Option<Vec<u32>>,
-    /// Rows set aside by `batches.holdout`.
-    pub held_out: u64,
 }
 
 impl Census {
@@ -90,18 +88,21 @@ impl Ids {
     }
 }
 
-/// The working file as the plan sees it: new ids, and rows that are held out are out of the plan.
-struct Rows {
+/// The working file as the plan sees it: new ids, and rows of other splits than the first are out of the plan. A row that an older plan
+/// held out has a stratum and no modality.
+pub struct Rows {
     file: RowFile,
-    total: u64,
+    pub total: u64,
+    /// Split of every row, [`NO_SPLIT`] for none; empty: all are in the first.
+    split: Vec<u16>,
     prototypes: Ids,
     modalities: Ids,
     strata: Ids,
 }
 
 impl Rows {
-    /// In chunks of [`CHUNK`] rows, decoded in parallel; with the first row's number. `held_out` is ascending.
-    fn each_chunk(&self, held_out: &[HeldOut], mut f: impl FnMut(u64, &[Row]) -> Result<()>) -> Result<()> {
+    /// In chunks of [`CHUNK`] rows, decoded in parallel; with the first row's number.
+    pub fn each_chunk(&self, mut f: impl FnMut(u64, &[Row]) -> Result<()>) -> Result<()> {
         let (mut bytes, mut rows) = (Vec::new(), Vec::new());
         for first in (0..self.total).step_by(CHUNK as usize) {
             let count = (self.total - first).min(CHUNK) as usize;
@@ -114,9 +115,8 @@ impl Rows {
                         .for_each(|(row, bytes)| *row = self.renumbered(bytes));
                 },
             );
-            let held = held_out.partition_point(|h| h.row < first);
-            for h in held_out[held..].iter().take_while(|h| h.row < first + count as u64) {
-                let row = &mut rows[(h.row - first) as usize];
+            let split = self.split.get(first as usize..).unwrap_or_default();
+            for (row, _) in rows.iter_mut().zip(split).filter(|(_, s)| **s != 0) {
                 *row = Row { prototype: NONE, modality: NONE, stratum: NONE, ..*row };
             }
             f(first, &rows)?;
@@ -126,7 +126,7 @@ impl Rows {
 
     fn renumbered(&self, bytes: &[u8; ROW_BYTES]) -> Row {
         let row = Row::from_bytes(bytes);
-        if !row.planned() {
+        if row.stratum == NONE {
             return row;
         }
         Row {
@@ -138,7 +138,7 @@ impl Rows {
     }
 }
 
-/// The finished rows: new ids, those held out marked, and their centrality.
+/// The finished rows: new ids, those of other splits marked, and their centrality.
 pub struct Settled {
     pub census: Census,
     rows: Rows,
@@ -155,15 +155,12 @@ pub struct Settled {
     row_type: RowType,
 }
 
-/// Which rows are held out.
-pub struct Holdout<'a> {
-    /// Of the rows that `may` be.
-    pub share: f64,
-    pub may: &'a dyn Fn(u64) -> bool,
-    /// Rows that are in any case, ascending.
-    pub kept: &'a [u64],
+/// Which rows are in which split.
+pub struct Asked<'a> {
     /// The strata of a census from left to right in the dendrogram.
     pub leaves: &'a dyn Fn(&Census) -> Vec<u32>,
+    /// The split of every row, once it is known what there is; empty: nothing is held out.
+    pub deal: &'a dyn Fn(&Census, &Rows) -> Result<Vec<u16>>,
     /// Hashes of what the rows hold.
     pub contents: Option<&'a RowFile>,
 }
@@ -173,8 +170,7 @@ pub fn settle(
     rows: RowFile,
     total: u64,
     tally: &Tally,
-    holdout: Holdout<'_>,
-    seed: u64,
+    asked: Option<Asked<'_>>,
     scratch: &Path,
     progress: &Progress,
 ) -> Result<Settled> {
@@ -192,18 +188,21 @@ pub fn settle(
         stratum_rows: counts(&tally.strata),
         ..Census::default()
     };
-    let mut rows = Rows { file: rows, total, prototypes, modalities, strata };
-    let held_out = hold_out(&mut rows, &holdout, &mut census, seed)?;
+    let mut rows = Rows { file: rows, total, split: Vec::new(), prototypes, modalities, strata };
+    let held_out = match &asked {
+        Some(asked) => hold_out(&mut rows, asked, &mut census)?,
+        None => Vec::new(),
+    };
 
     // Members of every stratum, and the values to rank by modality (cut by value where a modality is very large).
-    let cut = Cut::new(&rows, &held_out, &census.modality_rows)?;
+    let cut = Cut::new(&rows, &census.modality_rows)?;
     let width = row_type.width();
     let mut members = Scatter::create(&scratch.join("members"), width, &census.stratum_rows, SCATTER_BYTES)?;
     let mut values = Scatter::create(&scratch.join("values"), 12, &cut.counts, SCATTER_BYTES)?;
     let mut chunks = vec![0u64; total.div_ceil(CHUNK) as usize];
     let mut inside: Vec<Option<u32>> = vec![None; census.strata.len()];
     let mut spans = false;
-    rows.each_chunk(&held_out, |first, rows| {
+    rows.each_chunk(|first, rows| {
         let planned = || (first..).zip(rows).filter(|(_, row)| row.planned());
         let by_stratum = || {
             planned().try_for_each(|(number, row)| {
@@ -270,45 +269,33 @@ pub fn settle(
     Ok(Settled { census, rows, members, centrality, held_out, ranked_quantiles, ranked_cells, row_type })
 }
 
-/// Chooses the rows that are held out and takes them out of the census. Strata and modalities that have no others disappear.
-fn hold_out(rows: &mut Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u64) -> Result<Vec<HeldOut>> {
-    if holdout.share == 0.0 && holdout.kept.is_empty() {
-        return Ok(Vec::new());
-    }
-    let is_kept = |number: u64| holdout.kept.binary_search(&number).is_ok();
-    let mut open = vec![0u64; census.strata.len()];
-    let mut inside: Vec<Option<u32>> = vec![None; open.len()];
+/// Takes the rows of other splits than the first out of the census. Strata and modalities that have no others disappear.
+fn hold_out(rows: &mut Rows, asked: &Asked<'_>, census: &mut Census) -> Result<Vec<HeldOut>> {
+    let mut inside: Vec<Option<u32>> = vec![None; census.strata.len()];
     let mut spans = false;
-    rows.each_chunk(&[], |first, rows| {
-        for (number, row) in (first..).zip(rows).filter(|(_, row)| row.planned()) {
-            let h = row.stratum as usize;
-            spans |= *inside[h].get_or_insert(row.modality) != row.modality;
-            open[h] += u64::from((holdout.may)(number) && !is_kept(number));
+    rows.each_chunk(|_, rows| {
+        for row in rows.iter().filter(|row| row.planned()) {
+            spans |= *inside[row.stratum as usize].get_or_insert(row.modality) != row.modality;
         }
         Ok(())
     })?;
     census.modality_of_stratum = if spans { None } else { inside.into_iter().collect() };
-    let leaves = (holdout.leaves)(census);
-    let (pool, sizes) = pools(&open, &leaves, holdout.share);
-    let wanted = wanted(&sizes, holdout.share, seed);
-    let choose: Vec<Permutation> =
-        (sizes.iter().zip(0..)).map(|(&n, p)| Permutation::new(n, Stream::Holdout.key(seed, &[p]))).collect();
-    let mut seen = vec![0u64; sizes.len()];
+    let (leaves, split) = ((asked.leaves)(census), (asked.deal)(census, rows)?);
+    if split.is_empty() {
+        return Ok(Vec::new());
+    }
     let mut chosen: Vec<(u64, Row)> = Vec::new();
-    rows.each_chunk(&[], |first, rows| {
-        for (number, &row) in (first..).zip(rows).filter(|(_, row)| row.planned()) {
-            let mut held = is_kept(number);
-            if !held && (holdout.may)(number) {
-                let p = pool[row.stratum as usize];
-                held = choose[p].index(seen[p]) < wanted[p];
-                seen[p] += 1;
-            }
-            if held {
+    rows.each_chunk(|first, rows| {
+        for (number, &row) in (first..).zip(rows).filter(|(_, row)| row.stratum != NONE) {
+            let s = split[number as usize];
+            if s != 0 && row.planned() {
                 census.modality_rows[row.modality as usize] -= 1;
                 census.stratum_rows[row.stratum as usize] -= 1;
                 if row.prototype != NONE {
                     census.prototype_rows[row.prototype as usize] -= 1;
                 }
+            }
+            if s != 0 {
                 chosen.push((number, row));
             }
         }
@@ -318,20 +305,22 @@ fn hold_out(rows: &mut Rows, holdout: &Holdout<'_>, census: &mut Census, seed: u
         let help = "deal the held-out rows anew with --deal-holdout";
         return Err(Error::input("dataset", "has only rows that are held out, none for the batches", help));
     }
-    let mut held_out = without_emptied(rows, census, &chosen, &leaves);
-    if let Some(contents) = holdout.contents {
+    let mut held_out = without_emptied(rows, census, &chosen, &split, &leaves);
+    rows.split = split;
+    if let Some(contents) = asked.contents {
         describe(&mut held_out, contents, rows)?;
     }
-    census.held_out = held_out.len() as u64;
     Ok(held_out)
 }
 
 /// The held-out rows. Modalities and strata that have no others are forgotten, with their prototypes; the rows are listed with the
-/// nearest stratum, by the order of the dendrogram's leaves, that has others. O(held-out rows + strata).
+/// nearest stratum, by the order of the dendrogram's leaves, that has others. O(held-out rows + strata). `chosen`: all rows that are not in the first
+/// split; those in none are not listed.
 fn without_emptied(
     rows: &mut Rows,
     census: &mut Census,
     chosen: &[(u64, Row)],
+    split: &[u16],
     leaves: &[u32],
 ) -> Vec<HeldOut> {
     let is_empty = |counts: &[u64], id: u32| counts.get(id as usize) == Some(&0);
@@ -357,9 +346,14 @@ fn without_emptied(
     rows.modalities.retain(&mut census.modalities, &mut census.modality_rows, |_, n| n > 0);
     rows.strata.retain(&mut census.strata, &mut census.stratum_rows, |_, n| n > 0);
     let stratum = |row: &Row| rows.strata.place(strata[nearest[row.stratum as usize] as usize]);
-    let held_out =
-        |(number, row): &(u64, Row)| HeldOut { row: *number, stratum: stratum(row), content: None };
-    chosen.iter().map(held_out).collect()
+    let split = |number: u64| split[number as usize];
+    let held_out = |&(number, ref row): &(u64, Row)| HeldOut {
+        row: number,
+        stratum: stratum(row),
+        split: split(number),
+        content: None,
+    };
+    chosen.iter().filter(|(number, _)| split(*number) != NO_SPLIT).map(held_out).collect()
 }
 
 /// What the held-out rows hold, and how many planned rows hold the same.
@@ -382,7 +376,7 @@ fn describe(held_out: &mut [HeldOut], contents: &RowFile, rows: &Rows) -> Result
             }
         }
     }
-    rows.each_chunk(held_out, |first, rows| {
+    rows.each_chunk(|first, rows| {
         contents.read(first, rows.len(), &mut bytes)?;
         let hashes = bytes.as_chunks::<CONTENT_BYTES>().0;
         for (hash, _) in hashes.iter().zip(rows).filter(|(_, row)| row.planned()) {
@@ -442,12 +436,12 @@ struct Cut {
 const UPPER_BITS: u32 = 20;
 
 impl Cut {
-    fn new(rows: &Rows, held_out: &[HeldOut], modality_rows: &[u64]) -> Result<Self> {
+    fn new(rows: &Rows, modality_rows: &[u64]) -> Result<Self> {
         let large: Vec<bool> = modality_rows.iter().map(|&n| n > RANKED_AT_ONCE).collect();
         let mut histograms: Vec<Vec<u64>> =
             large.iter().map(|&l| if l { vec![0; 1 << UPPER_BITS] } else { Vec::new() }).collect();
         if large.contains(&true) {
-            rows.each_chunk(held_out, |_, rows| {
+            rows.each_chunk(|_, rows| {
                 for row in rows.iter().filter(|row| row.planned() && large[row.modality as usize]) {
                     histograms[row.modality as usize]
                         [(row.ranked.to_bits() >> (32 - UPPER_BITS)) as usize] += 1;
@@ -517,7 +511,7 @@ impl Settled {
     pub fn samples(&self, mut each: impl FnMut(&SampleChunk) -> Result<()>) -> Result<()> {
         let mut chunk = SampleChunk::default();
         let mut ranks = Vec::new();
-        self.rows.each_chunk(&self.held_out, |first, rows| {
+        self.rows.each_chunk(|first, rows| {
             rows.par_iter().map(|row| row.modality).collect_into_vec(&mut chunk.modality);
             rows.par_iter().map(|row| row.stratum).collect_into_vec(&mut chunk.stratum);
             rows.par_iter().map(|row| row.distance).collect_into_vec(&mut chunk.distance);

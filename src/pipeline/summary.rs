@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::format::manifest::{Repeats, SizeSchedule};
+use crate::format::manifest::{Repeats, SizeSchedule, Splits};
 use crate::plan::locality::Reading;
 
 /// What a run of [`plan`] did, for a person or a script.
@@ -59,6 +59,8 @@ pub struct Summary {
     pub repeats: Option<Repeats>,
     /// Of plans whose batch size changes in training.
     pub schedule: Option<SizeSchedule>,
+    /// None: without splits, or with held-out rows alone.
+    pub splits: Option<Splits>,
     pub information_threshold: f64,
     pub files: usize,
     pub bytes: u64,

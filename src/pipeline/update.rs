@@ -17,7 +17,8 @@ use serde::Serialize;
 use super::assign::{ROW_BYTES, Ranking, Row, RowWriter, Tally};
 use super::holdout::{self, Older};
 use super::prepare::{Prepared, Roles};
-use super::settle::{self, CHUNK, Holdout, Settled};
+use super::settle::{self, Asked, CHUNK, Settled};
+use super::split::Splitter;
 use super::write::{self, Contents};
 use super::{All, Clock, Model, Summary, estimate, whole};
 use crate::batches::locality::Order;
@@ -25,7 +26,6 @@ use crate::batches::number::Number;
 use crate::batches::strata;
 use crate::batches::weights::Centrality;
 use crate::config::{Check, Config, Run};
-use crate::format::holdout::HeldOut;
 use crate::format::profile::ProfileRow;
 use crate::format::statistics::Statistic;
 use crate::format::{self, Kind, Staging};
@@ -39,6 +39,7 @@ use crate::pipeline::check::coverage::{self, Matched};
 use crate::pipeline::check::{self, Outcome};
 use crate::plan::Plan;
 use crate::source::{Dataset, Naming, Selection};
+use crate::splits::{Group, Kind as SplitKind};
 use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label, corrected};
 use crate::statistics::moments::{FullMoments, Moments};
@@ -65,7 +66,7 @@ pub struct Updated {
 }
 
 /// Writes to `run.out` the plan in `old`, brought up to date with the data. Files that are as run.json remembers them are
-/// trusted unless `verify`. What was held out stays held out, unless `deal_holdout`.
+/// trusted unless `verify`. Rows stay in their splits, unless `deal_holdout`.
 ///
 /// # Errors
 /// As [`super::plan`]; plans and data that do not belong together.
@@ -171,6 +172,7 @@ pub(super) fn carry_over(old: &Path, copy: &[String], run: &Run, progress: &Prog
         config.features.bytes_as = dataset.bytes_as();
         // The rows that these leave out are not in the copy.
         config.batches.holdout = 0.0;
+        config.splits = Default::default();
         config.source.filter = None;
         // The size of the batches that the copy is made of, also where one of whole streams would be larger.
         config.batch_size.size = Number::Fixed(plan.manifest().batch_size.into());
@@ -209,6 +211,9 @@ pub(super) fn carry_over(old: &Path, copy: &[String], run: &Run, progress: &Prog
 fn reread(plan: &Plan, config: &Config, matched: &Matched) -> Option<String> {
     if !matched.only_appended() {
         return Some("rows of the plan are gone, changed or in other row groups".into());
+    }
+    if config.splits.group_list().is_ok_and(|list| list.contains(&Group::Prototype)) {
+        return Some("splits keep prototypes together, and the plan does not store those of rows".into());
     }
     if config.weights.centrality != Centrality::Distance {
         return Some("this centrality is ranked by more than the plan stores".into());
@@ -306,16 +311,22 @@ fn append(
             copy_rows(plan, sources[s].first_row, group.rows, &rows, group.first_row)?;
         }
     }
-    let held = older.held()?;
+    let (held, place) = (older.held()?, numbers(plan, dataset, matched)?);
+    // They have a stratum, and no modality: see `settle`.
+    for h in &held {
+        rows.write(place(h.row), &Row { stratum: h.stratum, ..Row::OUT }.to_bytes())?;
+    }
     // Without the contents of the old ones those of new ones help nobody.
-    let contents = match held.iter().all(|h| h.content.is_some())
-        && (config.batches.holdout > 0.0 || !held.is_empty())
-    {
+    let holds = config.has_splits() && !config.splits.kind().is_some_and(SplitKind::folds);
+    let contents = match held.iter().all(|h| h.content.is_some()) && holds {
         true => Some(RowFile::create(&scratch.join("contents"), holdout::CONTENT_BYTES)?),
         false => None,
     };
     if let Some(contents) = &contents {
         contents.write(dataset.rows() - 1, &[0; holdout::CONTENT_BYTES])?;
+        for h in &held {
+            contents.write(place(h.row), &h.content.unwrap_or_default().hash)?;
+        }
     }
     let passed = read_new(all, plan, &fresh, &rows, contents.as_ref())?;
     let clock = clock.lap("assign");
@@ -334,49 +345,35 @@ fn append(
     for (q, n) in prototypes.iter().flat_map(|p| p.rows.iter().enumerate()) {
         *tally.prototypes.entry(q as u32).or_default() += n;
     }
-    let is_new = |row: u64| matched.origin[dataset.locate(row).row_group].is_none();
-    let kept = kept_new(older, dataset, &fresh, contents.as_ref())?;
     let members = plan.strata()?;
     let leaves = |_: &settle::Census| strata::leaves(members.dendrogram(), members.strata());
-    let holdout = Holdout {
-        share: config.batches.holdout,
-        may: &is_new,
-        kept: &kept,
-        leaves: &leaves,
-        contents: contents.as_ref(),
+    let old = match config.has_splits() {
+        true => older.splits(dataset, contents.as_ref())?,
+        false => Vec::new(),
     };
-    let mut settled = settle::settle(rows, dataset.rows(), &tally, holdout, config.seed, &scratch, progress)?;
-    let place = numbers(plan, dataset, matched)?;
-    settled.held_out.extend(held.iter().map(|&h| HeldOut { row: place(h.row), ..h }));
-    settled.held_out.sort_unstable_by_key(|h| h.row);
+    let splitter = Splitter::new(all, old, Some(plan), &leaves);
+    let deal = |census: &_, rows: &_| splitter.deal(census, rows);
+    let asked =
+        config.has_splits().then_some(Asked { leaves: &leaves, deal: &deal, contents: contents.as_ref() });
+    let mut settled = settle::settle(rows, dataset.rows(), &tally, asked, &scratch, progress)?;
+    let dealt = splitter.dealt.into_inner();
+    // Of old rows only the held-out ones' contents are known: what they had in common with others is added.
+    let copies: BTreeMap<u64, u64> =
+        held.iter().filter_map(|h| Some((place(h.row), h.content?.copies))).collect();
+    for h in &mut settled.held_out {
+        h.content.iter_mut().for_each(|c| c.copies += copies.get(&h.row).unwrap_or(&0));
+    }
     let clock = clock.lap("rank");
 
-    let contents = merge(all, plan, matched, &passed, &settled, &place)?;
+    let contents = merge(all, older, &passed, &settled, &place)?;
     let was: Vec<Option<u32>> = (0..manifest.modalities).map(Some).collect();
     let mut info = write::run_info(run, engine.threads(), inputs, dataset);
     let warnings = super::prepare::rounded(dataset, &roles.inputs);
     warnings.iter().for_each(|w| progress.warn(w));
     info.made_from = Some(made_from(plan, "appended", &was));
     let summary =
-        write::write(dataset, config, contents, settled, staging, run, info, clock, warnings, engine)?;
+        write::write(dataset, config, contents, settled, dealt, staging, run, info, clock, warnings, engine)?;
     Ok((summary, was))
-}
-
-/// New rows that are equal to held-out ones.
-fn kept_new(
-    older: &Older<'_>,
-    dataset: &Dataset,
-    fresh: &[usize],
-    contents: Option<&RowFile>,
-) -> Result<Vec<u64>> {
-    let (known, mut kept, mut bytes) = (older.known()?, Vec::new(), Vec::new());
-    let Some(contents) = contents.filter(|_| !known.is_empty()) else { return Ok(kept) };
-    for group in fresh.iter().map(|&g| &dataset.row_groups()[g]) {
-        contents.read(group.first_row, group.rows as usize, &mut bytes)?;
-        let hashes = (group.first_row..).zip(bytes.as_chunks::<{ holdout::CONTENT_BYTES }>().0);
-        kept.extend(hashes.filter(|(_, hash)| known.contains(*hash)).map(|(row, _)| row));
-    }
-    Ok(kept)
 }
 
 /// Rows of samples.arrow as the working file has them.
@@ -498,13 +495,13 @@ fn profiled(plan: &Plan, dataset: &Dataset) -> Result<Vec<(String, Option<BTreeS
 /// The tables of the old plan and of the new rows put together.
 fn merge(
     all: &All<'_>,
-    plan: &Plan,
-    matched: &Matched,
+    older: &Older<'_>,
     passed: &Passed,
     settled: &Settled,
     place: &impl Fn(u64) -> u64,
 ) -> Result<Contents> {
     let All { dataset, .. } = *all;
+    let Older { plan, matched, .. } = *older;
     let manifest = plan.manifest();
     let census = &settled.census;
     let members = plan.strata()?;
@@ -581,8 +578,7 @@ fn merge(
         curve: plan.curve()?.unwrap_or_default(),
         evidence: plan.evidence()?.unwrap_or_default(),
         // The plan does not tell filtered rows from invalid ones.
-        filtered: old_rows(manifest.rows_planned + (settled.held_out.len() as u64 - census.held_out))
-            + passed.tally.filtered,
+        filtered: old_rows(manifest.rows_planned + older.held()?.len() as u64) + passed.tally.filtered,
         invalid: passed.tally.invalid,
     })
 }

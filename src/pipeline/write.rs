@@ -9,6 +9,7 @@ use super::assign::Passed;
 use super::fit::{self, Fitted};
 use super::prepare::{Prepared, Roles};
 use super::settle::Settled;
+use super::split::Dealt;
 use super::{Clock, Summary, groups, local, peak_memory, tables};
 use crate::batches::batch_size::{self, BatchSize};
 use crate::batches::chunks::Chunk;
@@ -161,6 +162,7 @@ pub fn write(
     config: &Config,
     mut contents: Contents,
     settled: Settled,
+    splits: Dealt,
     staging: Staging,
     run: &Run,
     mut info: RunInfo,
@@ -235,8 +237,13 @@ pub fn write(
     let (samples, members) = rayon::join(write_samples, write_members);
     files.extend([samples?, members?]);
     if !settled.held_out.is_empty() {
-        files.push(format::holdout::encode(&settled.held_out, row_type).write(root)?);
+        let named = splits.told.is_some();
+        files.push(format::holdout::encode(&settled.held_out, named, row_type).write(root)?);
     }
+    if let Some(told) = &splits.told {
+        files.push(format::splits::write(root, told, &splits.split, &splits.groups, row_type)?);
+    }
+    warnings.extend(splits.warnings.into_iter().inspect(|w| progress.warn(w)));
     drop(stage);
 
     // The small tables.
@@ -367,6 +374,7 @@ pub fn write(
         left_out,
         repeats,
         schedule: schedule.clone(),
+        splits: splits.told.clone(),
         config: contents.config,
         files,
         inputs: contents.inputs,
@@ -421,6 +429,7 @@ pub fn write(
         run_distance: contents.run_distance,
         repeats,
         schedule,
+        splits: splits.told,
         information_threshold: threshold,
         files: manifest.files.len(),
         bytes,

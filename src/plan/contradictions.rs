@@ -51,6 +51,7 @@ impl Plan {
             self.repeats()?,
             self.told_sizes()?,
             self.left_out(&config)?,
+            self.split_rows()?,
             self.written_epochs(&config)?,
         ];
         tables.into_iter().collect::<Found>().map_err(|reason| self.damaged(MANIFEST, &reason))
@@ -255,6 +256,38 @@ impl Plan {
         let found = epochs.draws.filter(|_| asked).map(|draws| labels::left_out(&sizes, draws));
         let told = self.manifest().left_out;
         Ok(ensure(told == found, || format!("it leaves out {told:?}, the strata {found:?}")))
+    }
+
+    /// What plan.json says of the splits is what splits.arrow has; and rows are dealt that are in the first split, or all with folds.
+    fn split_rows(&self) -> Result<Found> {
+        let (m, samples) = (self.manifest(), self.samples()?);
+        let Some(splits) = self.splits()? else {
+            return Ok(ensure(m.splits.is_none(), || {
+                "it tells of splits, and there is no splits.arrow".into()
+            }));
+        };
+        let Some(told) = &m.splits else {
+            return Ok(Err("it does not tell of the splits of splits.arrow".into()));
+        };
+        let same = told.splits.len() == splits.splits.len()
+            && told
+                .splits
+                .iter()
+                .zip(&splits.splits)
+                .all(|(a, b)| (&a.name, a.wanted, a.rows) == (&b.name, b.wanted, b.rows));
+        if !same || told.by != splits.by {
+            return Ok(Err("it tells of other splits than splits.arrow".into()));
+        }
+        let dealt = |row: u64| samples.stratum(row) != NONE;
+        let fits = |row: u64| match splits.split(row) {
+            _ if splits.in_folds() => splits.split(row).is_none() || dealt(row),
+            Some(s) => dealt(row) == (s == 0),
+            None => !dealt(row),
+        };
+        let wrong = (0..splits.rows()).find(|&row| !fits(row));
+        Ok(wrong.map_or(Ok(()), |row| {
+            Err(format!("row {row} is dealt, or not, against its split in splits.arrow"))
+        }))
     }
 
     /// What plan.json says of keys follows from `groups.arrow`.

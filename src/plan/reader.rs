@@ -36,6 +36,7 @@ use crate::format::reference::Reference;
 use crate::format::sample::SampleRow;
 use crate::format::samples::Samples;
 use crate::format::sources::Source;
+use crate::format::splits::Splits;
 use crate::format::statistics::{Spread, Statistic};
 use crate::format::strata::Members;
 use crate::format::units::{Locality, Units};
@@ -48,16 +49,17 @@ const AGAIN: &str =
 /// A plan on disk. Tables are mapped when they are asked for.
 #[derive(Debug)]
 pub struct Plan {
-    path: PathBuf,
-    manifest: Manifest,
+    pub(super) path: PathBuf,
+    pub(super) manifest: Manifest,
     config: OnceLock<Config>,
     samples: OnceLock<Samples>,
     sources: OnceLock<Vec<Source>>,
     source_files: OnceLock<Vec<u32>>,
-    strata: OnceLock<Members>,
+    pub(super) strata: OnceLock<Members>,
     draws: OnceLock<Option<Vec<u64>>>,
     pub(super) units: OnceLock<Option<(Units, Locality)>>,
-    groups: OnceLock<Option<Vec<Member>>>,
+    pub(super) groups: OnceLock<Option<Vec<Member>>>,
+    pub(super) splits: OnceLock<Option<Splits>>,
     duplicates: OnceLock<Option<Duplicates>>,
 }
 
@@ -107,8 +109,15 @@ impl Plan {
             Err(e) => return Err(Error::io("read", &place)(e)),
         };
         let manifest = Manifest::from_json(&text, &place)?;
-        let plan = Plan {
-            path: path.into(),
+        let plan = Plan::with(path.into(), manifest);
+        plan.check_files()?;
+        Ok(plan)
+    }
+
+    /// Nothing is mapped yet.
+    pub(super) fn with(path: PathBuf, manifest: Manifest) -> Plan {
+        Plan {
+            path,
             manifest,
             config: OnceLock::new(),
             samples: OnceLock::new(),
@@ -118,10 +127,9 @@ impl Plan {
             draws: OnceLock::new(),
             units: OnceLock::new(),
             groups: OnceLock::new(),
+            splits: OnceLock::new(),
             duplicates: OnceLock::new(),
-        };
-        plan.check_files()?;
-        Ok(plan)
+        }
     }
 
     fn check_files(&self) -> Result<()> {

@@ -20,6 +20,8 @@ use crate::format::holdout::HeldOut;
 
 /// Word of the plan's seed that probe rows are dealt by.
 const PROBE: u64 = 6;
+/// Names of splits that the loss is measured on.
+const PROBED: [&str; 5] = ["val", "valid", "validation", "dev", "holdout"];
 
 impl Plan {
     /// Exponent of the row weights at `progress` in [0, 1].
@@ -120,13 +122,18 @@ impl Plan {
         Ok(table.map(|t| crate::format::holdout::decode(&t)).transpose()?.unwrap_or_default())
     }
 
-    /// At most `size` rows to measure the loss on, stratified, in random order: of the rows held out, or of the planned
-    /// ones if none are.
+    /// At most `size` rows to measure the loss on, stratified, in random order: of the first split named `val`, `valid`, `validation`, `dev` or `holdout`,
+    /// or of the planned rows if there is none; never of another split.
     pub fn probe(&self, size: u64) -> Result<Vec<u64>> {
         let epochs = self.epochs()?;
         let held;
-        let (members, offsets) = match self.holdout()? {
-            Some(rows) if !rows.is_empty() => {
+        let names = self.split_names()?;
+        let is_for_it = |(name, _, _): &(String, _, _)| PROBED.contains(&name.as_str());
+        let split = names.iter().position(is_for_it);
+        let rows = self.held_out()?.into_iter().filter(|h| Some(h.split as usize) == split);
+        let rows: Vec<(u64, u32)> = rows.map(|h| (h.row, h.stratum)).collect();
+        let (members, offsets) = match rows {
+            rows if !rows.is_empty() => {
                 held = by_stratum(rows);
                 (RowIds::U64(&held.0), &held.1[..])
             }

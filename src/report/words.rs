@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::format::Manifest;
-use crate::format::manifest::{GainKind, Repeats, SizeSchedule};
+use crate::format::manifest::{GainKind, Repeats, SizeSchedule, SplitRows, Splits};
 use crate::modalities::{EstimatorSpec, clear};
 use crate::plan::locality::Reading;
 
@@ -50,8 +50,23 @@ pub fn answer(m: &Manifest, shares: &[f64]) -> Answer {
             (true, false) => format!("{number} found, but one of them holds nearly all rows"),
         },
         why: of_communities.into_iter().flatten().chain(why(m, shares, is_clear, counted)).collect(),
-        plan: does(m, is_clear),
+        plan: does(m, is_clear).into_iter().chain(m.splits.as_ref().map(split)).collect(),
     }
+}
+
+/// What the plan does with splits, in one sentence.
+fn split(told: &Splits) -> String {
+    if told.by.ends_with("folds") {
+        let rows = |s: &SplitRows| s.rows;
+        let least = told.splits.iter().map(rows).min().unwrap_or(0);
+        return format!(
+            "Rows are in {} of {} rows and more; all are in the batches, but in those without a fold.",
+            plural(told.splits.len() as u64, if told.by == "folds" { "fold" } else { "block" }),
+            count(least)
+        );
+    }
+    let named: Vec<String> = told.splits.iter().map(|s| format!("{} {}", s.name, count(s.rows))).collect();
+    format!("Rows are split: {}; batches are of the first.", named.join(", "))
 }
 
 /// A setting or choice of a fit by its name.
@@ -222,6 +237,57 @@ pub fn repeats(r: &Repeats, sizes: &[u64]) -> String {
             format!("{shared}: up to {} of a value in a batch of {least}, {most} in larger ones", r.batch)
         }
     }
+}
+
+/// Splits or folds, one line each, what was set aside, and what groups there are.
+pub fn splits(told: &Splits) -> Vec<(String, String)> {
+    let all: u64 = told.splits.iter().map(|s| s.rows).sum();
+    let one = |s: &SplitRows| {
+        let mut text =
+            format!("{} {}, {}", s.name, plural(s.rows, "row"), percent(s.rows as f64 / all.max(1) as f64));
+        if let Some(wanted) = s.wanted.filter(|&w| w != s.rows) {
+            text += &format!(" ({} wanted)", count(wanted));
+        }
+        if let Some((stratum, off)) = s.worst {
+            text += &format!("; stratum {stratum} is {off:+.1} rows off, the others less");
+        }
+        match s.leaks {
+            Some((0, 0)) | None => {}
+            Some((leaked, 0)) => {
+                text += &format!("; {} in a group of an earlier split", plural(leaked, "row"))
+            }
+            Some((_, aside)) => {
+                text += &format!("; {} set aside, for a later split has their groups", plural(aside, "row"))
+            }
+        }
+        text
+    };
+    let names = |i: usize| if i == 0 { "splits".to_string() } else { String::new() };
+    let mut lines: Vec<(String, String)> =
+        told.splits.iter().enumerate().map(|(i, s)| (names(i), one(s))).collect();
+    const SHOWN: usize = 10;
+    if lines.len() > SHOWN {
+        let more = lines.len() - SHOWN;
+        lines.truncate(SHOWN);
+        lines.push((String::new(), format!("and {more} more, in plan.json")));
+    }
+    if told.aside > 0 {
+        lines.push((String::new(), format!("{} in none", plural(told.aside, "row"))));
+    }
+    if let Some(g) = &told.groups {
+        let large = match g.large.len() {
+            0 => String::new(),
+            n => format!("; {n} of them larger than the smallest split"),
+        };
+        let text = format!(
+            "{} of {}, the largest of {}{large}",
+            plural(g.groups, "group"),
+            plural(g.rows, "row"),
+            count(g.largest)
+        );
+        lines.push(("  groups".into(), text));
+    }
+    lines
 }
 
 /// What a plan in chunks does.

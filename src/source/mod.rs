@@ -48,6 +48,7 @@ pub use element::Element;
 pub use extents::Extent;
 pub use files::local_files;
 pub use fingerprint::sample_pass;
+pub use pattern::matches_path;
 pub use selection::Selection;
 pub use stored::Stored;
 pub use values::{Names, Naming, numbers, text_value};

@@ -57,11 +57,12 @@ impl Part {
     }
 }
 
+/// Whether a pattern matches a path or a directory that holds it.
+pub fn matches_path(pattern: &str, path: &str) -> bool {
+    matched(&parts(pattern), &path.split('/').collect::<Vec<_>>()).is_some()
+}
+
 /// How many names of `path` a pattern matches, from its beginning: all of them, or those of a directory that holds it.
-#[cfg_attr(
-    not(feature = "cloud"),
-    allow(dead_code, reason = "folders of this machine are walked name by name")
-)]
 pub(super) fn matched(pattern: &[Part], path: &[&str]) -> Option<usize> {
     match (pattern, path) {
         ([], _) => Some(0),
