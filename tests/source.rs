@@ -12,7 +12,7 @@ use arrow_schema::{DataType, Field, Schema};
 use batchwright::Error;
 use batchwright::kit::matrix::Matrix;
 use batchwright::kit::progress::Progress;
-use batchwright::parts::{Engine, Local, Part, Pass, Read, parts};
+use batchwright::parts::{Local, Part, Pass, Read, parts};
 use batchwright::source::*;
 use half::f16;
 use parquet::arrow::ArrowWriter;

@@ -115,17 +115,6 @@ impl<P: Pass> Pass for Option<P> {
     }
 }
 
-/// Runs passes over parts: an ordered map and the merge tree, nothing else.
-pub trait Engine {
-    fn run<R: Read, P: Pass<Item = R::Item>>(
-        &self,
-        stage: &'static str,
-        read: &R,
-        pass: &P,
-        parts: &[Part],
-    ) -> Result<P::Output>;
-}
-
 /// Rayon on this machine.
 pub struct Local {
     pool: rayon::ThreadPool,
@@ -164,10 +153,9 @@ impl Local {
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.pool.install(work)
     }
-}
 
-impl Engine for Local {
-    fn run<R: Read, P: Pass<Item = R::Item>>(
+    /// Runs passes over parts: an ordered map and the merge tree, nothing else.
+    pub fn run<R: Read, P: Pass<Item = R::Item>>(
         &self,
         stage: &'static str,
         read: &R,

@@ -16,7 +16,7 @@ use crate::kit::matrix::Matrix;
 use crate::kit::scratch::RowFile;
 use crate::modalities::Assigned;
 use crate::modalities::model::AssignedReader;
-use crate::parts::{Engine, Local, Pass, parts, parts_of};
+use crate::parts::{Local, Pass, parts, parts_of};
 use crate::source::Dataset;
 use crate::statistics::content::{Content, Hashes};
 use crate::statistics::gain::{Gain, GainSums, Label};

@@ -12,7 +12,7 @@ use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, UNKNOWN_VALUE};
 use crate::modalities::{Assigned, EstimatorSpec, Model};
-use crate::parts::{Engine, Local, Part, Pass, Read, parts, parts_of};
+use crate::parts::{Local, Part, Pass, Read, parts, parts_of};
 use crate::source::{Bad, Dataset, Invalid, Kind, RawRows, Selection};
 
 use super::Plan;

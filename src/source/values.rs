@@ -14,7 +14,7 @@ use super::columns::Columns;
 use super::dataset::Dataset;
 use super::{RawRows, Selection};
 use crate::kit::error::{Error, Result};
-use crate::parts::{Engine, Local, Pass, parts};
+use crate::parts::{Local, Pass, parts};
 
 /// A column with more distinct values than this is no set of classes.
 const MOST: usize = 100_000;

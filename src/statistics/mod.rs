@@ -33,7 +33,7 @@ mod fixtures {
     use crate::kit::matrix::Matrix;
     use crate::kit::progress::Progress;
     use crate::modalities::Assigned;
-    use crate::parts::{Engine, Local, Part, Pass, Read};
+    use crate::parts::{Local, Part, Pass, Read};
 
     /// A whole dataset in memory.
     #[derive(Default)]
