@@ -2,7 +2,7 @@
 //! change no bit.
 
 use super::distance::dot_inline;
-use super::simd::{Job, Vector, dispatch};
+use super::simd::{Kernel, Vector, dispatch};
 use crate::kit::matrix::Matrix;
 
 /// Sums of a set of rows, one of each a coordinate.
@@ -49,7 +49,7 @@ struct AddRow<'a> {
     shift: &'a [f64],
 }
 
-impl Job for AddRow<'_> {
+impl Kernel for AddRow<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -80,7 +80,7 @@ struct Shift<'a> {
     sum: &'a mut [f64],
 }
 
-impl Job for Shift<'_> {
+impl Kernel for Shift<'_> {
     type Output = f64;
 
     #[inline(always)]
@@ -109,7 +109,7 @@ struct AddColumns<'a> {
     columns: usize,
 }
 
-impl Job for AddColumns<'_> {
+impl Kernel for AddColumns<'_> {
     type Output = ();
 
     #[inline(always)]
