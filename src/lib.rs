@@ -14,7 +14,8 @@
 //! 6. [`statistics`] summarises the full data in the same pass, and compares two sets of rows
 //! 7. [`batches`] decides in which company a row is met, and how much each row and batch counts
 //! 8. [`runtime`] takes decisions while training
-//! 9. [`config`] is the sum of all parameters, [`plan`] reads a plan and the data in its order
+//! 9. [`config`] is the sum of all parameters, [`engine`] is the work on rows that may run in another process, [`plan`] reads
+//!    a plan and the data in its order
 //! 10. [`pipeline`] has a file or folder for each verb: plan, update, check, diff, encode, synth
 //! 11. [`report`] shows a plan to people, and [`cli`] is the command line
 
@@ -29,6 +30,7 @@ pub mod statistics;
 pub mod batches;
 pub mod runtime;
 pub mod config;
+pub mod engine;
 pub mod plan;
 pub mod pipeline;
 pub mod report;

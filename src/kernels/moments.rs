@@ -1,12 +1,14 @@
 //! Sums over rows: one addition a number and row, in row order. Rust contracts and reorders nothing, so wider vectors
 //! change no bit.
 
+use serde::{Deserialize, Serialize};
+
 use super::distance::dot_inline;
 use super::simd::{Kernel, Vector, dispatch};
 use crate::kit::matrix::Matrix;
 
 /// Sums of a set of rows, one of each a coordinate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     /// Of `x - shift`, in `f64`.
     pub sum: Vec<f64>,

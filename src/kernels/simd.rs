@@ -45,6 +45,12 @@ pub fn limit(simd: Simd) {
     LIMIT.store(simd as u8, Ordering::Relaxed);
 }
 
+/// The limit as it is now.
+pub fn limited() -> Simd {
+    let now = LIMIT.load(Ordering::Relaxed);
+    Simd::ALL.into_iter().find(|simd| *simd as u8 == now).unwrap_or_default()
+}
+
 /// What the kernels run on: `avx512-amx`, `avx512-vnni`, `avx512`, `avx2` or `portable`.
 pub fn description() -> &'static str {
     match Level::with_tiles().simd() {

@@ -16,7 +16,7 @@ use crate::source::Dataset;
 /// Rows whose hashes are read at a time.
 const CHUNK: u64 = 1 << 20;
 /// Bytes of a content hash in the working file.
-pub const CONTENT_BYTES: usize = 16;
+pub use crate::engine::rows::CONTENT_BYTES;
 
 /// How many rows of each of these lists are taken, `taken` of all: the ordered pivotal method (Deville & Tille 1998), which is
 /// dependent rounding with two columns. Every list gives within one row of its share, the sum is exact, and a row's chance is

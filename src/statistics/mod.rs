@@ -10,6 +10,7 @@
 //! - [`reference`]: mean embedding of the data, to compare other data with (`reference.arrow`)
 //! - [`reach`]: how far rows are from their nearest prototype (`prototypes.arrow`): what is unlike anything in the plan
 //! - [`content`]: hashes of row groups that do not depend on the order of rows (`sources.arrow`)
+//! - [`comparison`]: where rows lie among those of a plan
 //! - [`drift`]: effect, interval and p-value of the difference between two sets of rows
 
 pub mod cells;
@@ -20,6 +21,7 @@ pub mod gain;
 pub mod reference;
 pub mod reach;
 pub mod content;
+pub mod comparison;
 pub mod drift;
 
 /// Items for tests.
