@@ -3,6 +3,7 @@
 
 mod arrays;
 mod cli;
+mod engines;
 mod epoch;
 mod error;
 mod plan;
@@ -17,6 +18,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("__version__", env!("CARGO_PKG_VERSION"))?;
     error::register(module)?;
     module.add_function(wrap_pyfunction!(cli::main, module)?)?;
+    module.add_function(wrap_pyfunction!(engines::run_task, module)?)?;
+    module.add_class::<engines::Tell>()?;
+    module.add_class::<engines::Folder>()?;
     module.add_class::<plan::Plan>()?;
     module.add_class::<plan::Assignment>()?;
     module.add_class::<plan::Places>()?;
