@@ -16,7 +16,7 @@ use std::os::unix::fs::FileExt;
 use std::time::Instant;
 
 use batchwright::kit::progress::Progress;
-use batchwright::parts::{Engine, Local, Pass, parts};
+use batchwright::parts::{Local, Pass, parts};
 use batchwright::source::{Columns, Dataset, Kind, RawRows, Way};
 use bytes::Bytes;
 use parquet::arrow::ProjectionMask;

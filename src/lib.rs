@@ -15,7 +15,8 @@
 //! 7. [`splits`] decides which rows are for training, validation and test, or in which fold
 //! 8. [`batches`] decides in which company a row is met, and how much each row and batch counts
 //! 9. [`runtime`] takes decisions while training
-//! 10. [`config`] is the sum of all parameters, [`plan`] reads a plan and the data in its order
+//! 10. [`config`] is the sum of all parameters, [`engine`] is the work on rows that may run in another process, [`plan`] reads
+//!     a plan and the data in its order
 //! 11. [`pipeline`] has a file or folder for each verb: plan, update, check, diff, encode, synth
 //! 12. [`report`] shows a plan to people, and [`cli`] is the command line
 
@@ -31,6 +32,7 @@ pub mod splits;
 pub mod batches;
 pub mod runtime;
 pub mod config;
+pub mod engine;
 pub mod plan;
 pub mod pipeline;
 pub mod report;

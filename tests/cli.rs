@@ -78,7 +78,7 @@ fn every_verb_that_reads_data_is_refused_before_it_takes_too_much_memory() {
     }
 }
 
-const VERBS: [&[&str]; 15] = [
+const VERBS: [&[&str]; 16] = [
     &["plan"],
     &["modalities"],
     &["encode"],
@@ -86,6 +86,7 @@ const VERBS: [&[&str]; 15] = [
     &["report"],
     &["check"],
     &["update"],
+    &["work"],
     &["materialize"],
     &["diff"],
     &["synth"],

@@ -12,7 +12,7 @@ use arrow_schema::{DataType, Field, Schema};
 use batchwright::Error;
 use batchwright::kit::matrix::Matrix;
 use batchwright::kit::progress::Progress;
-use batchwright::parts::{Engine, Local, Part, Pass, Read, parts};
+use batchwright::parts::{Local, Part, Pass, Read, parts};
 use batchwright::source::*;
 use half::f16;
 use parquet::arrow::ArrowWriter;
@@ -440,7 +440,8 @@ fn one_pass_samples_and_fingerprints() {
     let columns = Columns::new(&dataset, vec!["v".into()], vec!["n".into()]).unwrap();
     let names = ["v".to_string(), "n".to_string()];
     let rows = [0, 69, 70, 169, 190];
-    let (got, prints) = sample_pass(&columns, &names, &rows, &engine()).unwrap();
+    let all: Vec<usize> = (0..dataset.row_groups().len()).collect();
+    let (got, prints) = sample_pass("sample", &columns, &names, &all, &rows, &engine()).unwrap();
     assert_eq!(got.vectors, columns.gather(&rows, &engine()).unwrap().vectors);
     assert_eq!(prints.len(), 5);
     for (group, print) in prints.iter().enumerate() {
@@ -761,7 +762,8 @@ mod cloud {
 
         let names = ["v".to_string(), "n".to_string()];
         let rows = [5, 30_000, 59_999, 60_009];
-        let (sample, prints) = sample_pass(&columns, &names, &rows, &engine()).unwrap();
+        let all: Vec<usize> = (0..dataset.row_groups().len()).collect();
+        let (sample, prints) = sample_pass("sample", &columns, &names, &all, &rows, &engine()).unwrap();
         assert_eq!(sample.vectors[0].row(2), [59_999.0, -59_999.0]);
         let gets = server.gets();
         assert!(gets.len() <= 4, "two column chunks of two row groups: {gets:?}");

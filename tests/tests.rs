@@ -12,6 +12,7 @@ mod determinism;
 mod edited;
 #[cfg(feature = "encoder")]
 mod encoder;
+mod engines;
 mod format;
 mod golden;
 mod hostile;

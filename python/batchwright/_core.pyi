@@ -6,6 +6,7 @@ Progress is the share of training that is done, in [0, 1]. Every method is threa
 stops at Ctrl-C where it may take long.
 """
 
+import pathlib
 from collections.abc import Iterator, Sequence
 from os import PathLike
 from typing import Any, Literal, TypeAlias, final
@@ -52,6 +53,35 @@ def spool(stream: object, path: Path) -> int:
 def spool_arrays(columns: Sequence[tuple[str, NDArray[Any]]], path: Path) -> int:
     """Writes arrays of NumPy of the same length, each with its name, to a Parquet file: one dimension makes a column of numbers or texts,
     two a column of vectors. Returns the rows."""
+def run_task(job: bytes, task: bytes, threads: int = 1) -> bytes:
+    """Does a task of a job, both as an engine was given them, on so many threads (0: one per core), without the GIL. The result goes
+    to `tell.done` as it is; what fails in a task is in it. The last job stays open: the next of its tasks starts at once. Processes of
+    different releases do not work together."""
+
+@final
+class Tell:
+    """What an engine reports to while it runs: at least every 100 ms. A call raises RuntimeError once the run has ended, by Ctrl-C or
+    because a task has failed: then the engine stops what it runs and lets the exception through."""
+
+    def done(self, task: int, result: bytes) -> None:
+        """The result of a task, by its place in the list. A second one of the same task is dropped."""
+
+    def retried(self, task: int) -> None:
+        """A task that was lost with its worker runs once more."""
+
+    def running(self, tasks: int) -> None:
+        """So many tasks are at work now."""
+
+@final
+class Folder:
+    """Tasks as files in a directory that all machines see: `batchwright work DIR` does them, on any of them. A worker that gives no
+    sign for `lease` seconds is lost, and its task free again. The same as `--engine folder:DIR`."""
+
+    def __init__(self, path: Path, lease: float = 60.0) -> None: ...
+    @property
+    def path(self) -> pathlib.Path: ...
+    @property
+    def lease(self) -> float: ...
 
 @final
 class Plan:

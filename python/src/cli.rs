@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use pyo3::prelude::*;
 
+use crate::engines;
 use crate::wait::attend;
 
 /// Runs the command line `batchwright`: the same program as the Rust binary. `argv[0]` is the program's name. Returns the exit
@@ -29,7 +30,7 @@ pub fn main(py: Python<'_>, argv: Vec<OsString>) -> PyResult<u8> {
     };
     attend(
         py,
-        move || batchwright::cli::run(argv, begin),
+        move || batchwright::cli::run(argv, begin, &engines::named),
         |interrupt| {
             let begun = begun.lock().unwrap_or_else(PoisonError::into_inner);
             match &*begun {

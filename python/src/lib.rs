@@ -4,6 +4,7 @@
 mod arrays;
 mod call;
 mod cli;
+mod engines;
 mod epoch;
 mod error;
 mod plan;
@@ -23,6 +24,9 @@ fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add_function(wrap_pyfunction!(call::keywords, module)?)?;
     module.add_function(wrap_pyfunction!(table::spool, module)?)?;
     module.add_function(wrap_pyfunction!(table::spool_arrays, module)?)?;
+    module.add_function(wrap_pyfunction!(engines::run_task, module)?)?;
+    module.add_class::<engines::Tell>()?;
+    module.add_class::<engines::Folder>()?;
     module.add_class::<plan::Plan>()?;
     module.add_class::<plan::Folds>()?;
     module.add_class::<table::Table>()?;

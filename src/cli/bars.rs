@@ -144,6 +144,12 @@ impl Observer for Bars {
         }
     }
 
+    fn running(&self, stage: &'static str, tasks: u32) {
+        if let Some(bar) = lock(&self.open).get(stage) {
+            bar.bar.set_prefix(format!("{stage}, {}", style::plural(tasks.into(), "task")));
+        }
+    }
+
     fn end(&self, stage: &'static str) {
         if let Some(Bar { bar, unit, bytes }) = lock(&self.open).remove(stage) {
             let took = bar.elapsed().as_secs_f64();

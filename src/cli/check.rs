@@ -73,6 +73,9 @@ pub struct ThreadFlags {
     /// The encoder that the plan was made with, if it was: folder of a Hugging Face model, or an ONNX file
     #[arg(id = "run.encoder", long = "encoder", value_name = "DIR|FILE.onnx")]
     pub encoder: Option<String>,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub engine: super::flags::EngineFlags,
 }
 
 /// The table `check` of the config file.

@@ -60,7 +60,7 @@ pub struct CountFlags {
     #[arg(id = "seed", long, value_name = "N", help_heading = "Run")]
     pub seed: Option<u64>,
     #[command(flatten)]
-    pub run: RunFlags,
+    pub run: ReadFlags,
 }
 
 #[derive(Args, Debug, Serialize)]
@@ -377,7 +377,33 @@ pub struct OutFlags {
     pub force: Option<bool>,
     #[command(flatten)]
     #[serde(flatten)]
+    pub run: ReadFlags,
+}
+
+/// Of verbs whose reading may be done elsewhere.
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Run")]
+pub struct ReadFlags {
+    #[command(flatten)]
+    #[serde(flatten)]
     pub run: RunFlags,
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub engine: EngineFlags,
+}
+
+#[derive(Args, Debug, Serialize)]
+#[command(next_help_heading = "Run")]
+pub struct EngineFlags {
+    /// Where the data is read [default: on the threads of this process]
+    ///
+    /// folder:DIR: tasks lie in a directory that all machines see, and `batchwright work DIR` does them anywhere. With the Python
+    /// package also processes:N, ray, ray:ADDRESS, spark and spark:MASTER. The result does not depend on it.
+    #[arg(id = "run.engine", long = "engine", value_name = "NAME")]
+    pub engine: Option<String>,
+    /// Bytes that a task of an engine reads at most, such as 100MB [default: 512MiB]. The result does not depend on it
+    #[arg(id = "run.task_bytes", long = "task-bytes", value_name = "SIZE", value_parser = parse_size)]
+    pub task_bytes: Option<u64>,
 }
 
 #[derive(Args, Debug, Serialize)]

@@ -23,6 +23,7 @@ mod schema;
 mod splits;
 mod synth;
 mod update;
+mod work;
 mod call;
 
 use std::ffi::OsString;
@@ -41,6 +42,7 @@ use crate::format::staging;
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
 use crate::kit::{output, text};
+use crate::parts::{Chosen, Engine};
 pub use call::{Keyword, Request, call, in_keywords, keywords};
 use style::{Look, Text, Tone};
 
@@ -81,6 +83,7 @@ enum Verb {
     Check(Box<check::Flags>),
     Update(Box<update::Flags>),
     Splits(Box<splits::Flags>),
+    Work(work::Flags),
     Materialize(Box<materialize::Flags>),
     Diff(diff::Flags),
     Report(report::Flags),
@@ -127,7 +130,11 @@ struct Context<'a> {
     matches: &'a ArgMatches,
     /// What the verb writes, once it begins to.
     out: &'a Writes,
+    engines: &'a Engines<'a>,
 }
+
+/// Engines of another front end, by name; None for those that it does not have.
+pub type Engines<'a> = dyn Fn(&str) -> Result<Option<Arc<dyn Engine>>> + 'a;
 
 impl Context<'_> {
     /// From here on, `path` is being written; what was written before is whole.
@@ -136,7 +143,13 @@ impl Context<'_> {
     }
 
     fn settings(&self, file: &ConfigFile, flags: &impl Serialize) -> Result<Settings> {
-        settings::resolve(file.config.as_deref(), flags, self.command, self.matches)
+        let mut settings = settings::resolve(file.config.as_deref(), flags, self.command, self.matches)?;
+        if let Some(chosen) = &mut settings.run.engine
+            && let Some(engine) = (self.engines)(chosen.name())?
+        {
+            *chosen = Chosen::given(chosen.name(), engine);
+        }
+        Ok(settings)
     }
 }
 
@@ -156,12 +169,16 @@ fn command() -> Command {
 
 /// The `batchwright` program.
 pub fn main(args: impl IntoIterator<Item = OsString>) -> ExitCode {
-    ExitCode::from(run(args, on_signal))
+    ExitCode::from(run(args, on_signal, &|_| Ok(None)))
 }
 
 /// Runs one command line (the first argument is the program's name) and returns its exit code. `begin` gets the switch
-/// that stops the run once it is set, after cleaning up.
-pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Running)) -> u8 {
+/// that stops the run once it is set, after cleaning up. `engines` are asked first for the one that `--engine` names.
+pub fn run(
+    args: impl IntoIterator<Item = OsString>,
+    begin: impl FnOnce(Running),
+    engines: &Engines<'_>,
+) -> u8 {
     let mut command = command();
     let args: Vec<OsString> = args.into_iter().collect();
     let parsed = command.try_get_matches_from_mut(&args).and_then(|matches| {
@@ -173,7 +190,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>, begin: impl FnOnce(Running)
         Err(e) => return usage(e, &args),
     };
     let out = Arc::<Writes>::default();
-    let (error, note) = match execute(cli, &command, &matches, begin, &out) {
+    let (error, note) = match execute(cli, &command, &matches, begin, &out, engines) {
         Ok(done) => match show(&done.text) {
             Ok(()) => return done.code,
             Err(e) => (e, Some("the run is complete; only what it says could not be shown".into())),
@@ -228,6 +245,7 @@ fn execute(
     matches: &ArgMatches,
     begin: impl FnOnce(Running),
     out: &Arc<Writes>,
+    engines: &Engines<'_>,
 ) -> Result<Done> {
     let verbosity = if cli.talk.quiet { -1 } else { cli.talk.verbose as i8 };
     let progress = bars::observe(cli.talk.progress, verbosity);
@@ -243,7 +261,7 @@ fn execute(
     let switched = progress.clone();
     // What fails in a run that is being stopped fails because of that.
     let stopped = |error| switched.check().and(Err(error));
-    let context = Context { progress, quiet: cli.talk.quiet, command, matches, out };
+    let context = Context { progress, quiet: cli.talk.quiet, command, matches, out, engines };
     let text = match cli.verb {
         Verb::Plan(flags) => plan::run(*flags, &context),
         Verb::Modalities(flags) => modalities::run(*flags, &context),
@@ -252,6 +270,7 @@ fn execute(
         Verb::Check(flags) => return check::run(*flags, &context).or_else(stopped),
         Verb::Update(flags) => update::run(*flags, &context),
         Verb::Splits(flags) => splits::run(*flags, &context),
+        Verb::Work(flags) => work::run(flags, &context),
         Verb::Materialize(flags) => materialize::run(*flags, &context),
         Verb::Diff(flags) => diff::run(flags),
         Verb::Report(flags) => report::run(flags, context.quiet),

@@ -18,6 +18,9 @@ use crate::kit::error::{Error, Result};
 const FILE: &str = "batchwright.toml";
 const PREFIX: &str = "BATCHWRIGHT_";
 
+/// Where a worker looks for encoders: no setting of a run.
+const ENCODERS: &str = "BATCHWRIGHT_ENCODERS";
+
 /// Variable of a flag: `--batch-size` is BATCHWRIGHT_BATCH_SIZE.
 fn variable(long: &str) -> String {
     PREFIX.to_string() + &long.to_uppercase().replace('-', "_")
@@ -54,7 +57,7 @@ pub fn defaults() -> BTreeMap<String, String> {
         Value::Number(number) => Some(number.to_string()),
         _ => None,
     };
-    let spoken = ["run.threads", "run.memory"];
+    let spoken = ["run.threads", "run.memory", "run.task_bytes"];
     (values.into_iter().filter(|(key, _)| !spoken.contains(&key.as_str())))
         .filter_map(|(key, (value, _))| Some((key, text(value)?)))
         .collect()
@@ -81,7 +84,7 @@ pub fn unknown_variables(command: &Command) -> Vec<String> {
     let mut unknown: Vec<String> = std::env::vars_os()
         .filter(|(name, _)| !known.contains(name))
         .filter_map(|(name, _)| name.into_string().ok())
-        .filter(|name| name.starts_with(PREFIX))
+        .filter(|name| name.starts_with(PREFIX) && name != ENCODERS)
         .collect();
     unknown.sort();
     unknown

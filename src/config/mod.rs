@@ -20,7 +20,7 @@ use crate::kit::progress::Progress;
 pub use crate::kit::size::parse_size;
 use crate::kit::text;
 use crate::modalities::prototypes::{PROTOTYPES, SAMPLE_ROWS};
-use crate::parts::Local;
+use crate::parts::{Chosen, Elsewhere, Local};
 use crate::{features, kernels, modalities, source, splits};
 
 /// Everything that decides the bytes of a plan, one table per stage. Stored in plan.json.
@@ -61,6 +61,13 @@ pub struct Run {
     /// The widest vector instructions that may be used, in the whole process and until its next run; for checking that they
     /// change nothing.
     pub simd: kernels::Simd,
+    /// Where the data is read: `folder:DIR`; with the Python package also `processes:N`, `ray`, `ray:ADDRESS`, `spark` and
+    /// `spark:MASTER`. None: on the threads of this process.
+    #[schemars(with = "Option<String>")]
+    pub engine: Option<Chosen>,
+    /// Bytes that a task of an engine reads at most, at least one part of the dataset.
+    #[serde(deserialize_with = "crate::kit::size::size")]
+    pub task_bytes: u64,
 }
 
 impl Default for Run {
@@ -72,6 +79,8 @@ impl Default for Run {
             force: false,
             encoder: None,
             simd: kernels::Simd::Auto,
+            engine: None,
+            task_bytes: 512 << 20,
         }
     }
 }
@@ -169,14 +178,17 @@ pub enum Level {
 }
 
 impl Run {
-    /// [`Local::scope`] on its threads, with its vectors.
+    /// [`Local::scope`] on its threads, with its vectors and its engine.
     pub fn scope<T: Send>(
         &self,
         progress: &Progress,
         work: impl FnOnce(&Local) -> Result<T> + Send,
     ) -> Result<T> {
         kernels::limit(self.simd);
-        Local::scope(self.threads, progress, work)
+        let open = |chosen: &Chosen| Ok(Elsewhere { engine: chosen.open()?, task_bytes: self.task_bytes });
+        let elsewhere = self.engine.as_ref().map(open).transpose()?;
+        let local = Local::new(self.threads, progress.clone())?.with(elsewhere);
+        local.install(|| work(&local))
     }
 
     /// The encoder that the run names, if it is the one that the config asks for.

@@ -1,5 +1,7 @@
 //! Which columns make a row's point, and why every other one does not.
 
+use serde::{Deserialize, Serialize};
+
 use super::{Encoder, Params};
 use crate::kit::error::{Error, Result};
 use crate::source::{Column, Kind, Origin};
@@ -7,7 +9,7 @@ use crate::source::{Column, Kind, Origin};
 const KEY: &str = "features.columns";
 
 /// The columns to read for the features.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Inputs {
     /// Vector columns: the order of [`RawRows::vectors`](crate::source::RawRows::vectors).
     pub vectors: Vec<String>,

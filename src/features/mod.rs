@@ -20,7 +20,7 @@ mod points;
 
 pub(crate) use canonical::push_cell;
 pub(crate) use cells::{ascends, column, numbers};
-pub use encoder::Encoder;
+pub use encoder::{Encoder, Pretrained};
 pub use inputs::Inputs;
 pub(crate) use inputs::listed;
 pub use points::PointsReader;

@@ -1,7 +1,9 @@
 //! What is done to one coordinate, and its centre and scale, learnt in f64 in one order.
 
+use serde::{Deserialize, Serialize};
+
 /// What was done to a coordinate.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Operation {
     None,
     /// Made by an encoder, and left as it is. (Where more is done to the embedding, that is the operation.)

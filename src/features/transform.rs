@@ -6,6 +6,7 @@ use arrow_array::Array;
 use arrow_array::cast::AsArray;
 use arrow_schema::DataType;
 use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use super::cells::{column, numbers, numbers_in};
@@ -36,13 +37,13 @@ pub struct FeatureRow {
 }
 
 /// The learnt map from raw rows to points of [`dims`](Features::dims) numbers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Features {
     columns: Vec<Column>,
     dims: usize,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Column {
     name: String,
     /// Place in [`RawRows::vectors`]; None: a table column.
@@ -50,23 +51,43 @@ struct Column {
     map: Map,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 enum Map {
     Numbers { operation: Operation, center: Vec<f64>, scale: Vec<f64> },
-    OneHot { values: Vec<String>, place: HashMap<String, usize> },
+    OneHot(OneHot),
     Hash,
+}
+
+/// The values that have a coordinate, and which one it is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
+struct OneHot {
+    values: Vec<String>,
+    place: HashMap<String, usize>,
+}
+
+impl From<Vec<String>> for OneHot {
+    fn from(values: Vec<String>) -> Self {
+        let place = values.iter().cloned().zip(0..).collect();
+        OneHot { values, place }
+    }
+}
+
+impl From<OneHot> for Vec<String> {
+    fn from(one_hot: OneHot) -> Self {
+        one_hot.values
+    }
 }
 
 impl Map {
     fn one_hot(values: Vec<String>) -> Map {
-        let place = values.iter().cloned().zip(0..).collect();
-        Map::OneHot { values, place }
+        Map::OneHot(values.into())
     }
 
     fn width(&self) -> usize {
         match self {
             Map::Numbers { center, .. } => center.len(),
-            Map::OneHot { values, .. } => values.len() + 1,
+            Map::OneHot(OneHot { values, .. }) => values.len() + 1,
             Map::Hash => HASHED,
         }
     }
@@ -218,7 +239,7 @@ impl Features {
                         }
                     }
                 }
-                (Map::OneHot { values, place }, _) => {
+                (Map::OneHot(OneHot { values, place }), _) => {
                     let cells = column(raw.table.as_ref(), &c.name)?;
                     for i in 0..raw.rows.len() {
                         let o = &mut out.row_mut(i)[places.clone()];
@@ -259,7 +280,9 @@ impl Features {
             for i in 0..c.map.width() {
                 let (operation, category, center, scale) = match &c.map {
                     Map::Numbers { operation, center, scale } => (*operation, None, center[i], scale[i]),
-                    Map::OneHot { values, .. } => (Operation::OneHot, values.get(i).cloned(), 0.0, 1.0),
+                    Map::OneHot(OneHot { values, .. }) => {
+                        (Operation::OneHot, values.get(i).cloned(), 0.0, 1.0)
+                    }
                     Map::Hash => (Operation::Hash, None, 0.0, 1.0),
                 };
                 let feature = rows.len() as u32;

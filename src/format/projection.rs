@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use arrow_array::Float32Array;
 use arrow_array::types::Float32Type;
+use serde::{Deserialize, Serialize};
 
 use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
@@ -13,7 +14,7 @@ use super::table::fixed_f32;
 use super::{Kind, Metadata, Table, TableReader};
 
 /// Coordinate j of a row x is `axes[j] . x - offset[j]`, accumulated in f64 in the canonical lane order, rounded to f32.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Projection {
     /// p rows of `dims` numbers.
     pub axes: Matrix,

@@ -4,7 +4,7 @@
 //! rounded once (`f64`), so all widths give the same bits.
 #![allow(unsafe_code)]
 
-use super::simd::{Job, Vector, dispatch};
+use super::simd::{Kernel, Vector, dispatch};
 
 /// Fills `out` with numbers whose little-endian bytes `read` provides, in place. `read` must fill the bytes it is given
 /// (they hold what `out` held).
@@ -28,7 +28,7 @@ pub fn of(numbers: &[f32]) -> &[u8] {
 /// Whether no number is NaN or infinite.
 pub fn all_finite(x: &[f32]) -> bool {
     struct Finite<'a>(&'a [f32]);
-    impl Job for Finite<'_> {
+    impl Kernel for Finite<'_> {
         type Output = bool;
         #[inline(always)]
         fn run<V: Vector>(self) -> bool {
@@ -43,7 +43,7 @@ pub fn all_finite(x: &[f32]) -> bool {
 /// `out[i]` from the bytes of place `i` in four streams, the lowest first.
 pub fn join_f32(streams: [&[u8]; 4], out: &mut [f32]) {
     struct Join<'a>([&'a [u8]; 4], &'a mut [f32]);
-    impl Job for Join<'_> {
+    impl Kernel for Join<'_> {
         type Output = ();
         #[inline(always)]
         fn run<V: Vector>(self) {
@@ -60,7 +60,7 @@ pub fn join_f32(streams: [&[u8]; 4], out: &mut [f32]) {
 /// As [`join_f32`], of f16.
 pub fn join_f16(streams: [&[u8]; 2], out: &mut [f32]) {
     struct Join<'a>([&'a [u8]; 2], &'a mut [f32]);
-    impl Job for Join<'_> {
+    impl Kernel for Join<'_> {
         type Output = ();
         #[inline(always)]
         fn run<V: Vector>(self) {
@@ -77,7 +77,7 @@ pub fn join_f16(streams: [&[u8]; 2], out: &mut [f32]) {
 /// As [`join_f32`], of f64, rounded to nearest.
 pub fn join_f64(streams: [&[u8]; 8], out: &mut [f32]) {
     struct Join<'a>([&'a [u8]; 8], &'a mut [f32]);
-    impl Job for Join<'_> {
+    impl Kernel for Join<'_> {
         type Output = ();
         #[inline(always)]
         fn run<V: Vector>(self) {
@@ -94,7 +94,7 @@ pub fn join_f64(streams: [&[u8]; 8], out: &mut [f32]) {
 /// Little-endian f16 to f32, exactly.
 pub fn widen(bytes: &[u8], out: &mut [f32]) {
     struct Widen<'a>(&'a [u8], &'a mut [f32]);
-    impl Job for Widen<'_> {
+    impl Kernel for Widen<'_> {
         type Output = ();
         #[inline(always)]
         fn run<V: Vector>(self) {
@@ -109,7 +109,7 @@ pub fn widen(bytes: &[u8], out: &mut [f32]) {
 /// Little-endian f64 to f32, rounded to nearest.
 pub fn narrow(bytes: &[u8], out: &mut [f32]) {
     struct Narrow<'a>(&'a [u8], &'a mut [f32]);
-    impl Job for Narrow<'_> {
+    impl Kernel for Narrow<'_> {
         type Output = ();
         #[inline(always)]
         fn run<V: Vector>(self) {

@@ -6,7 +6,7 @@
 
 use std::ops::Range;
 
-use super::simd::{Job, Vector, dispatch, total};
+use super::simd::{Kernel, Vector, dispatch, total};
 use crate::kit::matrix::Matrix;
 
 /// Squared Euclidean distance. The differences are formed in `f64`, without fused multiply-add. O(p).
@@ -51,7 +51,7 @@ struct SquaredTo<'a> {
     out: &'a mut Vec<f64>,
 }
 
-impl Job for SquaredTo<'_> {
+impl Kernel for SquaredTo<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -78,7 +78,7 @@ struct SquaredAmong<'a> {
     out: &'a mut [f64],
 }
 
-impl Job for SquaredAmong<'_> {
+impl Kernel for SquaredAmong<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -131,7 +131,7 @@ struct Closer<'a, I> {
     center: &'a [f32],
 }
 
-impl<I: Iterator<Item = (u32, f64)>> Job for Closer<'_, I> {
+impl<I: Iterator<Item = (u32, f64)>> Kernel for Closer<'_, I> {
     type Output = Vec<(u32, f64)>;
 
     #[inline(always)]

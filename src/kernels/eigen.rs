@@ -10,7 +10,7 @@
 
 use rayon::prelude::*;
 
-use super::simd::{Job, Vector, dispatch, total};
+use super::simd::{Kernel, Vector, dispatch, total};
 use crate::kit::error::Result;
 use crate::kit::matrix::Matrix;
 use crate::kit::progress::Progress;
@@ -145,7 +145,7 @@ struct Symmetric<'a> {
     progress: &'a Progress,
 }
 
-impl Job for Symmetric<'_> {
+impl Kernel for Symmetric<'_> {
     type Output = Result<Eigen>;
 
     #[inline(always)]
@@ -360,7 +360,7 @@ struct AddProducts<'a> {
     lower: bool,
 }
 
-impl Job for AddProducts<'_> {
+impl Kernel for AddProducts<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -445,7 +445,7 @@ struct Orthonormalise<'a> {
     progress: &'a Progress,
 }
 
-impl Job for Orthonormalise<'_> {
+impl Kernel for Orthonormalise<'_> {
     type Output = Result<()>;
 
     #[inline(always)]

@@ -5,7 +5,7 @@
 //! looks only some hundred instructions ahead. docs/performance.md has what that gains.
 
 use super::permute::{Beside, Walk, index_all};
-use super::simd::{Job, Vector, dispatch};
+use super::simd::{Kernel, Vector, dispatch};
 use crate::kit::rng::Permutation;
 
 /// Rows asked for, and taken, at once. Measured on an Intel Xeon: with 4 or 16 a tenth longer.
@@ -52,7 +52,7 @@ struct Gather<'d, 'o, F> {
     out: &'o mut [u64],
 }
 
-impl<'a, T: Copy + Into<u64> + 'a, F: Fn(usize) -> &'a T> Job for Gather<'_, '_, F> {
+impl<'a, T: Copy + Into<u64> + 'a, F: Fn(usize) -> &'a T> Kernel for Gather<'_, '_, F> {
     type Output = ();
 
     #[inline(always)]

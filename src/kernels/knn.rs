@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::distance::among;
 use super::nearest::Centers;
 use super::ranking::{Panels, Rows, Screen, Shortlist, any_at_most, limit};
-use super::simd::{Aligned, Job, Level, PANEL, Vector, run_at};
+use super::simd::{Aligned, Kernel, Level, PANEL, Vector, run_at};
 use crate::kit::matrix::Matrix;
 use crate::kit::rng::mix64;
 
@@ -129,7 +129,7 @@ struct Block<'a, 'b> {
     answers: &'a mut [Answer<'b>],
 }
 
-impl Job for Block<'_, '_> {
+impl Kernel for Block<'_, '_> {
     type Output = ();
 
     #[inline(always)]

@@ -1,6 +1,6 @@
 //! Natural logarithms of many numbers, the same bits as `libm::log` of each.
 
-use super::simd::{Job, Vector, dispatch};
+use super::simd::{Kernel, Vector, dispatch};
 
 /// Puts the logarithm in the place of every number. The numbers must be positive, finite and normal. O(n), on the calling
 /// thread, several times as fast as one by one.
@@ -11,7 +11,7 @@ pub fn log_all(numbers: &mut [f64]) {
 
 struct LogAll<'a>(&'a mut [f64]);
 
-impl Job for LogAll<'_> {
+impl Kernel for LogAll<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -40,4 +40,4 @@ pub mod transformer;
 mod ranking;
 pub mod nearest;
 pub mod knn;
-pub use simd::{Simd, description, limit};
+pub use simd::{Simd, description, limit, limited};

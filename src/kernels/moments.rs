@@ -1,12 +1,14 @@
 //! Sums over rows: one addition a number and row, in row order. Rust contracts and reorders nothing, so wider vectors
 //! change no bit.
 
+use serde::{Deserialize, Serialize};
+
 use super::distance::dot_inline;
-use super::simd::{Job, Vector, dispatch};
+use super::simd::{Kernel, Vector, dispatch};
 use crate::kit::matrix::Matrix;
 
 /// Sums of a set of rows, one of each a coordinate.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     /// Of `x - shift`, in `f64`.
     pub sum: Vec<f64>,
@@ -49,7 +51,7 @@ struct AddRow<'a> {
     shift: &'a [f64],
 }
 
-impl Job for AddRow<'_> {
+impl Kernel for AddRow<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -80,7 +82,7 @@ struct Shift<'a> {
     sum: &'a mut [f64],
 }
 
-impl Job for Shift<'_> {
+impl Kernel for Shift<'_> {
     type Output = f64;
 
     #[inline(always)]
@@ -109,7 +111,7 @@ struct AddColumns<'a> {
     columns: usize,
 }
 
-impl Job for AddColumns<'_> {
+impl Kernel for AddColumns<'_> {
     type Output = ();
 
     #[inline(always)]

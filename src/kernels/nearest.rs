@@ -2,7 +2,7 @@
 
 use super::distance::squared_inline;
 use super::ranking::{Panels, Rows, at_most, limit, minimum};
-use super::simd::{Aligned, Job, Level, PANEL, Vector, run_tiled_at};
+use super::simd::{Aligned, Kernel, Level, PANEL, Vector, run_tiled_at};
 use crate::kit::matrix::Matrix;
 
 /// Centres prepared for many searches: packed once, O(k p) memory twice.
@@ -56,7 +56,7 @@ struct Search<'a> {
     distance: Option<&'a mut [f64]>,
 }
 
-impl Job for Search<'_> {
+impl Kernel for Search<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -235,7 +235,7 @@ impl Rounds {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{Job, Level, run_at};
+    use super::super::simd::{Kernel, Level, run_at};
     use super::*;
     use crate::kit::rng::key;
 
@@ -246,7 +246,7 @@ mod tests {
         walk: &'a mut Walk,
     }
 
-    impl Job for IndexAll<'_> {
+    impl Kernel for IndexAll<'_> {
         type Output = ();
         #[inline(always)]
         fn run<V: Vector>(self) {

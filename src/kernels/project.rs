@@ -1,6 +1,6 @@
 //! Rows onto axes, in the canonical order: the numbers are written to plans, so nothing here may be approximate.
 
-use super::simd::{Aligned, Job, Vector, dispatch};
+use super::simd::{Aligned, Kernel, Vector, dispatch};
 use crate::kit::matrix::Matrix;
 
 /// Rows and axes whose sums are kept in registers together.
@@ -39,7 +39,7 @@ struct Products<'a, F> {
     each: F,
 }
 
-impl<F: FnMut(usize, usize, &[f64])> Job for Products<'_, F> {
+impl<F: FnMut(usize, usize, &[f64])> Kernel for Products<'_, F> {
     type Output = ();
 
     #[inline(always)]

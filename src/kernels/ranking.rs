@@ -658,13 +658,13 @@ pub(super) fn limit(score: f32, slack: f64) -> f32 {
 
 #[cfg(test)]
 mod tests {
-    use super::super::simd::{Job, run_tiled_at};
+    use super::super::simd::{Kernel, run_tiled_at};
     use super::*;
     use crate::kit::rng::{key, normal};
 
     struct Scores<'a>(&'a Panels, &'a [f32]);
 
-    impl Job for Scores<'_> {
+    impl Kernel for Scores<'_> {
         type Output = Vec<u32>;
 
         #[inline(always)]

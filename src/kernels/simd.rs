@@ -1,6 +1,6 @@
 //! Vectors of `f32` and the choice of the widest ones this machine has.
 //!
-//! A [`Job`] is written once over [`Vector`] and compiled for AVX-512 with and without VNNI and AMX, AVX2 and plain arrays;
+//! A [`Kernel`] is written once over [`Vector`] and compiled for AVX-512 with and without VNNI and AMX, AVX2 and plain arrays;
 //! [`dispatch`] runs the best one. Everything on the way is `#[inline(always)]`, so the whole job, its `f64` loops included, is
 //! compiled with the wide registers. Rust never contracts `a * b + c`, so those loops give the same bits everywhere.
 #![allow(unsafe_code)]
@@ -45,6 +45,12 @@ pub fn limit(simd: Simd) {
     LIMIT.store(simd as u8, Ordering::Relaxed);
 }
 
+/// The limit as it is now.
+pub fn limited() -> Simd {
+    let now = LIMIT.load(Ordering::Relaxed);
+    Simd::ALL.into_iter().find(|simd| *simd as u8 == now).unwrap_or_default()
+}
+
 /// What the kernels run on: `avx512-amx`, `avx512-vnni`, `avx512`, `avx2` or `portable`.
 pub fn description() -> &'static str {
     match Level::with_tiles().simd() {
@@ -54,7 +60,7 @@ pub fn description() -> &'static str {
     }
 }
 
-/// What a [`Job`] is compiled for.
+/// What a [`Kernel`] is compiled for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Level {
     /// As VNNI, and products of words in tiles ([`tiles`](super::tiles)): for searches among many long points.
@@ -169,18 +175,18 @@ impl Level {
 }
 
 /// Work that can be compiled for any width. Implementations mark `run` with `#[inline(always)]`.
-pub(super) trait Job {
+pub(super) trait Kernel {
     type Output;
     fn run<V: Vector>(self) -> Self::Output;
 }
 
 /// Runs the job on the best vectors that are allowed now.
-pub(super) fn dispatch<J: Job>(job: J) -> J::Output {
+pub(super) fn dispatch<J: Kernel>(job: J) -> J::Output {
     run_at(Level::now(), job)
 }
 
 /// As [`run_at`], and with tiles if the level has them: for jobs that multiply words.
-pub(super) fn run_tiled_at<J: Job>(level: Level, job: J) -> J::Output {
+pub(super) fn run_tiled_at<J: Kernel>(level: Level, job: J) -> J::Output {
     #[cfg(target_arch = "x86_64")]
     if level == Level::Amx {
         #[cfg(all(test, target_os = "linux"))]
@@ -195,7 +201,7 @@ pub(super) fn run_tiled_at<J: Job>(level: Level, job: J) -> J::Output {
 }
 
 /// Runs the job at one of [`Level::all`].
-pub(super) fn run_at<J: Job>(level: Level, job: J) -> J::Output {
+pub(super) fn run_at<J: Kernel>(level: Level, job: J) -> J::Output {
     assert!(Level::all().contains(&level), "{level:?} on a machine without it");
     match level {
         #[cfg(target_arch = "x86_64")]
@@ -215,13 +221,13 @@ pub(super) fn run_at<J: Job>(level: Level, job: J) -> J::Output {
 
 /// As [`dispatch`], for jobs whose multiply-adds must round once on every machine: their numbers are written.
 #[cfg(feature = "encoder")]
-pub(super) fn dispatch_fused<J: Job>(job: J) -> J::Output {
+pub(super) fn dispatch_fused<J: Kernel>(job: J) -> J::Output {
     run_fused_at(Level::now(), job)
 }
 
 /// As [`run_at`], with multiply-adds that round once.
 #[cfg(feature = "encoder")]
-pub(super) fn run_fused_at<J: Job>(level: Level, job: J) -> J::Output {
+pub(super) fn run_fused_at<J: Kernel>(level: Level, job: J) -> J::Output {
     if level == Level::Portable { job.run::<Fused>() } else { run_at(level, job) }
 }
 
@@ -595,24 +601,24 @@ pub(super) fn total(l: [f64; 8]) -> f64 {
 #[cfg(target_arch = "x86_64")]
 mod x86 {
     use super::super::tiles::{self, Configured, Sums};
-    use super::{Job, PairSums, Vector, WordTile, tile};
+    use super::{Kernel, PairSums, Vector, WordTile, tile};
     use std::arch::x86_64::*;
     use std::mem::MaybeUninit;
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx2,fma,popcnt,bmi1")]
-    pub fn with_avx512<J: Job>(job: J) -> J::Output {
+    pub fn with_avx512<J: Kernel>(job: J) -> J::Output {
         job.run::<Wide<SINGLES>>()
     }
 
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,avx2,fma,popcnt,bmi1")]
-    pub fn with_vnni<J: Job>(job: J) -> J::Output {
+    pub fn with_vnni<J: Kernel>(job: J) -> J::Output {
         job.run::<Wide<VNNI>>()
     }
 
     /// # Safety
     /// The machine must have tiles too, and have been asked for them.
     #[target_feature(enable = "avx512f,avx512dq,avx512vl,avx512bw,avx512vnni,avx2,fma,popcnt,bmi1")]
-    pub unsafe fn with_amx<J: Job>(job: J) -> J::Output {
+    pub unsafe fn with_amx<J: Kernel>(job: J) -> J::Output {
         // SAFETY: the caller's promise.
         let _configured = unsafe { Configured::new() };
         job.run::<Wide<AMX>>()
@@ -626,7 +632,7 @@ mod x86 {
     const AMX: u8 = 2;
 
     #[target_feature(enable = "avx2,fma,popcnt,bmi1")]
-    pub fn with_avx2<J: Job>(job: J) -> J::Output {
+    pub fn with_avx2<J: Kernel>(job: J) -> J::Output {
         job.run::<__m256>()
     }
 

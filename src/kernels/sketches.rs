@@ -4,7 +4,7 @@
 //! series of the cosine to `r^22` and the sign `(-1)^k`. Plain `f64` operations in one order, so the compiler may use
 //! vectors of any width and every machine gets the same bits.
 
-use super::simd::{Job, Vector, dispatch};
+use super::simd::{Kernel, Vector, dispatch};
 
 /// pi in three parts. The first two end in zeros: times an integer below 2^20 they are exact.
 const PI: [f64; 3] = [
@@ -24,7 +24,7 @@ pub fn cosines(x: &mut [f64]) {
 
 struct Cosines<'a>(&'a mut [f64]);
 
-impl Job for Cosines<'_> {
+impl Kernel for Cosines<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -60,7 +60,7 @@ struct AddProducts<'a> {
     sums: &'a mut [f64],
 }
 
-impl Job for AddProducts<'_> {
+impl Kernel for AddProducts<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -10,7 +10,7 @@
 
 #![allow(unsafe_code)]
 
-use super::simd::{Aligned, Job, PANEL, Vector, dispatch_fused};
+use super::simd::{Aligned, Kernel, PANEL, Vector, dispatch_fused};
 
 /// What follows a linear layer, number by number.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,7 +71,7 @@ struct Layer<'a> {
     out: &'a mut [f32],
 }
 
-impl Job for Layer<'_> {
+impl Kernel for Layer<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -289,7 +289,7 @@ struct Normalise<'a> {
     y: &'a [f32],
 }
 
-impl Job for Normalise<'_> {
+impl Kernel for Normalise<'_> {
     type Output = ();
 
     #[inline(always)]
@@ -347,7 +347,7 @@ struct Attend<'a> {
     out: &'a mut [f32],
 }
 
-impl Job for Attend<'_> {
+impl Kernel for Attend<'_> {
     type Output = ();
 
     #[inline(always)]

@@ -1,7 +1,9 @@
 //! Points as rows of `f32`, row-major and contiguous: row `i` is `data[i * cols .. (i + 1) * cols]`.
 
+use serde::{Deserialize, Serialize};
+
 /// Row-major `rows x cols`. [`Matrix::reset`] keeps the allocation, so a worker reuses one buffer for all its parts.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Matrix {
     rows: usize,
     cols: usize,

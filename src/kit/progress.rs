@@ -14,6 +14,8 @@ pub trait Observer: Send + Sync {
     fn advance(&self, stage: &'static str, by: u64);
     /// What all of a stage reads, for a rate in bytes beside that of its unit.
     fn reads(&self, _stage: &'static str, _bytes: u64) {}
+    /// Tasks of the stage at work elsewhere now.
+    fn running(&self, _stage: &'static str, _tasks: u32) {}
     fn end(&self, stage: &'static str);
     /// Something the user should know though the run goes on.
     fn warn(&self, message: &str);
@@ -73,6 +75,13 @@ impl Stage<'_> {
             o.reads(self.name, bytes);
         }
         self
+    }
+
+    /// Says how many tasks are at work elsewhere now.
+    pub fn running(&self, tasks: u32) {
+        if let Some(o) = &self.progress.observer {
+            o.running(self.name, tasks);
+        }
     }
 
     pub fn advance(&self, by: u64) -> Result<()> {

@@ -6,12 +6,14 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use crate::kit::error::{Error, Result};
 
-/// A file of fixed-width records, addressed by row; parts may be written from several threads.
+/// A file of fixed-width records, addressed by row; parts may be written from several threads. Cheap to clone.
+#[derive(Clone)]
 pub struct RowFile {
-    file: File,
+    file: Arc<File>,
     path: PathBuf,
     width: usize,
 }
@@ -20,7 +22,8 @@ impl RowFile {
     /// `width` is the bytes of one record.
     pub fn create(path: &Path, width: usize) -> Result<Self> {
         let file = File::options().read(true).write(true).create_new(true).open(path);
-        Ok(RowFile { file: file.map_err(Error::io("create", path))?, path: path.into(), width })
+        let file = Arc::new(file.map_err(Error::io("create", path))?);
+        Ok(RowFile { file, path: path.into(), width })
     }
 
     pub fn write(&self, first_row: u64, records: &[u8]) -> Result<()> {

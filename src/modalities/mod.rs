@@ -12,6 +12,7 @@ pub mod estimators;
 pub mod prototypes;
 pub mod matching;
 pub mod model;
+pub mod assignment;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -232,7 +233,7 @@ pub trait ModalityEstimator {
 }
 
 /// All that is needed to assign a row.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct Model {
     pub projection: Option<Projection>,
     /// Prototype centres in the projected space; no rows for the estimator `column`.

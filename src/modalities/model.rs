@@ -4,6 +4,8 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::features::{Points, State};
 use crate::kernels::distance::squared_to;
 use crate::kernels::nearest::Centers;
@@ -18,7 +20,7 @@ use crate::source::Naming;
 pub const UNKNOWN_VALUE: &str = "which the plan does not know";
 
 /// A table column whose values are numbered.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct ColumnIds {
     pub column: String,
     pub naming: Naming,
@@ -27,7 +29,7 @@ pub struct ColumnIds {
 }
 
 /// Where a row's stratum comes from.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Strata {
     /// Its prototype; its modality where there are no prototypes or these have no strata yet.
     #[default]
@@ -37,6 +39,18 @@ pub enum Strata {
     /// Modality and a column's value: stratum = modality x values + value. Pairs that no row has are numbered too; who
     /// counts the rows closes the gaps.
     Cross(ColumnIds),
+    /// The same with the numbers of a plan, whose gaps are closed: the stratum of every pair that it has.
+    Pairs { column: ColumnIds, strata: BTreeMap<u32, u32> },
+}
+
+impl Strata {
+    /// The column that decides it, if one does.
+    pub fn column(&self) -> Option<&ColumnIds> {
+        match self {
+            Strata::Prototype => None,
+            Strata::Column(column) | Strata::Cross(column) | Strata::Pairs { column, .. } => Some(column),
+        }
+    }
 }
 
 /// Reads points and assigns them to the modalities and strata of a [`Model`].
@@ -161,18 +175,30 @@ impl<R: Read<Item = Points>> Read for AssignedReader<'_, R> {
         match &self.strata {
             Strata::Prototype => {}
             Strata::Column(column) => column.of(&into.points, &mut into.stratum)?,
-            Strata::Cross(column) => {
-                column.of(&into.points, &mut into.stratum)?;
-                let values = column.values.len() as u32;
-                for (stratum, &m) in into.stratum.iter_mut().zip(&into.modality).filter(|(s, _)| **s != NONE)
-                {
-                    *stratum += m * values;
-                }
+            Strata::Cross(column) => column.with_modality(into)?,
+            Strata::Pairs { column, strata } => {
+                column.with_modality(into)?;
+                known(strata, into)?;
             }
         }
         self.model.measure(into);
         Ok(())
     }
+}
+
+/// The strata that a plan has given to pairs of modality and value; an error names the first row of a pair that it does not have.
+fn known(strata: &BTreeMap<u32, u32>, into: &mut Assigned) -> Result<()> {
+    let Assigned { points, modality, stratum, .. } = into;
+    for (i, h) in stratum.iter_mut().enumerate().filter(|(_, h)| **h != NONE) {
+        *h = *strata.get(h).ok_or_else(|| {
+            let reason = format!(
+                "row {} has a value that no planned row of modality {} has, {UNKNOWN_VALUE}",
+                points.rows[i], modality[i]
+            );
+            Error::input("dataset", reason, "for new strata make a new plan (`batchwright plan`)")
+        })?;
+    }
+    Ok(())
 }
 
 impl ColumnIds {
@@ -185,6 +211,16 @@ impl ColumnIds {
     /// With cells called otherwise.
     pub fn named(self, naming: Naming) -> Self {
         ColumnIds { naming, ..self }
+    }
+
+    /// Numbers every planned row by its modality and its value.
+    fn with_modality(&self, into: &mut Assigned) -> Result<()> {
+        self.of(&into.points, &mut into.stratum)?;
+        let values = self.values.len() as u32;
+        for (stratum, &m) in into.stratum.iter_mut().zip(&into.modality).filter(|(s, _)| **s != NONE) {
+            *stratum += m * values;
+        }
+        Ok(())
     }
 
     /// The number of every planned row's value; null is the value "null". Errors name the first row whose value has no

@@ -5,9 +5,19 @@
 //! at the largest power of two below the length), so they are the same bits on one thread, on seven, or when an engine
 //! gives tasks aligned runs of 2^k neighbouring parts (a whole sub-tree) and merges their results with the same tree.
 //! A tuple of passes is a pass: statistics, assignment and fingerprints share one read.
+//!
+//! What leaves this process are *tasks*, bytes in and bytes out: an [`Engine`] runs them, [`folder`] is one of files. What is
+//! in them is the business of [`engine`](crate::engine).
 
-use std::sync::Mutex;
+mod engine;
+pub mod folder;
+mod chosen;
+
+pub use chosen::{Chosen, KEY};
+pub use engine::{Engine, Event};
+
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::{Progress, Stage};
@@ -115,21 +125,18 @@ impl<P: Pass> Pass for Option<P> {
     }
 }
 
-/// Runs passes over parts: an ordered map and the merge tree, nothing else.
-pub trait Engine {
-    fn run<R: Read, P: Pass<Item = R::Item>>(
-        &self,
-        stage: &'static str,
-        read: &R,
-        pass: &P,
-        parts: &[Part],
-    ) -> Result<P::Output>;
-}
-
-/// Rayon on this machine.
+/// Rayon on this machine, and where tasks go that may leave it.
 pub struct Local {
     pool: rayon::ThreadPool,
     progress: Progress,
+    elsewhere: Option<Elsewhere>,
+}
+
+/// Where tasks run instead of here, and how many bytes one reads at most.
+#[derive(Clone)]
+pub struct Elsewhere {
+    pub engine: Arc<dyn Engine>,
+    pub task_bytes: u64,
 }
 
 impl Local {
@@ -138,7 +145,18 @@ impl Local {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads).build().map_err(|e| {
             Error::config("threads", format!("cannot start {threads} threads: {e}"), "ask for fewer threads")
         })?;
-        Ok(Local { pool, progress })
+        Ok(Local { pool, progress, elsewhere: None })
+    }
+
+    /// Passes that can run elsewhere do so.
+    pub fn with(mut self, elsewhere: Option<Elsewhere>) -> Self {
+        self.elsewhere = elsewhere;
+        self
+    }
+
+    /// None: everything runs here.
+    pub fn elsewhere(&self) -> Option<&Elsewhere> {
+        self.elsewhere.as_ref()
     }
 
     /// Runs `work` on the threads of a new engine, with all rayon iterators in it: rayon's global pool, whose threads a forked
@@ -164,16 +182,26 @@ impl Local {
     pub fn install<T: Send>(&self, work: impl FnOnce() -> T + Send) -> T {
         self.pool.install(work)
     }
-}
 
-impl Engine for Local {
-    fn run<R: Read, P: Pass<Item = R::Item>>(
+    /// Runs passes over parts: an ordered map and the merge tree, nothing else.
+    pub fn run<R: Read, P: Pass<Item = R::Item>>(
         &self,
         stage: &'static str,
         read: &R,
         pass: &P,
         parts: &[Part],
     ) -> Result<P::Output> {
+        pass.finish(self.partial(stage, read, pass, parts)?)
+    }
+
+    /// [`run`](Local::run) up to the merged partial result; None without parts.
+    pub fn partial<R: Read, P: Pass<Item = R::Item>>(
+        &self,
+        stage: &'static str,
+        read: &R,
+        pass: &P,
+        parts: &[Part],
+    ) -> Result<Option<P::Partial>> {
         let rows = parts.iter().map(|p| p.rows as u64).sum();
         let walk = Walk {
             read,
@@ -182,8 +210,7 @@ impl Engine for Local {
             buffers: Mutex::new(Vec::new()),
             failed: AtomicUsize::new(usize::MAX),
         };
-        let all = if parts.is_empty() { None } else { Some(self.pool.install(|| walk.tree(parts))?) };
-        pass.finish(all)
+        if parts.is_empty() { Ok(None) } else { self.pool.install(|| walk.tree(parts)).map(Some) }
     }
 }
 

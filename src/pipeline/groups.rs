@@ -11,7 +11,7 @@ use crate::format::groups::Member;
 use crate::format::manifest::Repeats;
 use crate::kit::error::Result;
 use crate::kit::ids::NONE;
-use crate::parts::{Engine, Local, Pass, parts};
+use crate::parts::{Local, Pass, parts};
 use crate::source::{Columns, Dataset, RawRows};
 
 /// Numbers that a row of these columns is reckoned to have, for the size of parts.

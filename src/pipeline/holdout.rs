@@ -15,7 +15,7 @@ use crate::splits::{ASIDE, NO_SPLIT};
 /// Rows whose hashes are read at a time.
 const CHUNK: u64 = 1 << 20;
 /// Bytes of a content hash in the working file.
-pub const CONTENT_BYTES: usize = 16;
+pub use crate::engine::rows::CONTENT_BYTES;
 
 /// The plan that an update begins with, and what became of its rows.
 pub struct Older<'a> {

@@ -8,12 +8,13 @@ use arrow_schema::DataType;
 use arrow_select::filter::filter_record_batch;
 
 use crate::config::Config;
+use crate::engine::{self, Sampling};
 use crate::features::{self, Encoder, Features, InputReader, Inputs, Points, PointsReader, State, listed};
 use crate::kit::error::{Error, Result};
 use crate::kit::ids::NONE;
 use crate::modalities::{self, EstimatorSpec, Sample};
 use crate::parts::Local;
-use crate::source::{self, Column, Columns, Dataset, Kind, Naming, Origin, RawRows, Selection};
+use crate::source::{Column, Columns, Dataset, Kind, Naming, Origin, RawRows, Selection};
 use crate::statistics::gain::Gain;
 
 /// Distinct names of a column's cells, and their ids in order of name.
@@ -287,9 +288,11 @@ pub fn prepare(
     }
     let table = short_columns(dataset, roles, &sample.rows, engine)?;
     let progress = engine.progress().clone();
-    let reader = InputReader::new(dataset, &roles.inputs, table, roles.encoder, &keep, progress)?;
-    let (mut raw, fingerprints) = source::sample_pass(reader.columns(), &roles.named, &sample.rows, engine)?;
-    reader.encode(&mut raw, engine)?;
+    let reader = InputReader::new(dataset, &roles.inputs, table.clone(), roles.encoder, &keep, progress)?;
+    let sampling = Sampling { inputs: roles.inputs.clone(), table, named: roles.named.clone() };
+    let all: Vec<usize> = (0..dataset.row_groups().len()).collect();
+    let (mut raw, fingerprints) =
+        engine::sample("sample", dataset, roles.encoder, &sampling, &all, &sample.rows, engine)?;
     let warnings = doubtful(dataset, roles, &raw)?;
 
     let (features, naming) = match kept {

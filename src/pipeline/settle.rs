@@ -7,9 +7,9 @@ use std::path::Path;
 
 use rayon::prelude::*;
 
-use super::assign::{ROW_BYTES, Row, Tally};
 use super::holdout::CONTENT_BYTES;
 use crate::batches::weights::centrality::{centrality_of_rank, order};
+use crate::engine::rows::{ROW_BYTES, Row, Tally};
 use crate::format::holdout::{Content, HeldOut};
 use crate::kit::error::{Error, Result};
 use crate::kit::ids::{NONE, RowType};

@@ -17,7 +17,7 @@ use crate::features::{numbers, quantile};
 use crate::format::manifest::{SplitRows, Splits};
 use crate::kit::error::{Error, Result};
 use crate::kit::ids::NONE;
-use crate::parts::{Engine, Local, Pass, parts};
+use crate::parts::{Local, Pass, parts};
 use crate::plan::Plan;
 use crate::source::{Columns, Dataset, RawRows, matches_path};
 use crate::splits::deal;

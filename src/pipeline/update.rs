@@ -11,10 +11,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::assign::{ROW_BYTES, Ranking, Row, RowWriter, Tally};
 use super::holdout::{self, Older};
 use super::prepare::{Prepared, Roles};
 use super::settle::{self, Asked, CHUNK, Settled};
@@ -26,6 +26,7 @@ use crate::batches::number::Number;
 use crate::batches::strata;
 use crate::batches::weights::Centrality;
 use crate::config::{Check, Config, Run};
+use crate::engine::rows::{ROW_BYTES, Ranking, Row, Rows, Sink, Tally};
 use crate::format::profile::ProfileRow;
 use crate::format::statistics::Statistic;
 use crate::format::{self, Kind, Staging};
@@ -450,24 +451,23 @@ fn read_new(
     more.extend(profiled.iter().map(|p| p.0.clone()));
     let numbers: Vec<u64> = fresh.iter().map(|&g| dataset.row_groups()[g].first_row).collect();
     let first_rows: Vec<u64> = part.row_groups().iter().map(|g| g.first_row).collect();
-    let place = |row: u64| {
-        let at = part.locate(row);
-        numbers[at.row_group] + at.offset
-    };
+    let runs = first_rows.iter().copied().zip(numbers.iter().copied()).collect();
+    let sink = Sink::Files { rows: rows.clone(), contents: contents.cloned(), runs: Arc::new(runs) };
     let stored = plan.reference()?.filter(|r| r.frequency.rows() == R);
     let reference = stored.map(|r| Reference::again(r.frequency, r.phase));
     let pass = (
-        RowWriter { file: rows, ranking: &Ranking::Distance, contents, place: &place },
+        Rows::new(Ranking::Distance, sink),
         Moments::new(shift.clone()),
         Gain::new(label, &shift, config.seed),
-        reference,
-        Profile::again(profiled),
+        (reference, None),
+        Some(Profile::again(profiled)),
         Content::new(hashed, first_rows, plan.content_key()?).numbered(numbers.clone()),
     );
     let assigner = plan.assigner()?.with_encoder(all.roles.encoder)?.with_contents(contents.is_some());
-    let (tally, moments, gain, reference, profile, content) =
-        assigner.run(&part, &more, &|_| true, engine, &pass)?;
-    Ok(Passed { tally, moments, gain, reference: reference.unwrap_or_default(), profile, content })
+    let (tally, moments, gain, (reference, _), profile, content) =
+        assigner.run(&part, &more, None, engine, &pass)?;
+    let (reference, profile) = (reference.unwrap_or_default(), profile.unwrap_or_default());
+    Ok(Passed { tally, moments, gain, reference, profile, content })
 }
 
 /// The columns of the old profile that are counted in the full data, with the values it lists; None: numbers.

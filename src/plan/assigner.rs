@@ -2,17 +2,19 @@
 //! modality and stratum.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 
 use crate::config::Config;
-use crate::features::{
-    ENCODED_ROWS, Encoder, FeatureRow, Features, InputReader, Inputs, Operation, PointsReader,
-};
+use crate::engine::passes::Passes;
+use crate::engine::{self, Assigning, Source};
+use crate::features::{Encoder, FeatureRow, Features, Inputs, Operation, PointsReader};
 use crate::kit::error::{Error, Result};
-use crate::kit::ids::NONE;
 use crate::kit::matrix::Matrix;
-use crate::modalities::model::{AssignedReader, ColumnIds, Strata, UNKNOWN_VALUE};
-use crate::modalities::{Assigned, EstimatorSpec, Model};
-use crate::parts::{Engine, Local, Part, Pass, Read, parts, parts_of};
+pub use crate::modalities::assignment::Assignment;
+use crate::modalities::assignment::Collect;
+use crate::modalities::model::{AssignedReader, ColumnIds, Strata};
+use crate::modalities::{EstimatorSpec, Model};
+use crate::parts::{Local, Part, Read, parts};
 use crate::source::{Bad, Dataset, Invalid, Kind, Naming, RawRows, Selection};
 
 use super::Plan;
@@ -32,18 +34,7 @@ pub struct Assigner {
     /// The column whose values are the modalities.
     modality: Option<ColumnIds>,
     strata: Strata,
-    /// Where modality and column stratify together: the plan's stratum of every pair of them that it has.
-    pairs: BTreeMap<u32, u32>,
     contents: bool,
-}
-
-/// Where rows belong, one entry a row; [`NONE`] and NaN for rows that are left out (`--where`, `--invalid drop`).
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Assignment {
-    pub modality: Vec<u32>,
-    pub stratum: Vec<u32>,
-    /// Euclidean, in feature space, to the modality's centre.
-    pub distance: Vec<f32>,
 }
 
 impl Plan {
@@ -60,7 +51,7 @@ impl Plan {
         if modality.is_none() && model.prototypes.rows() == 0 {
             return Err(self.damaged(Table::Prototypes.path(), "it has no prototypes"));
         }
-        let (strata, pairs) = self.stratifiers(&config)?;
+        let strata = self.stratifiers(&config)?;
         let features = match self.features()? {
             Some(rows) => {
                 Some(rows.into_iter().zip(0..).map(|r| self.feature_row(r)).collect::<Result<_>>()?)
@@ -68,22 +59,12 @@ impl Plan {
             None => None,
         };
         let dims = self.manifest().dims as usize;
-        Ok(Assigner {
-            config,
-            dims,
-            encoder: None,
-            features,
-            model,
-            modality,
-            strata,
-            pairs,
-            contents: false,
-        })
+        Ok(Assigner { config, dims, encoder: None, features, model, modality, strata, contents: false })
     }
 
-    /// Where a row's stratum comes from, and the pairs of [`Assigner`].
-    fn stratifiers(&self, config: &Config) -> Result<(Strata, BTreeMap<u32, u32>)> {
-        let Some(column) = config.strata.column() else { return Ok((Strata::Prototype, BTreeMap::new())) };
+    /// Where a row's stratum comes from.
+    fn stratifiers(&self, config: &Config) -> Result<Strata> {
+        let Some(column) = config.strata.column() else { return Ok(Strata::Prototype) };
         let damaged = |reason| self.damaged(Table::Strata.path(), reason);
         let members = self.strata()?;
         let values = members.values().ok_or_else(|| damaged("it does not tell the strata's values"))?;
@@ -97,7 +78,7 @@ impl Plan {
         }
         if !config.strata.inside_modalities() {
             let ids = ColumnIds::new(column, values.iter().cloned()).named(naming);
-            return Ok((Strata::Column(ids), BTreeMap::new()));
+            return Ok(Strata::Column(ids));
         }
         let distinct: BTreeSet<&String> = values.iter().collect();
         let ids = ColumnIds::new(column, distinct.into_iter().cloned()).named(naming);
@@ -108,7 +89,7 @@ impl Plan {
             let modality = first.flatten().ok_or_else(|| damaged("a stratum has no planned row"))?;
             pairs.insert(modality * ids.values.len() as u32 + ids.values[value], h as u32);
         }
-        Ok((Strata::Cross(ids), pairs))
+        Ok(Strata::Pairs { column: ids, strata: pairs })
     }
 
     fn feature_row(&self, (row, feature): (Feature, u32)) -> Result<FeatureRow> {
@@ -147,7 +128,7 @@ impl Assigner {
     /// Where a column names modalities or strata: the first row whose value the plan does not know. A plan whose rows are
     /// encoded needs its encoder.
     pub fn assign_dataset(&self, dataset: &Dataset, engine: &Local) -> Result<Assignment> {
-        self.run(dataset, &[], &|_| true, engine, &Collect)
+        self.run(dataset, &[], None, engine, &Collect)
     }
 
     /// The same, but rows that cannot be used are left out and counted instead of being an error.
@@ -167,10 +148,7 @@ impl Assigner {
 
     /// What the cells of the column that stratifies are called.
     pub fn naming(&self) -> Naming {
-        match &self.strata {
-            Strata::Prototype => Naming::Value,
-            Strata::Column(ids) | Strata::Cross(ids) => ids.naming.clone(),
-        }
+        self.strata.column().map_or(Naming::Value, |ids| ids.naming.clone())
     }
 
     /// Whether a feature was made of the numbers of a column.
@@ -252,51 +230,53 @@ impl Assigner {
         let place = |row| ("the points".to_string(), row);
         let raw = Given { points, column: name };
         let points_reader = PointsReader::new(&features, raw, self.config.source.invalid, &keep, &place);
-        engine.run("assign", &self.reader(points_reader), &Collect, &parts(points.rows() as u64, self.dims))
+        let read =
+            AssignedReader::new(points_reader, &self.model, self.modality.clone(), self.strata.clone());
+        engine.run("assign", &read, &Collect, &parts(points.rows() as u64, self.dims))
     }
 
-    /// Runs a pass over the assigned rows of a dataset, `more` table columns read along. Rows that `keep` does not want
-    /// count as left out by the row filter.
-    pub fn run<P: Pass<Item = Assigned>>(
+    /// Runs passes over the assigned rows of a dataset, `more` table columns read along. Rows outside of `ranges` (None: of the
+    /// dataset) count as left out by the row filter.
+    pub fn run<P: Passes>(
         &self,
         dataset: &Dataset,
         more: &[String],
-        keep: &(dyn Fn(u64) -> bool + Sync),
+        ranges: Option<&[Range<u64>]>,
         engine: &Local,
         pass: &P,
     ) -> Result<P::Output> {
-        let encoder = self.encoder.as_ref();
         let inputs = self.inputs(dataset)?;
         let features = self.features(&inputs)?;
-        let selection = match &self.config.source.filter {
+        let mut selection = match &self.config.source.filter {
             Some(sql) => dataset.select(sql, engine)?,
             None => Selection::all(dataset.rows()),
         };
+        if let Some(ranges) = ranges {
+            selection = selection.among(ranges);
+        }
         let mut table = inputs.table.clone();
         for column in self.columns().chain(more) {
             if !table.contains(column) {
                 table.push(column.clone());
             }
         }
-        let keep = |row| selection.contains(row) && keep(row);
-        let place = |row| dataset.describe_row(row);
-        let reader = InputReader::new(dataset, &inputs, table, encoder, &keep, engine.progress().clone())?;
-        let points = PointsReader::new(&features, reader, self.config.source.invalid, &keep, &place)
-            .with_contents(self.contents.then_some(&inputs));
-        let parts = match encoder {
-            Some(_) => parts_of(dataset.rows(), ENCODED_ROWS),
-            None => parts(dataset.rows(), self.dims),
+        let assigning = Assigning {
+            inputs,
+            table,
+            features,
+            invalid: self.config.source.invalid,
+            model: self.model.clone(),
+            modality: self.modality.clone(),
+            strata: self.strata.clone(),
+            contents: self.contents,
         };
-        engine.run("assign", &self.reader(points), pass, &parts)
+        let source = Source { dataset, encoder: self.encoder.as_ref(), selection: &selection, known: None };
+        engine::run(&source, &assigning, pass, engine)
     }
 
     /// The columns beside the features that decide where a row belongs.
     fn columns(&self) -> impl Iterator<Item = &String> {
-        let stratifies = match &self.strata {
-            Strata::Prototype => None,
-            Strata::Column(ids) | Strata::Cross(ids) => Some(&ids.column),
-        };
-        self.modality.iter().map(|ids| &ids.column).chain(stratifies)
+        self.modality.iter().chain(self.strata.column()).map(|ids| &ids.column)
     }
 
     fn inputs(&self, dataset: &Dataset) -> Result<Inputs> {
@@ -310,43 +290,6 @@ impl Assigner {
             return Err(Error::input("dataset", reason, "make a plan of this dataset (`batchwright plan`)"));
         }
         Ok(features)
-    }
-
-    fn reader<R: Read>(&self, points: R) -> PlanIds<'_, R> {
-        let inner = AssignedReader::new(points, &self.model, self.modality.clone(), self.strata.clone());
-        PlanIds { inner, pairs: &self.pairs, cross: matches!(self.strata, Strata::Cross(_)) }
-    }
-}
-
-/// Assigned rows with the strata of the plan.
-struct PlanIds<'a, R> {
-    inner: AssignedReader<'a, R>,
-    pairs: &'a BTreeMap<u32, u32>,
-    cross: bool,
-}
-
-impl<'a, R> Read for PlanIds<'a, R>
-where
-    AssignedReader<'a, R>: Read<Item = Assigned>,
-{
-    type Item = Assigned;
-
-    fn read(&self, part: &Part, into: &mut Assigned) -> Result<()> {
-        self.inner.read(part, into)?;
-        if !self.cross {
-            return Ok(());
-        }
-        let Assigned { points, modality, stratum, .. } = into;
-        for (i, h) in stratum.iter_mut().enumerate().filter(|(_, h)| **h != NONE) {
-            *h = *self.pairs.get(h).ok_or_else(|| {
-                let reason = format!(
-                    "row {} has a value that no planned row of modality {} has, {UNKNOWN_VALUE}",
-                    points.rows[i], modality[i]
-                );
-                Error::input("dataset", reason, "for new strata make a new plan (`batchwright plan`)")
-            })?;
-        }
-        Ok(())
     }
 }
 
@@ -374,33 +317,5 @@ impl Read for Given<'_> {
             bad: bad.into_iter().map(told).collect(),
         };
         Ok(())
-    }
-}
-
-/// Keeps where every row belongs.
-struct Collect;
-
-impl Pass for Collect {
-    type Item = Assigned;
-    type Partial = Assignment;
-    type Output = Assignment;
-
-    fn partial(&self, item: &Assigned) -> Result<Assignment> {
-        Ok(Assignment {
-            modality: item.modality.clone(),
-            stratum: item.stratum.clone(),
-            distance: item.distance.clone(),
-        })
-    }
-
-    fn merge(&self, mut left: Assignment, right: Assignment) -> Assignment {
-        left.modality.extend(right.modality);
-        left.stratum.extend(right.stratum);
-        left.distance.extend(right.distance);
-        left
-    }
-
-    fn finish(&self, all: Option<Assignment>) -> Result<Assignment> {
-        Ok(all.unwrap_or_default())
     }
 }

@@ -1,7 +1,7 @@
 //! The dataset: its files, row groups and columns, read from the footers alone.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, OnceLock};
 
 use arrow_array::cast::AsArray;
@@ -40,19 +40,21 @@ pub struct Dataset {
 }
 
 #[derive(Debug)]
-struct Inner {
-    files: Vec<File>,
-    row_groups: Vec<RowGroup>,
-    rows: u64,
-    columns: Vec<Column>,
-    types: Vec<ReadAs>,
-    bytes_as: Option<Element>,
-    opened: Arc<Vec<Opened>>,
+pub(super) struct Inner {
+    pub files: Vec<File>,
+    pub row_groups: Vec<RowGroup>,
+    pub rows: u64,
+    pub columns: Vec<Column>,
+    pub types: Vec<ReadAs>,
+    pub bytes_as: Option<Element>,
+    pub opened: Arc<Vec<Opened>>,
     /// Columns in which a whole number was met that the type it is read as rounds.
-    rounded: Arc<Mutex<BTreeSet<String>>>,
+    pub rounded: Arc<Mutex<BTreeSet<String>>>,
     /// The files with INT96 in microseconds, where some value needs them; None: nanoseconds do. See [`Dataset::read_as`].
-    microseconds: Arc<OnceLock<Option<Vec<Opened>>>>,
-    maps: Maps,
+    pub microseconds: Arc<OnceLock<Option<Vec<Opened>>>>,
+    /// Bytes that other processes have read of the files.
+    pub read_elsewhere: Arc<AtomicU64>,
+    pub maps: Maps,
 }
 
 /// Where a row lies: `offset` counts inside the row group.
@@ -138,9 +140,18 @@ impl Dataset {
             opened: Arc::new(all),
             rounded: Arc::default(),
             microseconds: Arc::default(),
+            read_elsewhere: Arc::default(),
             maps: Maps::default(),
         };
-        Ok(Dataset { inner: Arc::new(inner) })
+        Ok(Dataset::of(inner))
+    }
+
+    pub(super) fn of(inner: Inner) -> Dataset {
+        Dataset { inner: Arc::new(inner) }
+    }
+
+    pub(super) fn inner(&self) -> &Inner {
+        &self.inner
     }
 
     /// The same files, FixedSizeBinary columns that do not say what they hold read as vectors of such numbers.
@@ -159,7 +170,17 @@ impl Dataset {
 
     fn with(&self, change: impl FnOnce(Inner) -> Inner) -> Dataset {
         let Inner {
-            files, row_groups, rows, columns, types, bytes_as, opened, rounded, microseconds, ..
+            files,
+            row_groups,
+            rows,
+            columns,
+            types,
+            bytes_as,
+            opened,
+            rounded,
+            microseconds,
+            read_elsewhere,
+            ..
         } = &*self.inner;
         let copy = Inner {
             files: files.clone(),
@@ -171,9 +192,10 @@ impl Dataset {
             opened: opened.clone(),
             rounded: rounded.clone(),
             microseconds: microseconds.clone(),
+            read_elsewhere: read_elsewhere.clone(),
             maps: Maps::default(),
         };
-        Dataset { inner: Arc::new(change(copy)) }
+        Dataset::of(change(copy))
     }
 
     /// The same files, but only these of the row groups (ascending places in [`Dataset::row_groups`]), their rows numbered
@@ -191,19 +213,20 @@ impl Dataset {
 
     /// Bytes read of all files so far, footers included.
     pub fn bytes_read(&self) -> u64 {
-        self.inner.opened.iter().map(|file| file.blob.read.load(Ordering::Relaxed)).sum()
+        let here: u64 = self.inner.opened.iter().map(|file| file.blob.read.load(Ordering::Relaxed)).sum();
+        here + self.inner.read_elsewhere.load(Ordering::Relaxed)
+    }
+
+    /// Counts what another process has read of the files.
+    pub(crate) fn note_read(&self, bytes: u64) {
+        self.inner.read_elsewhere.fetch_add(bytes, Ordering::Relaxed);
     }
 
     /// Of every file, what tells whether it is still the same. Reads the footers.
     pub fn file_states(&self) -> Result<Vec<FileState>> {
         let state = |file: &Opened| {
-            let (blob, reader) = (&file.blob, file.blob.open()?);
-            let bytes = |start, length| reader.get_bytes(start, length).map_err(|e| blob.error(e));
-            let tail = bytes(blob.length - 8, 8)?;
-            let length = u32::from_le_bytes(tail[..4].try_into().expect("four bytes"));
-            let start = blob.length.saturating_sub(8 + u64::from(length));
-            let footer = blake3::hash(&bytes(start, (blob.length - start) as usize)?).to_hex().to_string();
-            Ok(FileState { bytes: blob.length, version: blob.version(), footer })
+            let footer = footer(file)?;
+            Ok(FileState { bytes: file.blob.length, version: file.blob.version(), footer })
         };
         self.inner.opened.par_iter().map(state).collect()
     }
@@ -379,6 +402,16 @@ impl Dataset {
     pub(crate) fn maps(&self) -> &Maps {
         &self.inner.maps
     }
+}
+
+/// BLAKE3 (hex) of a file's footer, its length and magic number included.
+pub(super) fn footer(file: &Opened) -> Result<String> {
+    let (blob, reader) = (&file.blob, file.blob.open()?);
+    let bytes = |start, length| reader.get_bytes(start, length).map_err(|e| blob.error(e));
+    let tail = bytes(blob.length - 8, 8)?;
+    let length = u32::from_le_bytes(tail[..4].try_into().expect("four bytes"));
+    let start = blob.length.saturating_sub(8 + u64::from(length));
+    Ok(blake3::hash(&bytes(start, (blob.length - start) as usize)?).to_hex().to_string())
 }
 
 /// Whether INT96 of a row group, read in microseconds, have a value that nanoseconds do not hold.

@@ -201,6 +201,25 @@ fn format(input: &Input, directory: &str) -> Result<Option<Format>> {
     Ok(folder::format(Path::new(if directory.is_empty() { "/" } else { directory })))
 }
 
+/// The file of a whole name ([`whole_name`]); its settings, where it is an object, come from the environment.
+pub(crate) fn blob(name: &str) -> Result<Blob> {
+    if let Some(path) = path_of(name) {
+        return Ok(Blob::local(PathBuf::from(&*path))?.0);
+    }
+    let found = remote(name.into(), &BTreeMap::new(), &Progress::default())?.files.into_iter().next();
+    found
+        .map(|(blob, ..)| blob)
+        .ok_or_else(|| Error::input(name, "is not there", "let all machines see the same files"))
+}
+
+/// By which another process finds a file: its absolute path, or its URL.
+pub(crate) fn whole_name(name: &str) -> Result<String> {
+    match path_of(name) {
+        Some(path) => absolute(Path::new(&*path)),
+        None => Ok(name.into()),
+    }
+}
+
 /// The path of an input on this machine.
 fn path_of(text: &str) -> Option<Cow<'_, str>> {
     match text.strip_prefix("file://") {

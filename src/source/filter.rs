@@ -100,7 +100,7 @@ fn without_polars() -> Error {
 impl Dataset {
     /// The rows for which `condition` is true. Reads only the columns it names, by parts. Errors name `source.where`.
     pub fn select(&self, condition: &str, engine: &Local) -> Result<Selection> {
-        use crate::parts::{Engine, parts};
+        use crate::parts::parts;
         let expression = with_polars::parse(condition)?;
         let is_text_key = |c: &&super::Column| c.origin == super::Origin::Key && c.kind == super::Kind::Text;
         let named = self.filter_columns(condition)?;

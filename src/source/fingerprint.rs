@@ -90,21 +90,25 @@ fn chunk(
     Ok(length)
 }
 
-/// Gathers `rows` (ascending) and takes the fingerprint of every row group in one pass over the dataset, row groups in
-/// parallel: what is read for one is still at hand for the other. Progress: stage "sample", in rows.
+/// Gathers `rows` (ascending) and takes the fingerprints of the row groups (ascending) that hold them, in one pass, row groups
+/// in parallel: what is read for one is still at hand for the other. Progress: in rows.
 ///
-/// Returns the rows, and of every row group its fingerprint and the bytes it covers.
+/// Returns the rows, and of each of these row groups its fingerprint and the bytes it covers.
 pub fn sample_pass(
+    stage: &'static str,
     columns: &Columns,
     fingerprint_columns: &[String],
+    row_groups: &[usize],
     rows: &[u64],
     engine: &Local,
 ) -> Result<(RawRows, Vec<(String, u64)>)> {
     let dataset = columns.dataset();
-    let stage = engine.progress().stage("sample", "rows", dataset.rows());
-    let stage = stage.reading(dataset.bytes(fingerprint_columns));
+    let count = row_groups.iter().map(|&group| dataset.row_groups()[group].rows).sum();
+    let stage = engine.progress().stage(stage, "rows", count);
+    let bytes = dataset.bytes(fingerprint_columns) as f64 / dataset.rows().max(1) as f64;
+    let stage = stage.reading((bytes * count as f64) as u64);
     let stretches = Stretches::default();
-    let one = |group: usize| {
+    let one = |&group: &usize| {
         let place = &dataset.row_groups()[group];
         engine.progress().check()?;
         let reader = reader(dataset, group, fingerprint_columns)?;
@@ -115,8 +119,7 @@ pub fn sample_pass(
         stage.advance(place.rows)?;
         Ok((gathered, print))
     };
-    let done: Vec<Result<_>> =
-        engine.install(|| (0..dataset.row_groups().len()).into_par_iter().map(one).collect());
+    let done: Vec<Result<_>> = engine.install(|| row_groups.par_iter().map(one).collect());
     let mut prints = Vec::with_capacity(done.len());
     let mut parts = Vec::with_capacity(done.len());
     for result in done {

@@ -29,6 +29,7 @@ mod element;
 mod schema;
 mod pages;
 mod dataset;
+mod description;
 mod columns;
 mod values;
 mod filter;
@@ -44,6 +45,7 @@ pub use columns::Columns;
 #[doc(hidden)]
 pub use columns::Way;
 pub use dataset::{Dataset, Location};
+pub use description::Description;
 pub use element::Element;
 pub use extents::Extent;
 pub use files::local_files;
@@ -93,7 +95,7 @@ pub enum Invalid {
 }
 
 /// What a column can be used for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Kind {
     /// List or FixedSizeList of numbers or truth values, FixedSizeBinary of f16, f32 or f64: `dims` numbers a row.
     Vector {
@@ -120,7 +122,7 @@ impl Kind {
 }
 
 /// One column of the dataset's schema, or one key of its hive partitions.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Column {
     pub name: String,
     pub kind: Kind,
@@ -132,7 +134,7 @@ pub struct Column {
 }
 
 /// Where a column's values come from, as far as it matters for what the column is used for by default.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Origin {
     /// Nothing speaks against using it.
     Data,
@@ -149,7 +151,7 @@ pub enum Origin {
 }
 
 /// How files disagree about a column.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Differs {
     /// What the column is in one of the files, the best for a feature.
     pub kind: Kind,
@@ -198,7 +200,7 @@ pub struct File {
 }
 
 /// One row group; `first_row` is a global row number.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RowGroup {
     pub file: usize,
     pub row_group: usize,
@@ -221,7 +223,7 @@ pub struct RawRows {
 }
 
 /// Why a row cannot be used: `index` is its place in [`RawRows::rows`].
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Bad {
     pub index: usize,
     pub column: String,

@@ -9,12 +9,13 @@ use arrow_array::{Array, Float64Array};
 use arrow_cast::display::{ArrayFormatter, FormatOptions};
 use arrow_cast::{CastOptions, cast_with_options};
 use arrow_schema::DataType;
+use serde::{Deserialize, Serialize};
 
 use super::columns::Columns;
 use super::dataset::Dataset;
 use super::{RawRows, Selection};
 use crate::kit::error::{Error, Result};
-use crate::parts::{Engine, Local, Pass, parts};
+use crate::parts::{Local, Pass, parts};
 
 /// A column with more distinct values than this is no set of classes.
 const MOST: usize = 100_000;
@@ -57,7 +58,7 @@ pub fn numbers(array: &dyn Array) -> Option<Float64Array> {
 }
 
 /// What the cells of a column are called: groups of rows are those of one name.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub enum Naming {
     /// By their value, see [`text_value`].
     #[default]

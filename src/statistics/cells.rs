@@ -1,9 +1,11 @@
 //! A distribution told by few numbers: some of its quantiles, each once, and how many rows lie at them and between them.
 //! Rows at an edge are kept apart, so that numbers with many ties (counts, ratings, copies of one row) are told exactly.
 
+use serde::{Deserialize, Serialize};
+
 /// Rows at distinct, ascending `edges` and between them: below the first, at it, between it and the second, at that, ..,
 /// beyond the last. `2 edges + 1` counts; empty where nothing is known.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Cells {
     pub edges: Vec<f64>,
     pub rows: Vec<u64>,

@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use arrow_array::ArrayRef;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use crate::features::{State, column, push_cell};
@@ -29,6 +30,7 @@ use crate::parts::Pass;
 const LEAF: u64 = 64;
 
 /// The pass. Looks at all rows, those out of the plan too.
+#[derive(Serialize, Deserialize)]
 pub struct Content {
     columns: Vec<String>,
     first_rows: Vec<u64>,
@@ -38,7 +40,7 @@ pub struct Content {
 }
 
 /// Hashes of a range of rows.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Hashes {
     /// Equal for the same rows in any order; 0 for no rows. Adds up over ranges.
     pub content: u128,
@@ -62,7 +64,7 @@ impl Hashes {
 }
 
 /// Rows one after the other, in leaves that are counted from the row group's first row.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 struct Leaves {
     /// Offset of the first row in its row group.
     at: u64,

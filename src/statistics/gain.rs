@@ -17,6 +17,7 @@
 use std::collections::BTreeMap;
 
 use arrow_array::Array;
+use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64_with_seed;
 
 use crate::features::column;
@@ -38,6 +39,7 @@ const BLOCK: usize = 64;
 pub const CLASSES: usize = 1000;
 
 /// The classes of the label column.
+#[derive(Serialize, Deserialize)]
 pub struct Label {
     column: String,
     /// Class of every label text; None: texts are hashed to [`CLASSES`].
@@ -72,6 +74,7 @@ impl Label {
 }
 
 /// The pass.
+#[derive(Serialize, Deserialize)]
 pub struct Gain {
     label: Option<Label>,
     shift: Vec<f32>,
@@ -109,7 +112,7 @@ impl Gain {
 }
 
 /// Rows and the sum of their numbers.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Cell {
     rows: u64,
     sum: Vec<f64>,
@@ -124,7 +127,7 @@ impl Cell {
 }
 
 /// Mergeable form of the pass. Rows are shifted; "narrow" is after the projection, if there is one.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sums {
     /// Per (stratum, class), narrow.
     cells: BTreeMap<(u32, u32), Cell>,

@@ -11,6 +11,7 @@
 //! - [`reference`]: mean embedding of the data, to compare other data with (`reference.arrow`)
 //! - [`reach`]: how far rows are from their nearest prototype (`prototypes.arrow`): what is unlike anything in the plan
 //! - [`content`]: hashes of row groups that do not depend on the order of rows (`sources.arrow`)
+//! - [`comparison`]: where rows lie among those of a plan
 //! - [`drift`]: effect, interval and p-value of the difference between two sets of rows
 
 pub mod cells;
@@ -22,6 +23,7 @@ pub mod gain;
 pub mod reference;
 pub mod reach;
 pub mod content;
+pub mod comparison;
 pub mod drift;
 
 /// Items for tests.
@@ -35,7 +37,7 @@ mod fixtures {
     use crate::kit::matrix::Matrix;
     use crate::kit::progress::Progress;
     use crate::modalities::Assigned;
-    use crate::parts::{Engine, Local, Part, Pass, Read};
+    use crate::parts::{Local, Part, Pass, Read};
 
     /// A whole dataset in memory.
     #[derive(Default)]

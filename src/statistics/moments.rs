@@ -6,6 +6,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::features::State;
 use crate::kernels;
 use crate::kit::error::Result;
@@ -14,6 +16,7 @@ use crate::modalities::Assigned;
 use crate::parts::Pass;
 
 /// The pass.
+#[derive(Serialize, Deserialize)]
 pub struct Moments {
     shift: Vec<f64>,
 }
@@ -72,13 +75,14 @@ impl FullMoments {
 }
 
 /// Mergeable form of one modality.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 struct Sums {
     count: u64,
     of: kernels::moments::Sums,
 }
 
 /// Mergeable form of the pass.
+#[derive(Serialize, Deserialize)]
 pub struct Partial {
     invalid: u64,
     modalities: BTreeMap<u32, Sums>,

@@ -28,6 +28,7 @@ use arrow_array::cast::AsArray;
 use arrow_array::types::Int64Type;
 use arrow_array::{Array, ArrayRef, RecordBatch};
 use arrow_schema::DataType;
+use serde::{Deserialize, Serialize};
 
 use crate::features::{numbers, quantile};
 use crate::kit::error::Result;
@@ -68,21 +69,26 @@ pub struct ProfileRow {
 }
 
 /// The pass.
+#[derive(Serialize, Deserialize)]
 pub struct Profile {
     columns: Vec<Column>,
     /// Tell every value that is counted, not only the most frequent ones.
     whole: bool,
 }
 
+#[derive(Serialize, Deserialize)]
 struct Column {
     name: String,
     told: Told,
-    /// Rows made from the sample: group (None: all rows), then (value, count, share).
+    /// Rows made from the sample: group (None: all rows), then (value, count, share). Only who finishes the pass needs them.
+    #[serde(skip)]
     sampled: BTreeMap<Option<u32>, Vec<(String, u64, f64)>>,
     /// Sampled numbers or lengths at and between their quantiles.
+    #[serde(skip)]
     cells: Cells,
 }
 
+#[derive(Serialize, Deserialize)]
 enum Told {
     Values(Values),
     /// `shift` is about the mean, so that the sums keep their digits.
@@ -93,6 +99,8 @@ enum Told {
 }
 
 /// The candidates, ascending by their text, and their numbers.
+#[derive(Clone, Serialize, Deserialize)]
+#[serde(from = "Vec<String>", into = "Vec<String>")]
 struct Values {
     texts: Vec<String>,
     of_text: HashMap<String, u32>,
@@ -101,12 +109,14 @@ struct Values {
 }
 
 /// Mergeable form of the pass.
+#[derive(Serialize, Deserialize)]
 pub struct Partial {
     /// Rows of each modality.
     rows: BTreeMap<u32, u64>,
     columns: Vec<Counts>,
 }
 
+#[derive(Serialize, Deserialize)]
 enum Counts {
     /// Rows by modality (upper half of the key) and value (lower half), ascending.
     Values(Vec<(u64, u64)>),
@@ -212,15 +222,26 @@ impl Column {
     }
 }
 
-impl Values {
-    fn new(texts: BTreeSet<String>) -> Self {
-        let texts: Vec<String> = texts.into_iter().collect();
+impl From<Vec<String>> for Values {
+    fn from(texts: Vec<String>) -> Self {
         let numbered = || texts.iter().zip(0u32..);
         Values {
             of_integer: numbered().filter_map(|(t, i)| Some((t.parse().ok()?, i))).collect(),
             of_text: numbered().map(|(t, i)| (t.clone(), i)).collect(),
             texts,
         }
+    }
+}
+
+impl From<Values> for Vec<String> {
+    fn from(values: Values) -> Self {
+        values.texts
+    }
+}
+
+impl Values {
+    fn new(texts: BTreeSet<String>) -> Self {
+        texts.into_iter().collect::<Vec<_>>().into()
     }
 
     fn number(&self, cells: &dyn Array, i: usize) -> u32 {

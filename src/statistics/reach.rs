@@ -14,6 +14,8 @@
 
 use std::collections::BTreeMap;
 
+use serde::{Deserialize, Serialize};
+
 use crate::kernels::distance::squared;
 use crate::kernels::knn::knn_among;
 use crate::kit::error::Result;
@@ -28,6 +30,7 @@ pub const LEVELS: [f64; 5] = [0.5, 0.9, 0.99, 0.999, 1.0];
 const DROPPED: u32 = 14;
 
 /// The pass.
+#[derive(Serialize, Deserialize)]
 pub struct Reach {
     prototypes: Matrix,
     /// Centres of the modalities, projected.

@@ -5,6 +5,8 @@
 //! distance of the sample; the squared distance of two means estimates their MMD, and the covariance gives its
 //! distribution where nothing has changed (Gretton et al. 2012). O(rows x R (p + R)) time, O(R^2) memory.
 
+use serde::{Deserialize, Serialize};
+
 use crate::kernels::project::products;
 use crate::kernels::sketches::{add_products, cosines};
 use crate::kit::error::Result;
@@ -22,6 +24,7 @@ const PAIRS: u64 = 10_000;
 const BLOCK: usize = 64;
 
 /// The pass.
+#[derive(Serialize, Deserialize)]
 pub struct Reference {
     frequencies: Matrix,
     phases: Vec<f32>,
@@ -41,6 +44,7 @@ pub struct RandomFeature {
 }
 
 /// Mergeable sums of the features and of their products (upper triangle, row-major).
+#[derive(Serialize, Deserialize)]
 pub struct Sums {
     rows: u64,
     sum: Vec<f64>,

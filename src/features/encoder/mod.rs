@@ -11,7 +11,9 @@ mod bert;
 #[cfg(feature = "onnx")]
 mod onnx;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 
 use crate::kit::error::{Error, Result};
 use crate::kit::matrix::Matrix;
@@ -29,6 +31,44 @@ pub struct Encoder {
     dims: usize,
     about: String,
     network: Network,
+    /// Where it was read from.
+    path: PathBuf,
+    max_seq_length: Option<u32>,
+}
+
+/// By what another process finds an encoder.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pretrained {
+    path: PathBuf,
+    max_seq_length: Option<u32>,
+    identity: String,
+}
+
+/// A directory of encoders, where a machine has them at another place than the one that a run was started on.
+const ENCODERS: &str = "BATCHWRIGHT_ENCODERS";
+
+impl Pretrained {
+    /// The encoder: at its path, or by its name in the directory that `BATCHWRIGHT_ENCODERS` names. `before` is taken if it is the one.
+    ///
+    /// # Errors
+    /// If it is at neither place, or is another one there.
+    pub fn open(&self, before: Option<Encoder>) -> Result<Encoder> {
+        if let Some(encoder) = before.filter(|encoder| encoder.pretrained().is_ok_and(|it| it == *self)) {
+            return Ok(encoder);
+        }
+        let name = self.identity.rsplit_once('@').map_or("", |(name, _)| name);
+        let elsewhere = std::env::var_os(ENCODERS).map(|dir| Path::new(&dir).join(name));
+        let Some(path) =
+            [Some(self.path.clone()), elsewhere].into_iter().flatten().find(|path| path.exists())
+        else {
+            let reason = format!("a worker has no encoder {name}: there is no {}", self.path.display());
+            let help = format!("put it there on every machine, or into a directory that {ENCODERS} names");
+            return Err(Error::config(KEY, reason, help));
+        };
+        let encoder = Encoder::open(&path, self.max_seq_length)?;
+        encoder.check_identity(&self.identity)?;
+        Ok(Encoder { path: self.path.clone(), ..encoder })
+    }
 }
 
 /// What runs it.
@@ -82,7 +122,8 @@ impl Encoder {
         let network = bert::TextEncoder::open(&mut files, max_seq_length)?;
         let (dims, about) = (network.dims(), network.about());
         let network = Network::Bert(network.into());
-        Ok(Encoder { name: folder::name(path), blake3: files.hash(), dims, about, network })
+        let (name, path) = (folder::name(path), path.into());
+        Ok(Encoder { name, blake3: files.hash(), dims, about, network, path, max_seq_length })
     }
 
     #[cfg(not(feature = "encoder"))]
@@ -96,7 +137,8 @@ impl Encoder {
         let network = onnx::OnnxEncoder::open(&mut files, path, max_seq_length)?;
         let (dims, about) = (network.dims(), network.about());
         let network = Network::Onnx(network.into());
-        Ok(Encoder { name: folder::name(path), blake3: files.hash(), dims, about, network })
+        let (name, path) = (folder::name(path), path.into());
+        Ok(Encoder { name, blake3: files.hash(), dims, about, network, path, max_seq_length })
     }
 
     #[cfg(not(feature = "onnx"))]
@@ -112,6 +154,12 @@ impl Encoder {
     /// Name and BLAKE3 (hex) of the files it was read from, as `features.encoder` of a plan has it: `NAME@BLAKE3`.
     pub fn identity(&self) -> String {
         format!("{}@{}", self.name, self.blake3)
+    }
+
+    /// By what another process finds it.
+    pub fn pretrained(&self) -> Result<Pretrained> {
+        let path = std::path::absolute(&self.path).map_err(Error::io("find", &self.path))?;
+        Ok(Pretrained { path, max_seq_length: self.max_seq_length, identity: self.identity() })
     }
 
     /// Errs if a plan or config asks for another one. The name may differ.

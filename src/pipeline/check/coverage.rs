@@ -5,10 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::ops::Range;
 
-use rayon::prelude::*;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::engine::{self, Sampling};
 use crate::features::Inputs;
 use crate::format::sources::Source;
 use crate::kit::error::Result;
@@ -120,20 +120,18 @@ pub fn match_groups(plan: &Plan, dataset: &Dataset, trust: bool, engine: &Local)
     let trusted = if trust { trusted_files(plan, dataset)? } else { BTreeSet::new() };
     let columns = named(plan, dataset)?;
     let files = dataset.files();
-    let stage = engine.progress().stage("fingerprint", "rows", dataset.rows());
-    let print = |g: usize| {
+    let known = |g: usize| {
         let group = &dataset.row_groups()[g];
-        let known = place.get(&(files[group.file].path.as_str(), group.row_group as i32));
-        let print = match known.filter(|_| trusted.contains(&group.file)) {
-            Some(&s) => (sources[s].fingerprint.clone(), sources[s].bytes),
-            None => dataset.fingerprint(g, &columns)?,
-        };
-        stage.advance(group.rows)?;
-        Ok(print)
+        let same = place.get(&(files[group.file].path.as_str(), group.row_group as i32));
+        same.filter(|_| trusted.contains(&group.file))
+            .map(|&s| (sources[s].fingerprint.clone(), sources[s].bytes))
     };
-    let prints: Vec<Result<(String, u64)>> =
-        engine.install(|| (0..dataset.row_groups().len()).into_par_iter().map(print).collect());
-    let prints: Vec<(String, u64)> = prints.into_iter().collect::<Result<_>>()?;
+    let mut prints: Vec<Option<(String, u64)>> = (0..dataset.row_groups().len()).map(known).collect();
+    let unknown: Vec<usize> = (0..prints.len()).filter(|&g| prints[g].is_none()).collect();
+    let sampling = Sampling::of_bytes(columns.clone());
+    let (_, found) = engine::sample("fingerprint", dataset, None, &sampling, &unknown, &[], engine)?;
+    unknown.iter().zip(found).for_each(|(&g, print)| prints[g] = Some(print));
+    let prints: Vec<(String, u64)> = prints.into_iter().flatten().collect();
 
     let types: Vec<[u8; 32]> =
         (0..prints.len()).map(|g| dataset.types(g, &columns)).collect::<Result<_>>()?;
@@ -311,7 +309,7 @@ fn hash(
     let table = hashed_columns(plan, dataset)?;
     let key = plan.content_key()?;
     let pass = Content::new(table.clone(), first_rows, key).numbered(numbers).inside(offsets);
-    let hashes = assigner.run(&part, &table, &|_| true, engine, &pass)?;
+    let hashes = assigner.run(&part, &table, None, engine, &pass)?;
     segments.iter_mut().zip(hashes).for_each(|(s, h)| s.hashes = h);
     Ok(())
 }

@@ -3,13 +3,14 @@
 
 use std::collections::BTreeMap;
 
-use super::measure::{Column, Counts, Now, Then, Told};
+use super::measure::{Now, Then};
 use super::{Answer, Diagnosis, Finding, Group, Moved, Symptom};
 use crate::config::{Check, Level};
 use crate::format::Manifest;
 use crate::kit::text::percent;
 use crate::source::Dataset;
 use crate::statistics::cells::Cells;
+use crate::statistics::comparison::{Column, Counts, Told};
 use crate::statistics::drift::{self, Comparison, distributions};
 use crate::statistics::gain::corrected;
 
@@ -221,7 +222,7 @@ impl<'a> Judge<'a> {
     fn distances(&mut self, then: &Then, now: &Now) {
         let (limits, confidence) = (self.limits, self.confidence());
         let mut planned = [0; 10];
-        for cells in then.distances.iter().flatten() {
+        for cells in then.known.distances.iter().flatten() {
             cells.tenths_of().iter().zip(&cells.rows).for_each(|(&tenth, n)| planned[tenth] += n);
         }
         let (planned, tenths) = (planned.map(|n| n as f64), now.rows.tenths.map(|n| n as f64));
@@ -305,7 +306,7 @@ impl<'a> Judge<'a> {
             setting: "spread",
             threshold: limits.spread,
         };
-        let Some(cells) = &then.spread else { return self.lacking(about) };
+        let Some(cells) = &then.known.spread else { return self.lacking(about) };
         // Distances that are all equal have nothing to compare.
         if cells.edges.len() > 1 {
             let median = |rows: &[u64]| number(cells.quantile(rows, 0.5));
@@ -320,7 +321,8 @@ impl<'a> Judge<'a> {
 
     /// Whether the numbers of any feature are larger or smaller than they were.
     fn locations(&mut self, then: &Then, now: &Now) {
-        let known: Vec<usize> = (0..then.features.len()).filter(|&j| then.features[j].is_some()).collect();
+        let known: Vec<usize> =
+            (0..then.known.features.len()).filter(|&j| then.known.features[j].is_some()).collect();
         let about = About {
             id: "feature-means",
             group: Group::Features,
@@ -329,25 +331,30 @@ impl<'a> Judge<'a> {
             setting: "mean",
             threshold: self.limits.mean,
         };
-        if known.len() < then.features.len() {
-            let lacking =
-                About { subject: format!("{} features", then.features.len() - known.len()), ..about.clone() };
+        if known.len() < then.known.features.len() {
+            let lacking = About {
+                subject: format!("{} features", then.known.features.len() - known.len()),
+                ..about.clone()
+            };
             self.lacking(lacking);
         }
         if known.is_empty() {
             return;
         }
-        let counts = now.rows.features(then);
+        let counts = now.rows.features(&then.known);
         let a: Vec<&[u64]> =
-            known.iter().filter_map(|&j| Some(&then.features[j].as_ref()?.rows[..])).collect();
+            known.iter().filter_map(|&j| Some(&then.known.features[j].as_ref()?.rows[..])).collect();
         let b: Vec<&[u64]> = known.iter().map(|&j| counts[j]).collect();
         let found = drift::locations(&a, &b, self.confidence());
         let text = found.map_or(String::new(), |(place, _)| {
             let j = known[place];
             let s = &then.statistics[j];
-            let name =
-                if then.features.len() > 1 { format!("{}[{}]", s.column, s.index) } else { s.column.clone() };
-            format!("{name} moved most: {}", medians(then.features[j].as_ref(), counts[j]))
+            let name = if then.known.features.len() > 1 {
+                format!("{}[{}]", s.column, s.index)
+            } else {
+                s.column.clone()
+            };
+            format!("{name} moved most: {}", medians(then.known.features[j].as_ref(), counts[j]))
         });
         self.add(about, found.map(|f| f.1), text, Vec::new());
     }

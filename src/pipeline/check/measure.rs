@@ -1,31 +1,23 @@
 //! What the new rows are like: one read, the same passes that made the plan's own statistics.
 
 use std::collections::BTreeMap;
-
-use arrow_array::Array;
-use arrow_array::cast::AsArray;
-use arrow_schema::DataType;
+use std::ops::Range;
 
 use super::coverage::Fresh;
-use crate::features::{column, numbers};
 use crate::format::modalities::Modality;
 use crate::format::profile::ProfileRow;
 use crate::format::statistics::Statistic;
 use crate::kit::error::Result;
-use crate::kit::ids::NONE;
-use crate::modalities::Assigned;
 use crate::modalities::sample::BLOCKS;
-use crate::parts::{Local, Pass};
+use crate::parts::Local;
 use crate::plan::{Assigner, Plan};
-use crate::source::{Dataset, Kind, Naming, Selection, text_value};
-use crate::statistics::cells::{Cells, distance, place};
+use crate::source::{Dataset, Kind, Naming, RowGroup, Selection};
+use crate::statistics::cells::Cells;
+use crate::statistics::comparison::{Column, Columns, Counts, Distances, Known, Rows, Told};
 use crate::statistics::gain::{Gain, GainSums, Label};
 use crate::statistics::moments::{FullMoments, Moments};
 use crate::statistics::reach::Reach;
 use crate::statistics::reference::{R, RandomFeature, Reference};
-
-/// Values of a column that are counted; any others are counted together.
-const MOST_VALUES: usize = 100_000;
 
 /// The plan's own numbers, read once.
 pub struct Then {
@@ -38,12 +30,8 @@ pub struct Then {
     pub modalities: Vec<Modality>,
     /// Of all planned rows, one entry a feature.
     pub statistics: Vec<Statistic>,
-    /// Sampled rows at and between the deciles of every feature; None: not known.
-    pub features: Vec<Option<Cells>>,
-    /// Sampled rows at and between the quantiles of the distance to the medians of the features.
-    pub spread: Option<Cells>,
-    /// Rows of every modality at and between the deciles of their distance to its centre, those of few rows left out.
-    pub distances: Vec<Option<Cells>>,
+    /// What rows are placed among; of the distances those of modalities with few rows are left out.
+    pub known: Known,
     pub reference: Option<crate::format::reference::Reference>,
     pub reach: Vec<(f64, f64)>,
     /// Rows of the fit sample that `reach` passed over, at a guess.
@@ -51,25 +39,6 @@ pub struct Then {
     /// Rows of the fit sample.
     pub sampled: f64,
     pub columns: Vec<Column>,
-}
-
-/// A column of the profile, of all rows.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Column {
-    pub name: String,
-    pub told: Told,
-    pub nulls: f64,
-}
-
-/// How the profile tells a column.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Told {
-    /// Rows of the most frequent values.
-    Values(Vec<(String, f64)>),
-    /// Rows with a number, and sampled ones at and between their deciles (None: not known).
-    Numbers { count: f64, cells: Option<Cells> },
-    /// The same of the lengths of texts, in characters.
-    Lengths { count: f64, cells: Option<Cells> },
 }
 
 impl Then {
@@ -98,21 +67,26 @@ impl Then {
             if rows.iter().all(|&n| n == 0.0) { actual.to_vec() } else { rows }
         };
         let unseen = (by(&prototypes.modality, &modality_rows), by(&prototypes.stratum, &stratum_rows));
-        Ok(Then {
-            // A plan before format 1.1 did not count; without ties there is a tenth between each two.
-            features: (statistics.iter())
-                .map(|s| {
-                    Cells::new(&s.quantiles, s.cells.clone()).or_else(|| Cells::tenths(&s.quantiles, sampled))
-                })
-                .collect(),
+        let reach = prototypes.reach;
+        // A plan before format 1.1 did not count; without ties there is a tenth between each two.
+        let cells = |s: &Statistic| {
+            Cells::new(&s.quantiles, s.cells.clone()).or_else(|| Cells::tenths(&s.quantiles, sampled))
+        };
+        let known = Known {
+            features: statistics.iter().map(cells).collect(),
+            middle: statistics.iter().map(|s| s.quantiles[5]).collect(),
             spread: plan.spread()?.and_then(|s| Cells::new(&s.edges, s.rows)),
             distances: modalities.iter().map(distances).collect(),
+            far: reach.len().checked_sub(2).map(|i| reach[i].1),
+        };
+        Ok(Then {
+            known,
             modality_rows,
             stratum_rows,
             unseen,
             statistics,
             reference: plan.reference()?,
-            reach: prototypes.reach,
+            reach,
             reach_lacks,
             sampled,
             columns: columns(&plan.profile()?.unwrap_or_default()),
@@ -129,6 +103,9 @@ impl Then {
         self.statistics.first().map_or(0.0, |s| s.nulls as f64)
     }
 }
+
+/// Rows of a modality below which its deciles are too coarse to compare with.
+const DECILES_FROM: u64 = 100;
 
 fn distances(modality: &Modality) -> Option<Cells> {
     let quantiles = modality.distance_quantiles.map(f64::from);
@@ -201,12 +178,15 @@ pub fn measure(
     };
     let groups: Vec<usize> = (0..dataset.row_groups().len()).filter(whole).collect();
     let part = dataset.only(&groups);
-    let keep = |row: u64| {
-        let place = part.locate(row);
-        let number = dataset.row_groups()[groups[place.row_group]].first_row + place.offset;
-        let at = fresh.partition_point(|r| r.end <= number);
-        fresh.get(at).is_some_and(|r| r.contains(&number))
+    // Of the rows of these row groups, as they are numbered there.
+    let inside = |(g, here): (&usize, &RowGroup)| {
+        let group = &dataset.row_groups()[*g];
+        let end = group.first_row + group.rows;
+        let touching = fresh.iter().filter(move |r| r.start < end && group.first_row < r.end);
+        let number = move |row: u64| row.clamp(group.first_row, end) - group.first_row + here.first_row;
+        touching.map(move |r| number(r.start)..number(r.end)).collect::<Vec<_>>()
     };
+    let ranges: Vec<Range<u64>> = groups.iter().zip(part.row_groups()).flat_map(inside).collect();
     let config = plan.config()?;
     let shift: Vec<f64> = then.statistics.iter().map(|s| s.mean).collect();
     let mut more: Vec<String> = Vec::new();
@@ -223,13 +203,14 @@ pub fn measure(
     let reference = then.reference.as_ref().filter(|r| r.frequency.rows() == R);
     let reference = reference.map(|r| Reference::again(r.frequency.clone(), r.phase.clone()));
     let pass = (
-        Distances::new(then, Reach::new(assigner.model())),
+        Distances::new(then.known.clone(), Reach::new(assigner.model())),
         Moments::new(shift.clone()),
         Gain::new(label, &shift, config.seed),
         reference,
-        Columns { columns: &told },
+        Columns(told.clone()),
     );
-    let (rows, moments, gain, reference, counts) = assigner.run(&part, &more, &keep, engine, &pass)?;
+    let (rows, moments, gain, reference, counts) =
+        assigner.run(&part, &more, Some(&ranges), engine, &pass)?;
     let mut counts: BTreeMap<String, Counts> = told.into_iter().map(|c| c.name).zip(counts).collect();
     let columns = then.columns.iter().map(|c| counts.remove(&c.name).unwrap_or_default()).collect();
     Ok(Now { rows, moments, gain, reference: reference.unwrap_or_default(), columns })
@@ -241,259 +222,5 @@ pub fn readable(dataset: &Dataset, column: &Column) -> bool {
     match &column.told {
         Told::Numbers { .. } => matches!(kind, Some(Kind::Integer | Kind::Float)),
         _ => kind.is_some_and(Kind::is_plain),
-    }
-}
-
-/// Where the new rows belong and how far they are from it.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Rows {
-    pub count: f64,
-    pub invalid: f64,
-    /// Invalid rows by column and reason.
-    pub faults: BTreeMap<(String, String), u64>,
-    pub modality: BTreeMap<u32, u64>,
-    pub stratum: BTreeMap<u32, u64>,
-    /// Rows by tenth of the distance to the centre, among the plan's rows of the same modality (large ones only).
-    pub tenths: [u64; 10],
-    /// Rows whose distance to the nearest prototype could be compared, and those beyond the plan's 99.9 %.
-    pub compared: u64,
-    pub far: u64,
-    /// Rows at and between the edges of every feature, one feature after the other.
-    pub features: Vec<u64>,
-    /// Rows at and between the plan's quantiles of the distance to the medians of its features.
-    pub spread: Vec<u64>,
-}
-
-/// Rows of a modality below which its deciles are too coarse to compare with.
-const DECILES_FROM: u64 = 100;
-
-struct Distances<'a> {
-    then: &'a Then,
-    /// Medians of the plan's features.
-    middle: Vec<f64>,
-    /// Where each feature's cells begin in [`Rows::features`].
-    first: Vec<usize>,
-    /// The tenth that each cell of a modality's distances belongs to.
-    tenths: Vec<Option<Vec<usize>>>,
-    reach: Reach,
-}
-
-impl<'a> Distances<'a> {
-    fn new(then: &'a Then, reach: Reach) -> Self {
-        let mut first = vec![0];
-        for cells in &then.features {
-            first.push(first[first.len() - 1] + cells.as_ref().map_or(0, |c| c.rows.len()));
-        }
-        Distances {
-            then,
-            middle: then.statistics.iter().map(|s| s.quantiles[5]).collect(),
-            first,
-            tenths: then.distances.iter().map(|cells| cells.as_ref().map(Cells::tenths_of)).collect(),
-            reach,
-        }
-    }
-
-    fn add(&self, rows: &mut Rows, item: &Assigned, i: usize) {
-        let (m, x) = (item.modality[i], item.points.points.row(i));
-        rows.count += 1.0;
-        *rows.modality.entry(m).or_default() += 1;
-        *rows.stratum.entry(item.stratum[i]).or_default() += 1;
-        if let (Some(cells), Some(tenths)) = (&self.then.distances[m as usize], &self.tenths[m as usize]) {
-            rows.tenths[tenths[place(&cells.edges, f64::from(item.distance[i]))]] += 1;
-        }
-        let limit = self.then.reach.len().checked_sub(2).map(|i| self.then.reach[i].1);
-        if let Some((distance, limit)) = self.reach.distance(item, i).map(f64::from).zip(limit) {
-            rows.compared += 1;
-            rows.far += u64::from(distance > limit);
-        }
-        for ((cells, &first), &x) in self.then.features.iter().zip(&self.first).zip(x) {
-            if let Some(cells) = cells {
-                rows.features[first + place(&cells.edges, f64::from(x))] += 1;
-            }
-        }
-        if let Some(cells) = &self.then.spread {
-            rows.spread[place(&cells.edges, distance(x, &self.middle))] += 1;
-        }
-    }
-}
-
-impl Rows {
-    /// Rows at and between the edges of every feature.
-    pub fn features(&self, then: &Then) -> Vec<&[u64]> {
-        let mut rest = &self.features[..];
-        let mut take = |n: usize| {
-            let (these, others) = rest.split_at(n.min(rest.len()));
-            rest = others;
-            these
-        };
-        then.features.iter().map(|cells| take(cells.as_ref().map_or(0, |c| c.rows.len()))).collect()
-    }
-}
-
-impl Pass for Distances<'_> {
-    type Item = Assigned;
-    type Partial = Rows;
-    type Output = Rows;
-
-    fn partial(&self, item: &Assigned) -> Result<Rows> {
-        let mut rows = Rows {
-            features: vec![0; self.first[self.first.len() - 1]],
-            spread: vec![0; self.then.spread.as_ref().map_or(0, |c| c.rows.len())],
-            ..Rows::default()
-        };
-        for bad in &item.points.bad {
-            rows.invalid += 1.0;
-            *rows.faults.entry((bad.column.clone(), bad.kind().into())).or_default() += 1;
-        }
-        let planned = (0..item.modality.len()).filter(|&i| item.modality[i] != NONE);
-        planned.for_each(|i| self.add(&mut rows, item, i));
-        Ok(rows)
-    }
-
-    fn merge(&self, mut left: Rows, right: Rows) -> Rows {
-        for (into, from) in [(&mut left.modality, right.modality), (&mut left.stratum, right.stratum)] {
-            for (id, n) in from {
-                *into.entry(id).or_default() += n;
-            }
-        }
-        for (fault, n) in right.faults {
-            *left.faults.entry(fault).or_default() += n;
-        }
-        add(&mut left.tenths, &right.tenths);
-        add(&mut left.features, &right.features);
-        add(&mut left.spread, &right.spread);
-        Rows {
-            count: left.count + right.count,
-            invalid: left.invalid + right.invalid,
-            compared: left.compared + right.compared,
-            far: left.far + right.far,
-            ..left
-        }
-    }
-
-    fn finish(&self, all: Option<Rows>) -> Result<Rows> {
-        Ok(all.unwrap_or_default())
-    }
-}
-
-/// What the new rows hold in one column.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Counts {
-    /// Rows with a value, nulls apart.
-    pub count: f64,
-    pub nulls: f64,
-    /// Rows of every value.
-    pub values: BTreeMap<String, u64>,
-    /// Rows with a value beyond the [`MOST_VALUES`] that are counted.
-    pub other: u64,
-    /// Rows at and between the plan's deciles of numbers or lengths.
-    pub cells: Vec<u64>,
-}
-
-/// Counts of the same cells.
-fn add(into: &mut [u64], from: &[u64]) {
-    into.iter_mut().zip(from).for_each(|(a, b)| *a += b);
-}
-
-impl Counts {
-    fn of(told: &Told) -> Counts {
-        let cells = match told {
-            Told::Numbers { cells, .. } | Told::Lengths { cells, .. } => cells.as_ref(),
-            Told::Values(_) => None,
-        };
-        Counts { cells: vec![0; cells.map_or(0, |c| c.rows.len())], ..Counts::default() }
-    }
-
-    fn number(&mut self, x: f64, cells: Option<&Cells>) {
-        self.count += 1.0;
-        if let Some(cells) = cells {
-            self.cells[place(&cells.edges, x)] += 1;
-        }
-    }
-}
-
-struct Columns<'a> {
-    columns: &'a [Column],
-}
-
-impl Pass for Columns<'_> {
-    type Item = Assigned;
-    type Partial = Vec<Counts>;
-    type Output = Vec<Counts>;
-
-    fn partial(&self, item: &Assigned) -> Result<Vec<Counts>> {
-        let planned = || (0..item.modality.len()).filter(|&i| item.modality[i] != NONE);
-        let count = |c: &Column| {
-            let cells = column(item.points.table.as_ref(), &c.name)?;
-            let mut counts = Counts::of(&c.told);
-            match &c.told {
-                Told::Numbers { cells: edges, .. } => {
-                    let x = numbers(cells)?;
-                    for i in planned() {
-                        if x[i].is_finite() {
-                            counts.number(x[i], edges.as_ref());
-                        } else {
-                            counts.nulls += 1.0;
-                        }
-                    }
-                }
-                Told::Lengths { cells: edges, .. } => {
-                    for i in planned() {
-                        match text_value(cells, i) {
-                            Some(text) => counts.number(text.chars().count() as f64, edges.as_ref()),
-                            None => counts.nulls += 1.0,
-                        }
-                    }
-                }
-                Told::Values(_) => planned().for_each(|i| counts.value(cells, i)),
-            }
-            Ok(counts)
-        };
-        self.columns.iter().map(count).collect()
-    }
-
-    fn merge(&self, mut left: Vec<Counts>, right: Vec<Counts>) -> Vec<Counts> {
-        for (left, right) in left.iter_mut().zip(right) {
-            left.count += right.count;
-            left.nulls += right.nulls;
-            left.other += right.other;
-            add(&mut left.cells, &right.cells);
-            for (value, n) in right.values {
-                left.add(value, n);
-            }
-        }
-        left
-    }
-
-    fn finish(&self, all: Option<Vec<Counts>>) -> Result<Vec<Counts>> {
-        Ok(all.unwrap_or_else(|| self.columns.iter().map(|c| Counts::of(&c.told)).collect()))
-    }
-}
-
-impl Counts {
-    fn value(&mut self, cells: &dyn Array, i: usize) {
-        if cells.is_null(i) {
-            self.nulls += 1.0;
-            return;
-        }
-        self.count += 1.0;
-        // Most cells repeat: only a new value is worth an allocation of its own.
-        if *cells.data_type() == DataType::Utf8 {
-            let text = cells.as_string::<i32>().value(i);
-            match self.values.get_mut(text) {
-                Some(n) => *n += 1,
-                None => self.add(text.to_string(), 1),
-            }
-        } else if let Some(text) = text_value(cells, i) {
-            self.add(text, 1);
-        }
-    }
-
-    fn add(&mut self, value: String, n: u64) {
-        if self.values.len() < MOST_VALUES || self.values.contains_key(&value) {
-            *self.values.entry(value).or_default() += n;
-        } else {
-            self.other += n;
-        }
     }
 }
