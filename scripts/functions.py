@@ -201,6 +201,8 @@ def annotation(keyword: dict) -> str:
         return "Sequence[tuple[float, int]] | None"
     if keyword["list"]:
         return "str | Sequence[str] | None"
+    if keyword["name"] == "engine":
+        return "Any"
     if keyword["name"] in REAL:
         return "float | None"
     if keyword["choices"] and value != "BOOL":

@@ -50,7 +50,11 @@ def named(function: Callable[P, R]) -> Callable[P, R]:
 
 def settings(given: Mapping[str, Any]) -> dict[str, Any]:
     """The settings among the arguments of a call, as JSON has them; `as_` is `as`, which is a word of Python's."""
-    return {name.rstrip("_"): _plain(name, value) for name, value in given.items() if name not in ARGUMENTS and value is not None}
+    return {
+        name.rstrip("_"): value if name == "engine" else _plain(name, value)
+        for name, value in given.items()
+        if name not in ARGUMENTS and value is not None
+    }
 
 
 def _plain(name: str, value: Any) -> Any:
@@ -98,7 +102,8 @@ def call(
     **options: Any,
 ) -> Any:
     """Runs a verb and returns what it prints with --json."""
-    request = {"settings": given, **options}
+    engine = _engine(given)
+    request = {"settings": {name: value for name, value in given.items() if name != "engine"}, **options}
     for name, value in (("plan", plan), ("other", other)):
         if value is not None:
             request[name] = value.path
@@ -108,10 +113,27 @@ def call(
         request["config"] = _plain("config", config)
     with inputs(data, request.get("out")) as files, _bars(progress) as listen:
         request["data"] = files
-        result, said = _core.call(verb, json.dumps(request), listen)
+        result, said = _core.call(verb, json.dumps(request), listen, engine)
     for message in said:
         warnings.warn(message, BatchwrightWarning, stacklevel=_outside())
     return json.loads(result)
+
+
+def _engine(given: Mapping[str, Any]) -> Any:
+    """The object that `engine` is, or names as --engine does."""
+    engine = given.get("engine")
+    if not isinstance(engine, str):
+        return engine
+    from batchwright import engines
+
+    kind, _, folder = engine.partition(":")
+    if kind == "folder" and folder:
+        return engines.Folder(folder)
+    found = engines.named(engine)
+    if found is None:
+        known = "folder:DIR, processes:N, ray, ray:ADDRESS, spark, spark:MASTER, or an object of batchwright.engines"
+        raise ConfigError(f"unknown engine {engine!r}: expected {known}")
+    return found
 
 
 def _path(name: str, value: Any) -> str:

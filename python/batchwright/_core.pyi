@@ -43,9 +43,9 @@ def main(argv: Sequence[str]) -> int:
 def keywords(verb: str) -> str:
     """The settings of a verb as JSON: a list of {name, key, value, choices, list, help, heading}, in the order of its help."""
 
-def call(verb: str, request: str, listen: Any | None = None) -> tuple[str, list[str]]:
+def call(verb: str, request: str, listen: Any | None = None, engine: Any | None = None) -> tuple[str, list[str]]:
     """Runs a verb: (what it prints with `--json`, warnings). `listen` is called with a list of (stage, unit, done, total), ten times
-    a second at most; what it raises ends the run."""
+    a second at most; what it raises ends the run. `engine`: an object of `batchwright.engines`."""
 
 def spool(stream: object, path: Path) -> int:
     """Writes an Arrow stream (a capsule of `__arrow_c_stream__`) to a Parquet file; returns its rows. The stream is used up."""

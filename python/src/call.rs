@@ -7,6 +7,7 @@ use batchwright::cli::{self, Request};
 use batchwright::kit::progress::{Observer, Progress};
 use pyo3::prelude::*;
 
+use crate::engines;
 use crate::error::{Failure, Result};
 use crate::wait::attend;
 
@@ -17,25 +18,27 @@ pub fn keywords(verb: &str) -> String {
 }
 
 /// Runs a verb: (what it prints with `--json`, warnings). `listen` is called with a list of (stage, unit, done, total), ten times
-/// a second at most; what it raises ends the run.
+/// a second at most; what it raises ends the run. `engine`: an object of `batchwright.engines`.
 #[pyfunction]
-#[pyo3(signature = (verb, request, listen = None))]
+#[pyo3(signature = (verb, request, listen = None, engine = None))]
 pub fn call(
     py: Python<'_>,
     verb: String,
     request: &str,
     listen: Option<Py<PyAny>>,
+    engine: Option<Bound<'_, PyAny>>,
 ) -> Result<(String, Vec<String>)> {
     batchwright::kit::guard::quiet();
     let request: Request =
         serde_json::from_str(request).map_err(|e| batchwright::Error::config(&*verb, format!("{e}"), ""))?;
+    let engine = engine.map(|object| engines::chosen(&object)).transpose()?;
     let heard = Arc::<Heard>::default();
     let progress = Progress::new(heard.clone());
     let switch = progress.cancel_switch();
     // An exception of `listen` or a signal: the run is asked to end, and it is raised once it has.
     let mut raised = None;
     let named = verb.clone();
-    let work = move || cli::call(&verb, &request, &progress);
+    let work = move || cli::call(&verb, &request, engine, &progress);
     let stop = |e| {
         raised.get_or_insert(e);
         switch.store(true, Ordering::Relaxed);

@@ -12,6 +12,7 @@ use super::{command, settings};
 use crate::config::{Layer, Origin, Run, Settings, leaves};
 use crate::kit::error::{Error, Result};
 use crate::kit::progress::Progress;
+use crate::parts::Chosen;
 use crate::pipeline::{self, check, diff, encode, materialize, synth};
 use crate::plan::Plan;
 use crate::report;
@@ -89,17 +90,21 @@ pub struct Request {
     pub synth: synth::Params,
 }
 
-/// Runs a verb.
+/// Runs a verb, its passes over the data on `engine` if one is given.
 ///
 /// # Errors
 /// As the verb; settings are named as keywords.
-pub fn call(verb: &str, request: &Request, progress: &Progress) -> Result<Value> {
-    run(verb, request, progress).map_err(|error| speak(verb, error))
+pub fn call(verb: &str, request: &Request, engine: Option<Chosen>, progress: &Progress) -> Result<Value> {
+    run(verb, request, engine, progress).map_err(|error| speak(verb, error))
 }
 
-fn run(verb: &str, request: &Request, progress: &Progress) -> Result<Value> {
+fn run(verb: &str, request: &Request, engine: Option<Chosen>, progress: &Progress) -> Result<Value> {
     let Request { data, plan, out, force, .. } = request;
-    let all = || settings_of(verb, request);
+    let all = || {
+        let mut settings = settings_of(verb, request)?;
+        settings.run.engine = engine.or(settings.run.engine);
+        Ok::<_, Error>(settings)
+    };
     Ok(match verb {
         "plan" => {
             let Settings { config, run, .. } = all()?;
@@ -263,7 +268,7 @@ mod tests {
     fn errors_speak_in_keywords() {
         let wrong = |settings| {
             let request = Request { settings: given(settings), ..Request::default() };
-            call("plan", &request, &Progress::default()).unwrap_err()
+            call("plan", &request, None, &Progress::default()).unwrap_err()
         };
         let e = wrong(json!({"featurs": "x"}));
         assert!(e.to_string().contains("featurs") && e.help().contains("features"), "{e} {}", e.help());
