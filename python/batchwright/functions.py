@@ -92,6 +92,8 @@ def plan(
     threads: int | None = None,
     memory: int | str | None = None,
     simd: Literal["auto", "avx512-vnni", "avx512", "avx2", "off"] | None = None,
+    engine: Any = None,
+    task_bytes: int | str | None = None,
     config: Config = None,
     exist: Literal["error", "replace", "reuse"] = "error",
     progress: Progress = None,
@@ -182,6 +184,9 @@ def plan(
         threads: Threads [default: one per core]. The result does not depend on it.
         memory: Memory to stay within, such as 4GiB or 500MB [default: 4GiB]. The result does not depend on it.
         simd: Widest vector instructions to use, for testing: the result never depends on it [default: auto].
+        engine: Where the data is read [default: on the threads of this process].
+        task_bytes: Bytes that a task of an engine reads at most, such as 100MB [default: 512MiB]. The result does not depend on
+            it.
         exist: what to do if `out` is a plan: "error"; "replace" it; "reuse" it if it was made with these settings from these
             rows, else say what differs.
 
@@ -218,6 +223,8 @@ def modalities(
     threads: int | None = None,
     memory: int | str | None = None,
     simd: Literal["auto", "avx512-vnni", "avx512", "avx2", "off"] | None = None,
+    engine: Any = None,
+    task_bytes: int | str | None = None,
     config: Config = None,
     progress: Progress = None,
 ) -> Count | Comparison:
@@ -249,6 +256,9 @@ def modalities(
         threads: Threads [default: one per core]. The result does not depend on it.
         memory: Memory to stay within, such as 4GiB or 500MB [default: 4GiB]. The result does not depend on it.
         simd: Widest vector instructions to use, for testing: the result never depends on it [default: auto].
+        engine: Where the data is read [default: on the threads of this process].
+        task_bytes: Bytes that a task of an engine reads at most, such as 100MB [default: 512MiB]. The result does not depend on
+            it.
 
     Raises:
         ConfigError, InputError: as of `plan`.
@@ -324,6 +334,8 @@ def estimate(
     threads: int | None = None,
     memory: int | str | None = None,
     simd: Literal["auto", "avx512-vnni", "avx512", "avx2", "off"] | None = None,
+    engine: Any = None,
+    task_bytes: int | str | None = None,
     config: Config = None,
 ) -> Estimate:
     """What `plan` would read, write and need, from the footers of the files: `batchwright plan --dry-run`.
@@ -409,6 +421,9 @@ def estimate(
         threads: Threads [default: one per core]. The result does not depend on it.
         memory: Memory to stay within, such as 4GiB or 500MB [default: 4GiB]. The result does not depend on it.
         simd: Widest vector instructions to use, for testing: the result never depends on it [default: auto].
+        engine: Where the data is read [default: on the threads of this process].
+        task_bytes: Bytes that a task of an engine reads at most, such as 100MB [default: 512MiB]. The result does not depend on
+            it.
 
     Raises:
         ConfigError, InputError: as of `plan`.
@@ -437,6 +452,8 @@ def check(
     threads: int | None = None,
     memory: int | str | None = None,
     encoder: Path | None = None,
+    engine: Any = None,
+    task_bytes: int | str | None = None,
     config: Config = None,
     progress: Progress = None,
 ) -> Check:
@@ -461,6 +478,9 @@ def check(
         threads: Threads [default: one per core]. The result does not depend on it.
         memory: Memory to stay within, such as 4GiB; a check that may need more ends before it reads.
         encoder: The encoder that the plan was made with, if it was: folder of a Hugging Face model, or an ONNX file.
+        engine: Where the data is read [default: on the threads of this process].
+        task_bytes: Bytes that a task of an engine reads at most, such as 100MB [default: 512MiB]. The result does not depend on
+            it.
 
     Raises:
         ConfigError, InputError: as of `plan`.
@@ -480,6 +500,8 @@ def update(
     threads: int | None = None,
     memory: int | str | None = None,
     simd: Literal["auto", "avx512-vnni", "avx512", "avx2", "off"] | None = None,
+    engine: Any = None,
+    task_bytes: int | str | None = None,
     alpha: float | None = None,
     share: float | None = None,
     composition: int | None = None,
@@ -509,6 +531,9 @@ def update(
         threads: Threads [default: one per core]. The result does not depend on it.
         memory: Memory to stay within, such as 4GiB or 500MB [default: 4GiB]. The result does not depend on it.
         simd: Widest vector instructions to use, for testing: the result never depends on it [default: auto].
+        engine: Where the data is read [default: on the threads of this process].
+        task_bytes: Bytes that a task of an engine reads at most, such as 100MB [default: 512MiB]. The result does not depend on
+            it.
         alpha: Chance of any false alarm in the whole check [default: 0.01].
         share: Least shift of a share (of a modality, of a value of a column) that counts, as Cohen's h [default: 0.05].
         composition: Least shift of a distribution over groups or deciles that counts, as Cohen's w [default: 0.2].
