@@ -622,7 +622,7 @@ fn conditions_select_rows() {
     assert_eq!(rows("split LIKE 'tr%'").len(), 91);
     assert_eq!(select("true").unwrap(), Selection::all(191));
     assert_eq!(select("n / 0 > 1 AND n < 0").unwrap().count(), 0);
-    let values = dataset.values("kind", &select("n > 95").unwrap(), &engine()).unwrap();
+    let values = dataset.values("kind", &Naming::Value, &select("n > 95").unwrap(), &engine()).unwrap();
     assert_eq!(values, [("1".to_string(), 4, 96), ("2".to_string(), 91, 100)]);
     for (sql, text) in [
         ("n >=", "is not an SQL condition"),
