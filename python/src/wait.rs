@@ -46,7 +46,7 @@ pub fn attend<T: Send + 'static>(
             Err(RecvTimeoutError::Timeout) => {
                 py.check_signals().or_else(&mut signal)?;
                 ticks = ticks.wrapping_add(1);
-                if ticks % TICKS == 0 {
+                if ticks.is_multiple_of(TICKS) {
                     tick(py).or_else(&mut signal)?;
                 }
                 if left_behind(py)? {

@@ -306,7 +306,7 @@ mod tests {
                     .for_each(|i| tree.add(i, 0, tasks[i].clone()));
                 assert_eq!(
                     tree.merged.into_values().collect::<Vec<_>>(),
-                    [whole.clone()],
+                    std::slice::from_ref(&whole),
                     "{parts} {together}"
                 );
             }

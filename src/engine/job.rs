@@ -31,6 +31,7 @@ pub struct Job {
 
 /// What is done with the rows of a task.
 #[derive(Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "there is one of it in a job")]
 pub enum Work {
     /// They are assigned, and passes run over them.
     Rows { assigning: Assigning, kind: Kind, passes: Vec<u8> },

@@ -7,8 +7,8 @@ use std::fs::File;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow_array::RecordBatch;
-use arrow_schema::{ArrowError, Schema};
+use arrow_array::{RecordBatch, new_null_array};
+use arrow_schema::{ArrowError, Field, Schema};
 use arrow_select::coalesce::BatchCoalescer;
 use parquet::arrow::arrow_writer::ArrowWriterOptions;
 use parquet::arrow::{ArrowSchemaConverter, ArrowWriter};
@@ -47,8 +47,7 @@ impl Spool {
             (0..schema.fields().len()).filter(|&i| !schema.field(i).name().starts_with(INDEX)).collect();
         let kept = Arc::new(schema.project(&columns).expect("columns of the schema"));
         for field in kept.fields() {
-            let alone = Schema::new(vec![field.clone()]);
-            ArrowSchemaConverter::new().convert(&alone).map_err(|e| unsuited(field.name(), e))?;
+            try_one(field).map_err(|e| unsuited(field.name(), e))?;
         }
         let properties = WriterProperties::builder()
             .set_dictionary_enabled(false)
@@ -90,6 +89,16 @@ impl Spool {
 
 fn failed(path: &Path, e: ParquetError) -> Error {
     Error::io("write", path)(system_said(e))
+}
+
+/// Writes a cell to nowhere: some types are only missed by then.
+fn try_one(field: &Field) -> std::result::Result<(), ParquetError> {
+    let alone = Arc::new(Schema::new(vec![field.clone().with_nullable(true)]));
+    ArrowSchemaConverter::new().convert(&alone)?;
+    let cell = RecordBatch::try_new(alone.clone(), vec![new_null_array(field.data_type(), 1)])?;
+    let mut writer = ArrowWriter::try_new(Vec::new(), alone, None)?;
+    writer.write(&cell)?;
+    writer.close().map(drop)
 }
 
 fn unsuited(column: &str, e: ParquetError) -> Error {

@@ -85,6 +85,7 @@ mod tests {
     }
 
     #[test]
+    #[expect(clippy::single_range_in_vec_init, reason = "one range of rows")]
     fn ranges() {
         let some = Selection::from_words(200, vec![u64::MAX - 1, u64::MAX, u64::MAX, 0xff]);
         for ranges in [&[][..], &[0..1, 3..70, 127..129, 150..200], &[0..200], &[64..128]] {
