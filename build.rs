@@ -1,4 +1,4 @@
-//! `BATCHWRIGHT_SOURCE`: a hash of the code and of the versions that it is built with, by which processes know that they
+//! `SOURCE_HASH`: a hash of the code and of the versions that it is built with, by which processes know that they
 //! compute the same.
 
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ fn main() {
         add(&std::fs::read(file).unwrap_or_default());
     }
     println!("cargo::rerun-if-changed=src");
-    println!("cargo::rustc-env=BATCHWRIGHT_SOURCE={hash:016x}");
+    println!("cargo::rustc-env=SOURCE_HASH={hash:016x}");
 }
 
 fn collect(dir: &Path, files: &mut Vec<PathBuf>) {

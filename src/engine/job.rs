@@ -82,7 +82,7 @@ pub fn build() -> String {
         "{} (format {}, source {})",
         env!("CARGO_PKG_VERSION"),
         crate::format::FORMAT,
-        env!("BATCHWRIGHT_SOURCE")
+        env!("SOURCE_HASH")
     )
 }
 
