@@ -214,7 +214,8 @@ fn texts_are_encoded_by_the_workers() {
     let engine = Bytes::new(2, 1);
     planned(&data, &config, &on(&engine, run("elsewhere"))).unwrap();
     assert_eq!(digests(&dir.path().join("here")), digests(&dir.path().join("elsewhere")));
-    assert!(engine.tasks.load(Ordering::Relaxed) > 4);
+    // The sample and the rows.
+    assert!(engine.tasks.load(Ordering::Relaxed) >= 2);
 }
 
 #[test]
