@@ -60,7 +60,7 @@ def test_every_flag_is_a_keyword():
     program = {"dry_run", "json", "out", "force", "config", "progress", "verbose", "quiet", "help", "output_format", "exit_zero", "drift"}
     for verb in ("plan", "modalities", "check", "update", "encode"):
         lines = subprocess.run([*harness.command(), verb, "--help"], capture_output=True, text=True, check=True).stdout.splitlines()
-        words = [word.strip(",.").split("=")[0].split("[")[0] for line in lines for word in line.split()[:2] if line.strip().startswith("-")]
+        words = [word.strip(",.:").split("=")[0].split("[")[0] for line in lines for word in line.split()[:2] if line.strip().startswith("-")]
         flags = {word[2:].replace("-", "_") for word in words if word.startswith("--")}
         keywords = {name.rstrip("_") for name in inspect.signature(getattr(bw, verb)).parameters}
         assert len(flags) > 5
