@@ -97,8 +97,8 @@ fn write(path: &Path, rows: std::ops::Range<u64>) {
     let vector = |row: u64| Some((0..6).map(|j| Some(number(row, j) as f32)).collect::<Vec<_>>());
     let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>(rows.clone().map(vector), 6);
     let class = |row: u64| Some((row * 7 % 11) as i64);
-    let word = |row: u64| (row % 9 != 0).then(|| format!("w{}", row % 4));
-    let price = |row: u64| (row % 6 != 0).then_some(row as f64);
+    let word = |row: u64| (!row.is_multiple_of(9)).then(|| format!("w{}", row % 4));
+    let price = |row: u64| (!row.is_multiple_of(6)).then_some(row as f64);
     let rare = |row: u64| (row != 33_333 && row != 60_001).then_some((row % 10) as f64);
     let columns: Vec<(&str, ArrayRef)> = vec![
         ("embedding", Arc::new(vectors)),

@@ -50,6 +50,7 @@ impl Assigning {
 
     /// Runs a pass over some parts on these threads; `keep` says which rows are not left out. The dataset need hold no other
     /// rows than those of the parts.
+    #[expect(clippy::too_many_arguments, reason = "what differs between this process and a worker")]
     pub fn partial<P: Pass<Item = Assigned>>(
         &self,
         dataset: &Dataset,

@@ -33,7 +33,7 @@ pub struct Job {
 #[derive(Serialize, Deserialize)]
 pub enum Work {
     /// They are assigned, and passes run over them.
-    Rows { assigning: Assigning, kind: Kind, passes: Vec<u8> },
+    Rows { assigning: Box<Assigning>, kind: Kind, passes: Vec<u8> },
     /// Some are read, and their row groups' bytes fingerprinted.
     Sample(Sampling),
 }
