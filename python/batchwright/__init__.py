@@ -38,7 +38,7 @@ from .materialize import materialize
 from .results import DriftError
 
 if TYPE_CHECKING:
-    from . import accelerate, grain, hf, jax, lightning, stream, torch, training, transformers
+    from . import accelerate, engines, grain, hf, jax, lightning, stream, torch, training, transformers
 
 __all__ = [
     "Accumulator",
@@ -65,6 +65,7 @@ __all__ = [
     "check",
     "diff",
     "encode",
+    "engines",
     "estimate",
     "grain",
     "hf",
@@ -81,7 +82,7 @@ __all__ = [
     "update",
 ]
 
-_MODULES = {"accelerate", "grain", "hf", "jax", "lightning", "stream", "torch", "training", "transformers"}
+_MODULES = {"accelerate", "engines", "grain", "hf", "jax", "lightning", "stream", "torch", "training", "transformers"}
 """Imported when they are first asked for: each takes its framework with it."""
 
 

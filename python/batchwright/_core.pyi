@@ -53,6 +53,7 @@ def spool(stream: object, path: Path) -> int:
 def spool_arrays(columns: Sequence[tuple[str, NDArray[Any]]], path: Path) -> int:
     """Writes arrays of NumPy of the same length, each with its name, to a Parquet file: one dimension makes a column of numbers or texts,
     two a column of vectors. Returns the rows."""
+
 def run_task(job: bytes, task: bytes, threads: int = 1) -> bytes:
     """Does a task of a job, both as an engine was given them, on so many threads (0: one per core), without the GIL. The result goes
     to `tell.done` as it is; what fails in a task is in it. The last job stays open: the next of its tasks starts at once. Processes of

@@ -76,7 +76,7 @@ def ray_cluster():
         def done(self, task, result):
             self._tell.done(task, result)
             self._done += 1
-            if self._done == 2:
+            if self._done == 2 and once("lost"):
                 cluster.remove_node(node)
 
         def retried(self, task):
@@ -95,6 +95,7 @@ def ray_cluster():
 def spark_cluster():
     from pyspark.sql import SparkSession
 
+    os.environ["PYSPARK_PYTHON"] = sys.executable
     builder = SparkSession.builder.master("local-cluster[2,1,1024]").config("spark.ui.enabled", "false")
     for name in ("PYTHONPATH", "ENGINE_TEST_DIR"):
         builder = builder.config(f"spark.executorEnv.{name}", os.environ[name])

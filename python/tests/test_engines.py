@@ -225,6 +225,33 @@ def test_a_script_without_a_main_guard_is_told_so(data, tmp_path):
     assert ran.returncode == 2 and '__name__ == "__main__"' in ran.stderr, ran.stderr
 
 
+FUNCTIONS = """
+import sys
+
+import batchwright as bw
+
+if __name__ == "__main__":
+    data, settings = sys.argv[1], dict(features="embedding", resolution=600, epochs=1, label="class", task_bytes="64KiB")
+    bw.plan(data, "named", engine="processes:2", **settings)
+    bw.plan(data, "made", engine=bw.engines.processes(2), **settings)
+    assert bw.modalities(data, features="embedding", resolution=600, engine="processes:1").modalities > 1
+    for wrong, says in ((object(), "no method run"), ("processes:none", "number of processes"), ("cluster", "unknown engine")):
+        try:
+            bw.plan(data, "wrong", engine=wrong, **settings)
+        except bw.ConfigError as error:
+            assert says in str(error), error
+        else:
+            raise AssertionError(wrong)
+"""
+
+
+def test_functions_take_engines(data, local, tmp_path):
+    (tmp_path / "script.py").write_text(FUNCTIONS)
+    ran = run(tmp_path, [sys.executable, tmp_path / "script.py", data])
+    assert ran.returncode == 0, ran.stderr
+    assert digest(tmp_path / "named") == digest(tmp_path / "made") == local
+
+
 def installed(name: str) -> None:
     if subprocess.run([sys.executable, "-c", f"import {name}"], capture_output=True).returncode:
         pytest.skip(f"{name} is not installed")
