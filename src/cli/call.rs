@@ -99,43 +99,42 @@ pub fn call(verb: &str, request: &Request, engine: Option<Chosen>, progress: &Pr
 }
 
 fn run(verb: &str, request: &Request, engine: Option<Chosen>, progress: &Progress) -> Result<Value> {
-    let Request { data, plan, out, force, .. } = request;
-    let all = || {
-        let mut settings = settings_of(verb, request)?;
+    let Request { data, plan, out, force, settings: given, .. } = request;
+    let settings = |verb: &str, given: &Map<String, Value>| {
+        let mut settings = resolve(verb, &request.config, given)?;
+        settings.run = Run { out: out.clone(), force: *force, ..settings.run };
         settings.run.engine = engine.or(settings.run.engine);
         Ok::<_, Error>(settings)
     };
     Ok(match verb {
         "plan" => {
-            let Settings { config, run, .. } = all()?;
+            let Settings { config, run, .. } = settings(verb, given)?;
             value(pipeline::plan(data, &config, &run, progress)?)
         }
         "estimate" => {
-            let Settings { config, run, .. } = settings_of("plan", request)?;
+            let Settings { config, run, .. } = settings("plan", given)?;
             value(pipeline::estimate(data, &config, &run, progress)?)
         }
         "differing" => {
-            let Settings { config, run, .. } = settings_of("plan", request)?;
+            let Settings { config, run, .. } = settings("plan", given)?;
             value(pipeline::differing(&Plan::open(plan)?, data, &config, &run, progress)?)
         }
-        "modalities" => match request.settings.get("estimator") {
-            Some(Value::String(name)) if name == ALL => {
-                let mut settings = request.settings.clone();
-                settings.remove("estimator");
-                let Settings { config, run, .. } = resolve(verb, &request.config, &settings)?;
-                value(pipeline::compare(data, &config, &run, progress)?)
-            }
-            _ => {
-                let Settings { config, run, .. } = all()?;
-                value(pipeline::modalities(data, &config, &run, progress)?)
-            }
-        },
+        "modalities" if given.get("estimator").is_some_and(|name| name == ALL) => {
+            let mut given = given.clone();
+            given.remove("estimator");
+            let Settings { config, run, .. } = settings(verb, &given)?;
+            value(pipeline::compare(data, &config, &run, progress)?)
+        }
+        "modalities" => {
+            let Settings { config, run, .. } = settings(verb, given)?;
+            value(pipeline::modalities(data, &config, &run, progress)?)
+        }
         "check" => {
-            let Settings { check, run, .. } = all()?;
+            let Settings { check, run, .. } = settings(verb, given)?;
             value(check::check(plan, data, &check, &run, progress)?)
         }
         "update" => {
-            let Settings { check, run, .. } = all()?;
+            let Settings { check, run, .. } = settings(verb, given)?;
             let Request { refit, verify, deal_holdout, .. } = *request;
             value(pipeline::update(plan, data, &check, refit, verify, deal_holdout, &run, progress)?)
         }
@@ -152,11 +151,11 @@ fn run(verb: &str, request: &Request, engine: Option<Chosen>, progress: &Progres
             value(page)
         }
         "encode" => {
-            let Settings { config, run, .. } = all()?;
+            let Settings { config, run, .. } = settings(verb, given)?;
             value(encode::write(data, &config, out, &run, progress)?)
         }
         "materialize" => {
-            let Settings { run, .. } = all()?;
+            let Settings { run, .. } = settings(verb, given)?;
             value(materialize::materialize(plan, data, &request.materialize, &run, progress, || ())?)
         }
         "synth" => value(synth::write(&request.synth, out, *force, 0, progress)?),
@@ -166,12 +165,6 @@ fn run(verb: &str, request: &Request, engine: Option<Chosen>, progress: &Progres
 
 fn value(result: impl Serialize) -> Value {
     serde_json::to_value(result).expect("plain values")
-}
-
-fn settings_of(verb: &str, request: &Request) -> Result<Settings> {
-    let settings = resolve(verb, &request.config, &request.settings)?;
-    let run = Run { out: request.out.clone(), force: request.force, ..settings.run };
-    Ok(Settings { run, ..settings })
 }
 
 /// The settings of a verb: defaults, then `config` (null, the path of a file or a table as in one), then keywords.

@@ -10,8 +10,7 @@ import pytest
 from conftest import DATA
 
 SEEDS = range(5)
-# Dataset, what is found, least and most modalities (in at least 4 of 5 seeds), adjusted Rand index of the plan's rows with the classes (seed
-# 0). None: clouds that overlap in many dimensions are counted, but the nearest prototype parts their rows badly (docs/modalities.md).
+# Dataset, what is found, least and most modalities (in at least 4 of 5 seeds), adjusted Rand index of the plan's rows with the classes (seed 0).
 BARS = [
     ("umap_mnist", "mode", 10, 12, 0.93),
     ("umap_fashion", "mode", 11, 16, 0.46),
@@ -21,10 +20,12 @@ BARS = [
     ("emnist_digits", "community", 8, 12, 0.80),
     ("moco_imagenet_50", "community", 23, 36, 0.31),
     ("packages", "community", 36, 60, 0.16),
-    ("shapes/g2mg_g2mg_16_30", "community", 2, 2, None),
-    ("shapes/h2mg_h2mg_64_50", "community", 2, 2, None),
+    ("shapes/g2mg_g2mg_16_30", "community", 2, 2, 0.97),
+    ("shapes/h2mg_h2mg_64_50", "community", 2, 2, 0.89),
     ("shapes/fcps_tetra", "community", 4, 4, 0.97),
 ]
+# Do not reach their agreement.
+PARTED_BADLY = {"shapes/g2mg_g2mg_16_30", "shapes/h2mg_h2mg_64_50"}
 
 
 def count(batchwright, path, *flags):
@@ -57,7 +58,11 @@ def test_known_classes_are_counted_and_found(batchwright, plan, name, kind, leas
     with pa.memory_map(str(made / "samples.arrow")) as file:
         found = pa.ipc.open_file(file).read_all()["modality"].to_numpy()
     classes = np.unique(pq.read_table(path, columns=[label])[label].to_numpy(zero_copy_only=False), return_inverse=True)[1]
-    assert agreement is None or adjusted_rand(found, classes) >= agreement
+    reached = adjusted_rand(found, classes) >= agreement
+    if name in PARTED_BADLY:
+        assert not reached, "it reaches its bar now: take it out of PARTED_BADLY, and out of docs/modalities.md"
+        pytest.xfail("clouds that overlap in many dimensions are counted, but the nearest prototype parts their rows badly")
+    assert reached
 
 
 def written(path, points):
