@@ -66,6 +66,11 @@ impl Params {
         self.estimator.counts() && self.count.is_none()
     }
 
+    /// Whether M, with these shares, is a finding one can rely on; a number or a column that the user gave always is.
+    pub fn clear(&self, shares: &[f64]) -> bool {
+        !self.counted() || clear(shares)
+    }
+
     /// Contradictions that need no data to be seen.
     pub fn check(&self) -> Result<()> {
         let Params { estimator, count, criterion, column, resolution, names: _ } = self;

@@ -13,7 +13,7 @@ use crate::kit::progress::Progress;
 use crate::modalities::estimators::column::Column;
 use crate::modalities::estimators::consensus::{Consensus, Kind};
 use crate::modalities::model::{AssignedReader, ColumnIds, Strata, centers};
-use crate::modalities::{self, Assigned, EstimatorSpec, Fit, ModalityEstimator, Model, pca, prototypes};
+use crate::modalities::{Assigned, EstimatorSpec, Fit, ModalityEstimator, Model, pca, prototypes};
 use crate::parts::{Part, Read, parts_of};
 use crate::plan::Plan;
 use crate::statistics::quantiles::SampleQuantiles;
@@ -35,11 +35,6 @@ pub struct Fitted {
     pub quantiles: SampleQuantiles,
     /// The sample's first two principal axes: the report's map. None if there are no more dimensions.
     pub axes: Option<Projection>,
-}
-
-/// Whether M is a finding one can rely on; a number or a column that the user gave always is.
-pub fn clear(fit: &Fit, config: &Config) -> bool {
-    !config.modalities.counted() || modalities::clear(&fit.shares())
 }
 
 /// What an older plan has, so that data between the two kinds keeps its own.

@@ -240,7 +240,7 @@ pub fn modalities(inputs: &[String], config: &Config, run: &Run, progress: &Prog
             modalities: fit.kind.len() as u32,
             confidence: fit.confidence,
             interval: fit.interval,
-            clear: fit::clear(&fit, config),
+            clear: config.modalities.clear(&fit.shares()),
             estimator: config.modalities.estimator.name().into(),
             counted: config.modalities.counted(),
             resolution: config.modalities.resolution,

@@ -565,7 +565,7 @@ fn merge(
         inputs: write::inputs(dataset, &prints),
         sources: merge_sources(plan, dataset, matched, &passed.content)?,
         content_key: plan.content_key()?,
-        clear: clear(all.config, &modalities),
+        clear: all.config.modalities.clear(&modalities.iter().map(|m| m.share).collect::<Vec<_>>()),
         modalities,
         features: plan.features()?,
         projection: plan.projection()?,
@@ -581,11 +581,6 @@ fn merge(
         filtered: old_rows(manifest.rows_planned + older.held()?.len() as u64) + passed.tally.filtered,
         invalid: passed.tally.invalid,
     })
-}
-
-fn clear(config: &Config, modalities: &[format::modalities::Modality]) -> bool {
-    let shares: Vec<f64> = modalities.iter().map(|m| m.share).collect();
-    !config.modalities.counted() || crate::modalities::clear(&shares)
 }
 
 fn merge_sources(

@@ -6,7 +6,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::Value;
 
 use super::assign::Passed;
-use super::fit::{self, Fitted};
+use super::fit::Fitted;
 use super::prepare::{Prepared, Roles};
 use super::settle::Settled;
 use super::split::Dealt;
@@ -149,7 +149,7 @@ pub fn contents(
         shown: tables::shown(prepared, fitted, census, settled, config),
         curve: fitted.fit.curve.clone(),
         evidence: fitted.fit.evidence.clone(),
-        clear: fit::clear(&fitted.fit, config),
+        clear: config.modalities.clear(&fitted.fit.shares()),
         filtered: pass.tally.filtered,
         invalid: pass.tally.invalid,
     })

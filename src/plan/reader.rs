@@ -206,7 +206,7 @@ impl Plan {
     /// Whether the number of modalities is a finding one can rely on; one that the user gave always is.
     pub fn clear(&self) -> Result<bool> {
         let shares: Vec<f64> = self.modalities()?.iter().map(|m| m.share).collect();
-        Ok(!self.config()?.modalities.counted() || crate::modalities::clear(&shares))
+        Ok(self.settings()?.modalities.clear(&shares))
     }
 
     /// Copies the plan to a new directory: what plan.json lists, plan.json and run.json.
